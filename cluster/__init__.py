@@ -1,0 +1,1 @@
+"""Where jobs run: the executor seam, Slurm words, failure classes, and the local and in-memory executors."""

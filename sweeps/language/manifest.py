@@ -1,0 +1,95 @@
+"""plan.json: what a sweep means, resolved. Written by the controller, read by reports; no later code re-plans a report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sweeps.language.stage import Frozen
+from sweeps.store.files import SCHEMA_VERSION
+
+
+class PathStep(Frozen):
+    """One stage on a trial's path."""
+
+    role: str
+    """`text`, `tokenizer`, `corpus`, `rules`, `prepretrain`, `gate`, `trunk` (a point of the PT trunk), `end` (an
+    annealed PT end), `evaluate` (the final model), `twin` (the untrained twin of the same seed)."""
+    kind: str
+    fingerprint: str
+    tokens: int = 0
+    """Training tokens at its end, within its own run (PT or PPT); 0 where it does not train."""
+
+
+class PlanTrial(Frozen):
+    """A cell of the grid and a seed."""
+
+    id: str
+    """Unique, readable, safe as a file name."""
+    arm: str
+    """What is compared: upstream with its complexity and budget (`nca 45-60`, `scratch`), the same in all domains."""
+    cell: str
+    """The trial without its seed: arm and domain."""
+    upstream: str
+    complexity: str = ""
+    """Band as written (percent); empty where the upstream has none."""
+    note: str = ""
+    """The plug-in's own note, for instance the raw band."""
+    token_budget: str = ""
+    """Budget as written; empty for scratch."""
+    upstream_tokens: int = 0
+    """Realised upstream tokens (whole updates)."""
+    requested_upstream_tokens: int = 0
+    domain: str
+    seed: int
+    pretrain_tokens: int
+    """PT tokens at the last end."""
+    baseline: str = ""
+    """Id of the scratch trial of the same domain and seed; its own id for the baseline."""
+    fields: dict[str, Any] = {}
+    """Values on further axes (for instance `transfer.embedding_init`)."""
+    path: tuple[PathStep, ...]
+
+
+class PlanStage(Frozen):
+    """A stage and how many trials share it."""
+
+    kind: str
+    fingerprint: str
+    label: str
+    trials: int
+    tokens: int = 0
+    """Tokens that the stage itself trains on (from the state it continues)."""
+    flops: float = 0.0
+    """Its training FLOPs."""
+    storage_bytes: int = 0
+
+
+class Departure(Frozen):
+    """A science field that is not what the protocol preset says."""
+
+    field: str
+    given: Any
+    preset: Any
+    source: str
+    """`file`, `--set`, `scale tiny`, or `not yet searched`."""
+
+
+class PlanFile(Frozen):
+    """plan.json."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    question: str
+    protocol: str
+    scale: str
+    overrides: tuple[str, ...] = ()
+    departures: tuple[Departure, ...] = ()
+    claims: dict[str, dict[str, Any]] = {}
+    """Declared before the run: name -> {domain, arm, over, gain_nats}."""
+    controls: tuple[str, ...] = ()
+    """Upstreams that are controls (`nca_shuffled`): a gain that they share is not a gain from structure."""
+    body_parameters: int = 0
+    trials: tuple[PlanTrial, ...]
+    stages: tuple[PlanStage, ...]
+    versions: dict[str, str] = {}
+    """Package -> version, and `commit`."""

@@ -1,0 +1,130 @@
+"""What a plug-in file states about itself. Light: a plug-in's computing code is named by a string.
+
+The folder is the registry: `workloads/upstreams/nca/__init__.py` exports `PLUGIN = Upstream(...)` and its key in
+YAML is `nca`. `implementation` is `module:attribute`, imported only inside the job that computes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from sweeps.errors import UsageError, nearest
+
+
+class Science(BaseModel):
+    """Base of all science fields: frozen, unknown keys refused, defaults recorded by a test.
+
+    A stage's identity holds only the fields that differ from these defaults, so changing a default means raising the
+    plug-in's revision.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True)
+
+
+Overrides = Mapping[str, Mapping[str, Any]]
+"""preset name -> {dotted field inside this plug-in's science: value}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plugin:
+    """What every plug-in states."""
+
+    science: type[Science]
+    """Its science fields; the YAML writes them as `<key>.<field>`."""
+    revision: int
+    """Raised whenever the same fields would give other results."""
+    implementation: str = ""
+    """`module:attribute` of the code that computes, imported inside the job."""
+    protocols: Overrides = field(default_factory=dict)
+    """Values that a protocol preset (release, paper, fair) sets."""
+    scales: Overrides = field(default_factory=dict)
+    """Values that a scale preset sets."""
+
+    def load(self) -> Any:
+        """Import and return the implementation. Heavy: only inside a job."""
+        module, _, attribute = self.implementation.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upstream(Plugin):
+    """Something to pre-pre-train on. `implementation` has the signature of `workloads.contract.MakeSource`."""
+
+    axes: Mapping[str, str] = field(default_factory=dict)
+    """Grid axis -> the science field that it sets, for instance `{"complexity": "complexity.band"}`."""
+    trains: bool = True
+    """False for scratch: no pre-pre-training stage and no token budget."""
+    inherits: str = ""
+    """Another upstream whose fields (`nca.*`) apply to this one too, before its own."""
+    vocabulary: Callable[[Any], int] | None = None
+    """science -> number of token ids."""
+    bank: Callable[[Any], Science] | None = None
+    """science -> the fields that decide its rule bank (stage `rules`, computed by `bank_owner`); None: no bank."""
+    bank_owner: str = ""
+    """Key of the upstream whose `bank_implementation` makes the bank (so that relatives share banks)."""
+    bank_implementation: str = ""
+    """`module:attribute`, signature of `workloads.contract.MakeBank`."""
+    rules_needed: Callable[[Any, int], int] | None = None
+    """(science, sequences) -> how many rules of the bank the first `sequences` sequences read."""
+    describe: Callable[[Any], str] | None = None
+    """science -> a short note for tables, for instance the raw band behind a normalized one: `raw 30-40 %`."""
+    pilot: Callable[[Any], list[str]] | None = None
+    """science -> reasons why no data can be made with it (impossible band); NumPy and zlib only, under 2 s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain(Plugin):
+    """A kind of text to pre-train on. `implementation`: science -> iterator of `workloads.contract.Document`."""
+
+    identity: Callable[[Any], Mapping[str, str | None]] | None = None
+    """science -> {source: version or SHA-256, None where it is not installed}; enters the stage's identity."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Plugin):
+    """A measurement of a trained model. `implementation`: signature of `workloads.contract.Measure`."""
+
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Score name -> unit, for instance `{"loss": "nats/token"}`; a name may be a prefix that ends in `.`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageKind(Plugin):
+    """A kind of stage. `implementation`: `workloads.contract.RunStage`."""
+
+
+P = TypeVar("P", bound=Plugin)
+
+
+class Registry(dict[str, P], Generic[P]):
+    """key -> plug-in, with a look-up error that lists the known keys and the nearest one."""
+
+    def __init__(self, what: str, plugins: Mapping[str, P]) -> None:
+        """`what` names the kind in messages, for instance `upstream`."""
+        super().__init__(plugins)
+        self.what = what
+
+    def find(self, key: str) -> P:
+        """Return the plug-in `key`.
+
+        Raises:
+            UsageError: it is unknown; the message lists the known ones and the nearest.
+        """
+        if key not in self:
+            raise UsageError(f"unknown {self.what} {key!r}; {nearest(key, self)}")
+        return self[key]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registries:
+    """All plug-ins that a sweep may name."""
+
+    upstreams: Registry[Upstream]
+    domains: Registry[Domain]
+    tasks: Registry[Task]
+    stages: Registry[StageKind]

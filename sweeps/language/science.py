@@ -1,0 +1,232 @@
+"""The science fields that no plug-in owns. Every value that can change a result is here, with its unit and source.
+
+Sections in YAML: `model.*`, `transfer.*`, `prepretrain.*`, `pretrain.*`, `evaluate.*`, `engine.*`, `tokenizer.*`,
+`text.*`. "Protocol" is this project's description of the experiment (docs/protocol.md); "release" and "paper" are the
+code and the text of arXiv 2603.10055.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sweeps.language.plugins import Science
+from sweeps.language.units import Amount, Fraction
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class ModelScience(Science):
+    """A Llama body: RMSNorm, RoPE, SwiGLU. Body parameters L(4d^2 + 3dm + 2d) + d."""
+
+    layers: Positive = 2
+    """L, decoder layers."""
+    width: Positive = 64
+    """d, residual width."""
+    mlp: Positive = 256
+    """m, inner width of the gated MLP."""
+    heads: Positive = 2
+    """Attention heads; divides the width."""
+    sequence_length: Annotated[int, Field(ge=8)] = 256
+    """T, tokens of a training sequence."""
+    rope_base: Annotated[float, Field(gt=1)] = 10_000.0
+    """Base of the rotary position encoding (Llama: 10,000)."""
+    init_std: Annotated[float, Field(gt=0)] = 0.02
+    """Standard deviation of the body's weight matrices at initialisation (Llama: 0.02)."""
+    tied: bool = False
+    """True: the output embedding is the input embedding."""
+
+    @property
+    def body_parameters(self) -> int:
+        """L(4d^2 + 3dm + 2d) + d: everything but input and output embeddings."""
+        d, m = self.width, self.mlp
+        return self.layers * (4 * d * d + 3 * d * m + 2 * d) + d
+
+
+class TransferScience(Science):
+    """What of the pre-pre-trained model reaches pre-training."""
+
+    embedding_init: Annotated[float, Field(gt=0)] = 1.0
+    """Standard deviation of freshly drawn input embeddings, for every arm. Release: 1.0 (PyTorch's default), 50 times
+    the body's 0.02. This field decides the sign of the effect at small scale (protocol section 4)."""
+
+
+class OptimScience(Science):
+    """Optimiser and schedule of one training stage."""
+
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    """Peak learning rate."""
+    batch_sequences: Positive = 4
+    """Sequences per update."""
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    """`wsd`: warm-up, stable, decay branches; `cosine`: warm-up, then cosine to `final_lr_ratio` at the horizon."""
+    warmup: Amount = Amount("10k")
+    """Linear warm-up: absolute tokens (`10k`), or a share of the horizon (`10%`, cosine only)."""
+    decay: Fraction = Fraction("10%")
+    """WSD: the last share of an annealed end's own tokens over which the rate falls linearly. Independent of the
+    trunk's horizon, so that budgets are points on one trunk."""
+    final_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Rate at the end over the peak rate."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Adam's first-moment decay."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Adam's second-moment decay."""
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """Adam's denominator offset."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """Decoupled weight decay on matrices (paper: 1e-4 in pre-training, none in pre-pre-training)."""
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest global gradient norm; 0: no clipping."""
+
+
+class PretrainScience(OptimScience):
+    """Pre-training on the domain."""
+
+    tokens: Amount = Amount("1x")
+    """PT tokens at the last end; `1x` is the scale's reference."""
+    ends: tuple[Fraction, ...] = (Fraction("50%"), Fraction("70%"), Fraction("100%"))
+    """Shares of `tokens` with an annealed end of their own (WSD). Only these are scored."""
+
+
+class PrepretrainScience(OptimScience):
+    """Pre-pre-training on the upstream. Its budget is the grid's axis `token_budget`."""
+
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay (release: none)."""
+
+
+class EvaluateScience(Science):
+    """When and on how much held-out data losses are measured."""
+
+    every: Amount = Amount("5%")
+    """Distance of the evaluations along a pre-training trunk, as a share of `pretrain.tokens` or in tokens."""
+    trunk_tokens: Amount = Amount("4k")
+    """Held-out tokens per evaluation along the trunk (drawn, never scored)."""
+    end_tokens: Amount = Amount("32k")
+    """Held-out tokens of an evaluation at an annealed end, and per domain in stage `evaluate`."""
+    tasks: tuple[str, ...] = ("domain_loss", "copying")
+    """Tasks measured on the final model of every trial and on its untrained twin."""
+    gate_tokens: Amount = Amount("32k")
+    """Held-out upstream tokens of the upstream gate."""
+
+
+class EngineScience(Science):
+    """What of the engine changes the last bits."""
+
+    precision: Literal["fp32", "bf16", "autocast"] = "fp32"
+    """`bf16`: bf16 weights with fp32 master copy (ZeRO 1-3); `autocast`: fp32 weights, bf16 arithmetic."""
+    threads_per_rank: Positive = 1
+    """CPU threads of one rank; they change the order of sums, so they belong to the identity."""
+
+
+class TextScience(Science):
+    """Extraction, deduplication and split of a domain's documents."""
+
+    max_bytes: Positive = 6_000_000
+    """At most this many bytes of text per domain, whole files in the order of a hash of their path."""
+    validation_share: Fraction = Fraction("8%")
+    """Share of the files that is held out."""
+    overlap_limit: Fraction = Fraction("2%")
+    """Largest share of validation 13-grams (of words) that also occur in training; paragraphs above it are dropped."""
+
+
+class TokenizerScience(Science):
+    """One byte-level BPE over a fixed list of corpora, shared by all domains of a sweep."""
+
+    vocabulary: Annotated[int, Field(ge=257, le=65_535)] = 1_024
+    """Number of token ids, the end-of-document token included."""
+    corpora: tuple[str, ...] = ("code", "math", "web")
+    """Domains it is trained on; adding a domain to the sweep does not change it."""
+    max_bytes: Positive = 2_000_000
+    """Bytes of training text read per corpus."""
+
+
+class CorpusScience(Science):
+    """Text to tokens."""
+
+    shard_tokens: Positive = 4_000_000
+    """Tokens per shard."""
+
+
+class SeedScience(Science):
+    """The random seed of a stage."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Trial seed: data order, body initialisation, rules. Arms of one seed share order and initialisation."""
+
+
+class SegmentScience(Science):
+    """The point of a training run that a stage reaches. A stage is *the state after `end_tokens`*; which earlier
+    state it was continued from is recorded in its attempt and is no part of its identity (resume is bit-exact)."""
+
+    end_tokens: Positive
+    """Tokens consumed when the stage ends; a whole number of updates."""
+    decay_from: Annotated[int, Field(ge=0)] | None = None
+    """Where the decay branch left the trunk; None: a point on the trunk."""
+    horizon_tokens: Positive | None = None
+    """Length of the whole schedule where the schedule depends on it (cosine); None under WSD."""
+    warmup_tokens: Annotated[int, Field(ge=0)] = 0
+    """Warm-up resolved to tokens."""
+
+
+class ValidationScience(Science):
+    """Evaluations inside a pre-training stage, resolved to tokens."""
+
+    every_tokens: Positive
+    """Distance of evaluations along the trunk, a multiple of the update's tokens."""
+    trunk_tokens: Positive
+    """Held-out tokens per evaluation along the trunk."""
+    end_tokens: Positive
+    """Held-out tokens at an annealed end."""
+
+
+class MeasureScience(Science):
+    """What an `evaluate` stage measures, and on what."""
+
+    subject: Literal["pretrained", "prepretrained", "untrained"]
+    """`untrained` is the twin: same initialisation, no training."""
+    tokens: Positive = 32_768
+    """Held-out tokens per data set."""
+
+
+class BlockScience(Science):
+    """The accepted rules that a `rules` stage makes: a pure function of (seed, stream, bank fields, index)."""
+
+    stream: Literal["train", "held_out"] = "train"
+    """Held-out rules are never trained on."""
+    first: Annotated[int, Field(ge=0)] = 0
+    """Index of the first rule."""
+    count: Positive = 1_024
+    """Rules in the block."""
+
+
+class IdentityScience(Science):
+    """Revision or SHA-256 of the outside data that a stage reads."""
+
+    sources: dict[str, str | None] = {}
+    """Source -> version or SHA-256; None where it is not installed."""
+
+
+SECTIONS: dict[str, type[Science]] = {
+    "model": ModelScience,
+    "transfer": TransferScience,
+    "optim": OptimScience,
+    "prepretrain": PrepretrainScience,
+    "pretrain": PretrainScience,
+    "evaluate": EvaluateScience,
+    "engine": EngineScience,
+    "text": TextScience,
+    "tokenizer": TokenizerScience,
+    "corpus": CorpusScience,
+    "seed": SeedScience,
+    "segment": SegmentScience,
+    "validation": ValidationScience,
+    "measure": MeasureScience,
+    "block": BlockScience,
+    "identity": IdentityScience,
+}
+"""Section name -> model, for every section that no plug-in owns."""
+
+AUTHORED = ("model", "transfer", "prepretrain", "pretrain", "evaluate", "engine", "text", "tokenizer", "corpus")
+"""Sections that a person may write under `fields:`; the others are derived."""

@@ -1,0 +1,138 @@
+"""A stage's identity and what crosses to the job that runs it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from sweeps.language.plugins import Science
+from sweeps.language.science import SECTIONS
+from sweeps.store.files import SCHEMA_VERSION, to_json
+from sweeps.store.layout import FINGERPRINT_CHARS
+
+
+class Frozen(BaseModel):
+    """Base of what crosses a boundary: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Section(Frozen):
+    """Resolved science fields of one section."""
+
+    plugin: str = ""
+    """Key of the plug-in that owns the fields, with its family: `upstream:nca`; empty: a section of this project."""
+    values: dict[str, Any]
+    """Every field, resolved."""
+    changed: dict[str, Any]
+    """The fields that differ from their defaults; only these enter the identity."""
+
+
+class Input(Frozen):
+    """A finished stage that this one reads."""
+
+    role: str
+    """What it is to the reader: `tokenizer`, `corpus:web`, `bank`, `body`, `trunk`, `model`."""
+    kind: str
+    fingerprint: str
+
+
+class StageSpec(Frozen):
+    """A unit of work with one result. Pure data; its fingerprint is its identity."""
+
+    kind: str
+    revisions: dict[str, int]
+    """Revision of the stage kind and of each plug-in: `stage:pretrain`, `upstream:nca`."""
+    sections: dict[str, Section]
+    inputs: tuple[Input, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over kind, revisions, changed science fields and the inputs' fingerprints."""
+        identity = {
+            "kind": self.kind,
+            "revisions": self.revisions,
+            "science": {k: [s.plugin, s.changed] for k, s in self.sections.items() if s.plugin or s.changed},
+            "inputs": [[i.role, i.kind, i.fingerprint] for i in self.inputs],
+        }
+        return hashlib.sha256(to_json(identity).encode()).hexdigest()[:FINGERPRINT_CHARS]
+
+    def to_text(self) -> str:
+        """Return the text of spec.json."""
+        return to_json({"schema_version": SCHEMA_VERSION, "fingerprint": self.fingerprint, **self.model_dump()})
+
+    def science(self, find: Callable[[str], type[Science]]) -> dict[str, Any]:
+        """Return section -> validated model; `find` maps `family:key` of a plug-in to its science model."""
+        return {
+            name: (find(s.plugin) if s.plugin else SECTIONS[name]).model_validate(s.values)
+            for name, s in self.sections.items()
+        }
+
+
+def section(model: Science, plugin: str = "") -> Section:
+    """Return the section of a science model: every field, and those that differ from the defaults."""
+    values = model.model_dump(mode="json")
+    return Section(plugin=plugin, values=values, changed=_changed(values, _defaults(type(model))))
+
+
+def _defaults(model: type[BaseModel]) -> dict[str, Any]:
+    """Defaults as JSON; a field without a default is left out, so it always counts as changed."""
+    partial = {}
+    for name, info in model.model_fields.items():
+        if not info.is_required():
+            partial[name] = info.get_default(call_default_factory=True, validated_data={})
+    return dict(model.model_construct(**partial).model_dump(mode="json", include=set(partial)))
+
+
+def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    changed: dict[str, Any] = {}
+    for name, value in values.items():
+        default = defaults.get(name, _changed)
+        if isinstance(value, dict) and isinstance(default, dict):
+            inner = _changed(value, default)
+            if inner:
+                changed[name] = inner
+        elif value != default:
+            changed[name] = value
+    return changed
+
+
+class Execution(Frozen):
+    """How a stage runs; never part of its identity, recorded with every attempt."""
+
+    checkpoint_seconds: float = 120.0
+    """Longest time between checkpoints."""
+    ranks: int = 1
+    """Processes of one stage."""
+    zero_stage: int = 0
+    """DeepSpeed ZeRO stage."""
+    micro_batch: int | None = None
+    """Sequences per forward pass and rank; None: the whole share of the batch."""
+
+
+class TicketStage(Frozen):
+    """One stage of a ticket."""
+
+    spec: StageSpec
+    claim: int
+    """Number of the claim under which it was submitted; a higher one in the store means: leave."""
+    continues: tuple[Input, ...] = ()
+    """Stages whose checkpoints are earlier states of this very run; the furthest one is continued."""
+
+
+class Ticket(Frozen):
+    """The file a job runs: stages one after another."""
+
+    schema_version: int = SCHEMA_VERSION
+    root: str
+    """The store."""
+    sweep: str
+    submission: str
+    """Unique name of the batch."""
+    plugins: tuple[str, ...] = ()
+    """Folders and files of the user's own plug-ins."""
+    execution: Execution
+    stages: tuple[TicketStage, ...]

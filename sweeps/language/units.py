@@ -1,0 +1,155 @@
+"""Quantities as people write them: `164M` tokens, `0.25x` of a reference, `5%` of a whole, `2 min`."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
+
+_SUFFIX = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
+_SECONDS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hour": 3600, "hours": 3600, "d": 86_400}
+_NUMBER = r"([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)"
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text.replace("_", ""))
+    except InvalidOperation as error:  # pragma: no cover - the pattern admits only numbers
+        raise ValueError(f"{text!r} is not a number") from error
+
+
+def plain(value: Decimal) -> str:
+    """Return a decimal in its shortest plain form, so that equal quantities are written alike."""
+    text = format(value.normalize(), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+class _Text(str):
+    """A string subclass that pydantic validates through its constructor; its text is canonical."""
+
+    __slots__ = ()
+    pattern = ""
+    examples = ""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            lambda value: cls(value), serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": ["string", "number"], "description": cls.examples}
+
+
+class Amount(_Text):
+    """Tokens: absolute (`164M`, `163840000`), a multiple of a reference (`0.25x`), or a share of a whole (`5%`)."""
+
+    __slots__ = ()
+    examples = "164M, 300k, 1500 (absolute), 0.25x (of the scale's reference) or 5% (of the whole)"
+
+    def __new__(cls, value: object) -> Amount:
+        """Accept a number or text.
+
+        Raises:
+            ValueError: it is not an amount, or is not positive.
+        """
+        match = re.fullmatch(_NUMBER + r"\s*([kKMBGT]?|x|%)", str(value).strip())
+        if isinstance(value, bool) or match is None:
+            raise ValueError(f"not an amount of tokens; write {cls.examples}")
+        number, unit = _decimal(match[1]), match[2]
+        if number <= 0:
+            raise ValueError(f"an amount must be above 0; write {cls.examples}")
+        if unit in ("x", "%"):
+            return super().__new__(cls, plain(number) + unit)
+        tokens = number * _SUFFIX[unit]
+        if tokens != tokens.to_integral_value():
+            raise ValueError(f"{value} is not a whole number of tokens; write {cls.examples}")
+        return super().__new__(cls, plain(tokens))
+
+    def tokens(self, *, reference: int | None = None, whole: int | None = None) -> int:
+        """Resolve to tokens, rounded down.
+
+        Args:
+            reference: tokens of `1x`.
+            whole: tokens of `100%`.
+
+        Raises:
+            ValueError: it is relative to something that does not exist here.
+        """
+        if self.endswith("x"):
+            if reference is None:
+                raise ValueError(f"{self}: a multiple of a reference has no meaning here; write {self.examples}")
+            return int(_decimal(self[:-1]) * reference)
+        if self.endswith("%"):
+            if whole is None:
+                raise ValueError(f"{self}: a share has no meaning here; write {self.examples}")
+            return int(_decimal(self[:-1]) * whole / 100)
+        return int(self)
+
+
+class Fraction(_Text):
+    """A share above 0 and up to 1: `5%` or `0.05`."""
+
+    __slots__ = ()
+    examples = "a share such as 5% or 0.05"
+
+    def __new__(cls, value: object) -> Fraction:
+        """Accept a number or text.
+
+        Raises:
+            ValueError: it is not a share above 0 and at most 1.
+        """
+        match = re.fullmatch(_NUMBER + r"\s*(%?)", str(value).strip())
+        if isinstance(value, bool) or match is None:
+            raise ValueError(f"not a share; write {cls.examples}")
+        percent = _decimal(match[1]) * (1 if match[2] else 100)
+        if not 0 < percent <= 100:
+            raise ValueError(f"a share must be above 0 and at most 100%; write {cls.examples}")
+        return super().__new__(cls, plain(percent) + "%")
+
+    def of(self, whole: int) -> int:
+        """Return this share of `whole`, rounded down."""
+        return int(_decimal(self[:-1]) * whole / 100)
+
+    @property
+    def ratio(self) -> float:
+        """The share as a number between 0 and 1."""
+        return float(_decimal(self[:-1]) / 100)
+
+
+class Duration(_Text):
+    """A time: `90 s`, `2 min`, `1.5 h`."""
+
+    __slots__ = ()
+    examples = "a time such as 90 s, 2 min or 1.5 h"
+
+    def __new__(cls, value: object) -> Duration:
+        """Accept text with a unit.
+
+        Raises:
+            ValueError: it is not a positive time with a unit.
+        """
+        match = re.fullmatch(_NUMBER + r"\s*([a-z]+)", str(value).strip())
+        if match is None or match[2] not in _SECONDS or _decimal(match[1]) <= 0:
+            raise ValueError(f"not a time; write {cls.examples}")
+        return super().__new__(cls, plain(_decimal(match[1]) * _SECONDS[match[2]]) + " s")
+
+    @property
+    def seconds(self) -> float:
+        """The time in seconds."""
+        return float(self[:-2])
+
+
+def tokens_text(tokens: float) -> str:
+    """Return tokens as people write them: 163.8M, 300k, 512."""
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if tokens >= size:
+            return f"{tokens / size:.4g}{unit}"
+    return f"{tokens:g}"

@@ -1,0 +1,1 @@
+"""The truth on disk: paths, records, ledgers and claims."""

@@ -1,0 +1,125 @@
+"""What a stage, an upstream, a domain and a task promise. Each protocol is small; the plug-in files name who keeps it.
+
+Shape suffixes: B sequences in a batch, T tokens of a sequence, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceBatch:
+    """Finished training sequences."""
+
+    tokens_BT: npt.NDArray[np.int32]
+    """Token ids."""
+    target_BT: npt.NDArray[np.bool_]
+    """True where token t is a target of the loss (position 0 never is)."""
+
+
+class SequenceSource(Protocol):
+    """Random access to sequences: sequence i is a pure function of (science, seed, stream, i)."""
+
+    vocabulary: int
+    sequence_length: int
+    period: int | None
+    """Tokens after which a copy-the-last-frame guess repeats (an NCA frame); None where the data has no frames."""
+
+    def sequences(self, index_B: Ints) -> SequenceBatch:
+        """Return the sequences with these indices, in this order."""
+        ...
+
+
+class MakeSource(Protocol):
+    """`Upstream.implementation`."""
+
+    def __call__(
+        self, science: Any, *, seed: int, stream: str, sequence_length: int, banks: Sequence[Path]
+    ) -> SequenceSource:
+        """`stream` is `train` or `held_out`; `banks` are the folders of the `rules` stages' artifacts, in order."""
+        ...
+
+
+class MakeBank(Protocol):
+    """`Upstream.bank_implementation`: makes accepted rules `first .. first + count - 1` of a stream."""
+
+    def __call__(
+        self, bank: Any, *, seed: int, stream: str, first: int, count: int, folder: Path,
+        progress: Callable[[int], bool],
+    ) -> Mapping[str, float]:
+        """Write the block's files into `folder`; return its scores (acceptance and so on).
+
+        `progress(n)` is called now and then with the rules done so far; True asks to stop (raise `Stopped`).
+        """
+        ...
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the job was asked to leave and has saved what it could
+    """The job was asked to stop; the stage goes on from its last checkpoint at the next attempt."""
+
+
+class Diverged(Exception):  # noqa: N818 - a result, not an error
+    """Training produced a non-finite loss; a result of the experiment, not retried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """One file of a domain."""
+
+    source: str
+    """Package and version or a path, for the manifest."""
+    path: str
+    """Path inside the source; with `source` unique in the domain. The split is by this."""
+    text: str
+
+
+class StageContext(Protocol):
+    """What a running stage sees; made by `workloads.run`."""
+
+    @property
+    def kind(self) -> str:
+        """Stage kind."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """The stage's identity."""
+        ...
+
+    @property
+    def science(self) -> Mapping[str, Any]:
+        """Section name -> validated science model, for instance `{"model": ModelScience(...)}`."""
+        ...
+
+    @property
+    def execution(self) -> Any:
+        """`sweeps.language.spec.Execution`: layout, checkpoint interval. Never changes the science."""
+        ...
+
+    def inputs(self, role: str) -> Sequence[Path]:
+        """Artifact folders of the finished input stages with this role, in order."""
+        ...
+
+    @property
+    def attempt(self) -> Any:
+        """`sweeps.store.records.Attempt`: rows, checkpoints, artifacts."""
+        ...
+
+    def should_stop(self) -> bool:
+        """True once the job was asked to leave; checkpoint and raise `Stopped`."""
+        ...
+
+
+RunStage = Callable[[StageContext], Mapping[str, float]]
+"""Runs a stage and returns its scores; files go into `context.attempt.artifacts`."""
+
+Documents = Callable[[Any], Iterable[Document]]
