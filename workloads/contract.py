@@ -13,6 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sweeps.language.plugins import Plugin
+from sweeps.language.stage import Execution
+from sweeps.store.layout import StageFolder
+from sweeps.store.records import Attempt
+
 Ints = npt.NDArray[np.int64]
 
 
@@ -83,7 +88,11 @@ class Document:
 
 
 class StageContext(Protocol):
-    """What a running stage sees; made by `workloads.run`."""
+    """What a running stage sees; made by `workloads.run`, one per rank.
+
+    On ranks other than 0 `attempt` serves paths only (`attempt.folder`): rows, checkpoints, artifacts and the commit are
+    written by rank 0.
+    """
 
     @property
     def kind(self) -> str:
@@ -101,22 +110,81 @@ class StageContext(Protocol):
         ...
 
     @property
-    def execution(self) -> Any:
-        """`sweeps.language.spec.Execution`: layout, checkpoint interval. Never changes the science."""
+    def execution(self) -> Execution:
+        """Layout and checkpoint interval. Never changes the science."""
+        ...
+
+    def plugin(self, section: str) -> Plugin:
+        """The plug-in descriptor that owns a section of `science`: `plugin("upstream")` is an `Upstream`."""
         ...
 
     def inputs(self, role: str) -> Sequence[Path]:
-        """Artifact folders of the finished input stages with this role, in order."""
+        """Artifact folders of the finished input stages with this role, in order; empty where there is none."""
+        ...
+
+    def stages(self, role: str) -> Sequence[StageFolder]:
+        """Folders of the input stages with this role, in order: where their checkpoints lie."""
+        ...
+
+    def continues(self) -> Sequence[StageFolder]:
+        """Stages whose checkpoints are earlier states of this very run; the furthest sound one is continued."""
         ...
 
     @property
-    def attempt(self) -> Any:
-        """`sweeps.store.records.Attempt`: rows, checkpoints, artifacts."""
+    def attempt(self) -> Attempt:
+        """Rows, checkpoints, artifacts."""
         ...
 
     def should_stop(self) -> bool:
         """True once the job was asked to leave; checkpoint and raise `Stopped`."""
         ...
+
+
+class CorpusReader(Protocol):
+    """A tokenised corpus; `workloads.data.corpus.open_corpus(folder, seed=, sequence_length=)` returns one."""
+
+    domain: str
+    vocabulary: int
+    sequence_length: int
+    train_sequences: int
+    """Sequences of one epoch; indices beyond it go on with the next epoch's order."""
+    validation_sequences: int
+
+    def train(self, index_B: Ints) -> npt.NDArray[np.int32]:
+        """Return (B, T) training tokens; the order of each epoch is a permutation drawn by the seed."""
+        ...
+
+    def validation(self, index_B: Ints) -> npt.NDArray[np.int32]:
+        """Return (B, T) held-out tokens, in a fixed order."""
+        ...
+
+    def bytes_of(self, tokens: npt.NDArray[np.int32]) -> int:
+        """Return how many bytes of UTF-8 these tokens stand for, exactly."""
+        ...
+
+
+class Subject(Protocol):
+    """The model that an `evaluate` stage measures, and the data it is measured on."""
+
+    model: Any
+    """A Hugging Face causal language model in evaluation mode, fp32."""
+    device: Any
+    """`torch.device` of the model."""
+    vocabulary: int
+    sequence_length: int
+    seed: int
+    tokens: int
+    """Held-out tokens per data set."""
+    corpora: Mapping[str, CorpusReader]
+    """Domain -> corpus."""
+    source: SequenceSource | None
+    """The upstream's training stream; None where the subject is not a pre-pre-trained model."""
+    held_out: SequenceSource | None
+    """The upstream's held-out stream."""
+
+
+Measure = Callable[[Any, Subject], Mapping[str, float]]
+"""`Task.implementation`: (the task's science, subject) -> scores under the names that the task's `units` state."""
 
 
 RunStage = Callable[[StageContext], Mapping[str, float]]

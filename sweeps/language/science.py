@@ -1,7 +1,7 @@
 """The science fields that no plug-in owns. Every value that can change a result is here, with its unit and source.
 
 Sections in YAML: `model.*`, `transfer.*`, `prepretrain.*`, `pretrain.*`, `evaluate.*`, `engine.*`, `tokenizer.*`,
-`text.*`. "Protocol" is this project's description of the experiment (docs/protocol.md); "release" and "paper" are the
+`documents.*` (section `text` of a stage). "Protocol" is this project's description of the experiment (docs/protocol.md); "release" and "paper" are the
 code and the text of arXiv 2603.10055.
 """
 
@@ -66,6 +66,9 @@ class OptimScience(Science):
     decay: Fraction = Fraction("10%")
     """WSD: the last share of an annealed end's own tokens over which the rate falls linearly. Independent of the
     trunk's horizon, so that budgets are points on one trunk."""
+    horizon: Amount = Amount("100%")
+    """Cosine: length of the schedule, in tokens or as a share of the stage's tokens (release: ten times the 164M
+    budget, so that its checkpoint is the last warm-up step)."""
     final_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Rate at the end over the peak rate."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -228,5 +231,8 @@ SECTIONS: dict[str, type[Science]] = {
 }
 """Section name -> model, for every section that no plug-in owns."""
 
-AUTHORED = ("model", "transfer", "prepretrain", "pretrain", "evaluate", "engine", "text", "tokenizer", "corpus")
-"""Sections that a person may write under `fields:`; the others are derived."""
+AUTHORED: dict[str, str] = {
+    name: name
+    for name in ("model", "transfer", "prepretrain", "pretrain", "evaluate", "engine", "tokenizer", "corpus")
+} | {"documents": "text"}
+"""Prefix that a person writes under `fields:` -> section; the other sections are derived."""

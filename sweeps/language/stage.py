@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -30,6 +32,11 @@ class Section(Frozen):
     changed: dict[str, Any]
     """The fields that differ from their defaults; only these enter the identity."""
 
+    @cached_property
+    def identity(self) -> str:
+        """The section's part of a fingerprint's text; empty where it adds nothing."""
+        return to_json([self.plugin, self.changed]) if self.plugin or self.changed else ""
+
 
 class Input(Frozen):
     """A finished stage that this one reads."""
@@ -49,16 +56,14 @@ class StageSpec(Frozen):
     sections: dict[str, Section]
     inputs: tuple[Input, ...] = ()
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over kind, revisions, changed science fields and the inputs' fingerprints."""
-        identity = {
-            "kind": self.kind,
-            "revisions": self.revisions,
-            "science": {k: [s.plugin, s.changed] for k, s in self.sections.items() if s.plugin or s.changed},
-            "inputs": [[i.role, i.kind, i.fingerprint] for i in self.inputs],
-        }
-        return hashlib.sha256(to_json(identity).encode()).hexdigest()[:FINGERPRINT_CHARS]
+        sections = sorted((name, s.identity) for name, s in self.sections.items() if s.identity)
+        identity = [
+            self.kind, sorted(self.revisions.items()), sections, [[i.role, i.kind, i.fingerprint] for i in self.inputs]
+        ]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:FINGERPRINT_CHARS]
 
     def to_text(self) -> str:
         """Return the text of spec.json."""

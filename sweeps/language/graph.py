@@ -1,0 +1,157 @@
+"""The graph of stages: its nodes, and the stages that make data (text, tokenizer, corpus, rules). Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.language.grid import Trial
+from sweeps.language.manifest import PathStep
+from sweeps.language.plugins import Registries, Upstream
+from sweeps.language.presets import SCALES
+from sweeps.language.science import BlockScience, IdentityScience, SeedScience
+from sweeps.language.stage import Input, Section, StageSpec, section
+
+
+@dataclass(kw_only=True)
+class Node:
+    """A stage in the graph."""
+
+    spec: StageSpec
+    label: str
+    """For people: `pretrain web nca 45-60 s0 150k`."""
+    end_tokens: int = 0
+    """Training tokens at its end, within its own run."""
+    start_tokens: int = 0
+    """Where it continues from when the whole graph runs in order."""
+    flops_per_token: float = 0.0
+    after: Input | None = None
+    """An earlier point on the same trunk: not an input (no part of the identity), but worth waiting for."""
+    trials: int = 0
+    priority: int = 0
+    """Position of the first trial that needs it."""
+
+    @property
+    def key(self) -> Input:
+        """The stage as other stages name it."""
+        return Input(role="", kind=self.spec.kind, fingerprint=self.spec.fingerprint)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that it trains on itself."""
+        return self.end_tokens - self.start_tokens
+
+
+@dataclass(kw_only=True)
+class Graph:
+    """Every stage of a sweep, in an order in which inputs come first, and every trial's path."""
+
+    nodes: dict[str, Node]
+    """Fingerprint -> node."""
+    paths: dict[str, tuple[PathStep, ...]]
+    """Trial id -> its stages."""
+
+
+class DataStages:
+    """Makes the stages that hold data; equal stages are made once."""
+
+    def __init__(self, registries: Registries, scale: str) -> None:
+        """`scale` decides the size of rule blocks."""
+        self.registries = registries
+        self.block_rules = SCALES[scale].rules_per_block
+        self.graph = Graph(nodes={}, paths={})
+        self._made: dict[Any, Any] = {}
+        self._sections: dict[Any, Section] = {}
+
+    # -- small helpers -------------------------------------------------------------------------------------------
+
+    def _section(self, model: Any, plugin: str = "") -> Section:
+        key = (plugin, model)
+        try:
+            return self._sections[key]
+        except KeyError:
+            return self._sections.setdefault(key, section(model, plugin))
+        except TypeError:  # a model that holds a dictionary cannot be hashed
+            return section(model, plugin)
+
+    def _add(self, spec: StageSpec, label: str, **about: Any) -> str:
+        fingerprint = spec.fingerprint
+        if fingerprint not in self.graph.nodes:
+            self.graph.nodes[fingerprint] = Node(spec=spec, label=label, **about)
+        return fingerprint
+
+    def _revision(self, kind: str, **plugins: Any) -> dict[str, int]:
+        return {f"stage:{kind}": self.registries.stages.find(kind).revision,
+                **{k.replace("__", ":"): v.revision for k, v in plugins.items()}}
+
+    def _once(self, key: Any, make: Any) -> Any:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    # -- data ----------------------------------------------------------------------------------------------------
+
+    def _text(self, trial: Trial, domain: str) -> str:
+        def make() -> str:
+            plugin = self.registries.domains.find(domain)
+            science = trial.core["domains"][domain]
+            sources = dict(plugin.identity(science)) if plugin.identity else {}
+            spec = StageSpec(
+                kind="text", revisions=self._revision("text", **{f"domain__{domain}": plugin}),
+                sections={"domain": self._section(science, f"domain:{domain}"),
+                          "text": self._section(trial.core["text"]),
+                          "identity": section(IdentityScience(sources=sources))},
+            )
+            return self._add(spec, f"text {domain}")
+
+        return str(self._once(("text", domain, id(trial.core["text"])), make))
+
+    def _tokenizer(self, trial: Trial) -> str:
+        def make() -> str:
+            science = trial.core["tokenizer"]
+            inputs = tuple(Input(role=f"text:{d}", kind="text", fingerprint=self._text(trial, d))
+                           for d in science.corpora)
+            spec = StageSpec(kind="tokenizer", revisions=self._revision("tokenizer"),
+                             sections={"tokenizer": self._section(science)}, inputs=inputs)
+            return self._add(spec, f"tokenizer {science.vocabulary}")
+
+        return str(self._once(("tokenizer", id(trial.core["tokenizer"]), id(trial.core["text"])), make))
+
+    def _corpus(self, trial: Trial, domain: str) -> str:
+        def make() -> str:
+            inputs = (Input(role="text", kind="text", fingerprint=self._text(trial, domain)),
+                      Input(role="tokenizer", kind="tokenizer", fingerprint=self._tokenizer(trial)))
+            spec = StageSpec(kind="corpus", revisions=self._revision("corpus"),
+                             sections={"corpus": self._section(trial.core["corpus"])}, inputs=inputs)
+            return self._add(spec, f"corpus {domain}")
+
+        key = ("corpus", domain, *(id(trial.core[s]) for s in ("text", "tokenizer", "corpus")))
+        return str(self._once(key, make))
+
+    def _banks(self, trial: Trial, stream: str, sequences: range, role: str) -> tuple[Input, ...]:
+        """Return the rule blocks that these sequences read."""
+        plugin = self.registries.upstreams.find(trial.upstream)
+        if plugin.bank is None or plugin.rules_needed is None:
+            return ()
+        needed = plugin.rules_needed(trial.upstream_science, sequences.stop)
+        first = sequences.start if needed == sequences.stop else 0
+        size = self.block_rules if stream == "train" else needed
+        blocks = range(first // size, -(-needed // size))
+        return tuple(Input(role=role, kind="rules", fingerprint=self._block(trial, plugin, stream, b * size, size))
+                     for b in blocks)
+
+    def _block(self, trial: Trial, plugin: Upstream, stream: str, first: int, count: int) -> str:
+        bank = self._once(("bank", id(trial.upstream_science)), lambda: plugin.bank(trial.upstream_science))  # type: ignore[misc]
+
+        def make() -> str:
+            owner = self.registries.upstreams.find(plugin.bank_owner)
+            spec = StageSpec(
+                kind="rules", revisions=self._revision("rules", **{f"upstream__{plugin.bank_owner}": owner}),
+                sections={"bank": self._section(bank, f"bank:{plugin.bank_owner}"),
+                          "block": self._section(BlockScience(stream=stream, first=first, count=count)),  # type: ignore[arg-type]
+                          "seed": self._section(SeedScience(seed=trial.seed))},
+            )
+            return self._add(spec, f"rules {trial.complexity or trial.note or trial.upstream} {stream} "
+                                   f"{first}+{count} s{trial.seed}")
+
+        return str(self._once(("rules", bank, stream, first, count, trial.seed), make))

@@ -1,0 +1,100 @@
+"""Scales and protocols: named sets of science fields. Values from docs/protocol.md, sections 4 and 5."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PROTOCOLS = ("fair", "paper", "release")
+"""`fair` is this project's recommendation; `paper` follows the text and `release` the code of arXiv 2603.10055."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """A model size and what goes with it."""
+
+    body: tuple[int, int, int, int]
+    """Layers, width, MLP width, heads."""
+    sequence_length: int
+    lr: float
+    """Peak rate to start a search from; also used for pre-pre-training until a search has run."""
+    batch_sequences: int
+    """Sequences per pre-training update."""
+    upstream_batch: int
+    """Sequences per pre-pre-training update."""
+    vocabulary: int
+    """Tokenizer vocabulary."""
+    rules_per_block: int
+    """Accepted NCA rules in one `rules` stage."""
+    precision: str = "bf16"
+    zero_stage: int = 1
+    pretrain_reference: int | None = None
+    """Tokens of `pretrain.tokens: 1x`; None: 20 per body parameter."""
+    upstream_reference: int | None = None
+    """Tokens of `token_budget: 1x`; None: max(PT/55, 2,000 updates of 32 sequences)."""
+    upstream_lr: float | None = None
+    """Peak rate of pre-pre-training (1.6b: the release's 1e-4, inherited by no other scale); None: `lr`."""
+    guessed_flops_per_second: float = 0.4 * 989e12
+    """Speed of one slot until this machine has records: 40 % of an H100's bf16 peak, or one CPU core."""
+
+    @property
+    def pretrain_tokens(self) -> int:
+        """`1x` of `pretrain.tokens`."""
+        layers, d, m, _ = self.body
+        return self.pretrain_reference or 20 * (layers * (4 * d * d + 3 * d * m + 2 * d) + d)
+
+    @property
+    def upstream_tokens(self) -> int:
+        """`1x` of `token_budget`."""
+        if self.upstream_reference is not None:
+            return self.upstream_reference
+        return max(self.pretrain_tokens // 55, 2_000 * 32 * self.sequence_length)
+
+    def fields(self) -> dict[str, Any]:
+        """Science fields that the scale sets, by dotted name."""
+        layers, width, mlp, heads = self.body
+        return {
+            "model.layers": layers, "model.width": width, "model.mlp": mlp, "model.heads": heads,
+            "model.sequence_length": self.sequence_length,
+            "pretrain.lr": self.lr, "pretrain.batch_sequences": self.batch_sequences,
+            "pretrain.warmup": max(self.pretrain_tokens // 20, 1),
+            "prepretrain.lr": self.upstream_lr or self.lr, "prepretrain.batch_sequences": self.upstream_batch,
+            "prepretrain.warmup": max(self.upstream_tokens // 20, 1),
+            "tokenizer.vocabulary": self.vocabulary,
+            "engine.precision": self.precision, "engine.threads_per_rank": 1,
+        }
+
+
+_SMALL = {"sequence_length": 256, "vocabulary": 1_024, "rules_per_block": 600, "precision": "fp32", "zero_stage": 0,
+          "guessed_flops_per_second": 25e9}
+_LARGE = {"sequence_length": 1_024, "upstream_batch": 32, "vocabulary": 16_384, "rules_per_block": 16_384}
+
+SCALES: Mapping[str, Scale] = {
+    "tiny": Scale(body=(2, 64, 256, 2), lr=4e-3, batch_sequences=4, upstream_batch=4, pretrain_reference=300_000,
+                  upstream_reference=300_000, **_SMALL),  # type: ignore[arg-type]
+    "1m": Scale(body=(4, 128, 512, 4), lr=2e-3, batch_sequences=8, upstream_batch=8, pretrain_reference=1_600_000,
+                upstream_reference=600_000, **_SMALL),  # type: ignore[arg-type]
+    "10m": Scale(body=(6, 320, 1280, 5), lr=2e-3, batch_sequences=64, **_LARGE),  # type: ignore[arg-type]
+    "60m": Scale(body=(14, 512, 2048, 8), lr=1.5e-3, batch_sequences=128, **_LARGE),  # type: ignore[arg-type]
+    "160m": Scale(body=(17, 768, 3072, 12), lr=1e-3, batch_sequences=256, **_LARGE),  # type: ignore[arg-type]
+    "400m": Scale(body=(24, 1024, 4096, 16), lr=7e-4, batch_sequences=512, **_LARGE),  # type: ignore[arg-type]
+    "1.6b": Scale(body=(24, 2048, 8192, 32), lr=5e-4, batch_sequences=512, upstream_reference=164_000_000,
+                  upstream_lr=1e-4, **_LARGE),  # type: ignore[arg-type]
+}
+
+_PAPER: dict[str, Any] = {
+    "pretrain.schedule": "cosine", "pretrain.warmup": "10%", "pretrain.ends": ["100%"], "pretrain.beta2": 0.999,
+    "prepretrain.schedule": "cosine", "prepretrain.warmup": "10%", "prepretrain.horizon": "1000%",
+    "prepretrain.beta2": 0.999, "prepretrain.clip": 0.0,
+}
+
+PROTOCOL_FIELDS: Mapping[str, Mapping[str, Any]] = {
+    "fair": {},
+    "paper": _PAPER,
+    "release": _PAPER,
+}
+"""Fields outside the plug-ins; a plug-in states its own per protocol. `fair` is the defaults themselves."""
+
+NOT_SEARCHED = ("pretrain.lr", "transfer.embedding_init")
+"""`fair` asks for these to be chosen per arm on held-out runs; until then they are reported as a departure."""

@@ -1,0 +1,290 @@
+"""Trials -> the shared graph of stages; pure.
+
+A training stage *is* the state after a token count of a run, so its identity does not depend on which other budgets or
+ends a sweep has. A trunk serves all budgets; each annealed end is a branch of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweeps.language.graph import DataStages, Graph, Node
+from sweeps.language.grid import Trial
+from sweeps.language.manifest import PathStep
+from sweeps.language.plugins import Registries
+from sweeps.language.science import MeasureScience, OptimScience, SeedScience, SegmentScience, ValidationScience
+from sweeps.language.stage import Input, Section, StageSpec, section
+from sweeps.language.units import Amount, tokens_text
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """A training run: everything but the point reached."""
+
+    kind: str
+    sections: dict[str, Section]
+    revisions: dict[str, int]
+    inputs: tuple[Input, ...]
+    label: str
+    flops_per_token: float
+    points: dict[int, str] = field(default_factory=dict)
+    """Trunk points: tokens -> fingerprint."""
+
+
+class GraphBuilder(DataStages):
+    """Builds the graph; equal stages are made once."""
+
+    def __init__(self, registries: Registries, scale: str) -> None:
+        """`scale` decides the size of rule blocks."""
+        super().__init__(registries, scale)
+        self._runs: list[_Run] = []
+
+    def build(self, trials: Iterable[Trial]) -> Graph:
+        """Return the graph of all trials."""
+        for position, trial in enumerate(trials):
+            path = self._path(trial)
+            self.graph.paths[trial.id] = path
+            for fingerprint in dict.fromkeys(step.fingerprint for step in path):
+                node = self.graph.nodes[fingerprint]
+                node.trials += 1
+                node.priority = min(node.priority, position) if node.trials > 1 else position
+        self._order_trunks()
+        return self.graph
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def _optim(self, science: OptimScience) -> Section:
+        names = OptimScience.model_fields.keys() - {"warmup", "decay", "horizon"}
+        key = ("optim", id(science))
+        if key not in self._made:
+            self._made[key] = section(OptimScience(**{n: getattr(science, n) for n in names}))
+        made: Section = self._made[key]
+        return made
+
+    def _common(self, trial: Trial, optim: OptimScience) -> dict[str, Section]:
+        return {"model": self._section(trial.core["model"]), "optim": self._optim(optim),
+                "engine": self._section(trial.core["engine"]), "seed": self._section(SeedScience(seed=trial.seed))}
+
+    def _prepretrain_run(self, trial: Trial) -> _Run:
+        def make() -> _Run:
+            plugin = self.registries.upstreams.find(trial.upstream)
+            vocabulary = plugin.vocabulary(trial.upstream_science) if plugin.vocabulary else 0
+            return _Run(
+                kind="prepretrain", inputs=(), label=f"{trial.arm} s{trial.seed}",
+                revisions=self._revision("prepretrain", **{f"upstream__{trial.upstream}": plugin}),
+                sections={**self._common(trial, trial.core["prepretrain"]),
+                          "upstream": self._section(trial.upstream_science, f"upstream:{trial.upstream}")},
+                flops_per_token=flops_per_token(trial.core["model"], vocabulary),
+            )
+
+        key = ("ppt", trial.upstream, id(trial.upstream_science), trial.seed,
+               *(id(trial.core[s]) for s in ("model", "prepretrain", "engine")))
+        return self._tracked(key, make)
+
+    def _tracked(self, key: Any, make: Any) -> _Run:
+        if key not in self._made:
+            self._made[key] = make()
+            self._runs.append(self._made[key])
+        run: _Run = self._made[key]
+        return run
+
+    def _point(self, run: _Run, segment: SegmentScience, inputs: tuple[Input, ...]) -> str:
+        """Return the stage that is `run` after `segment.end_tokens`."""
+        def make() -> str:
+            spec = StageSpec(kind=run.kind, revisions=run.revisions, inputs=(*run.inputs, *inputs),
+                             sections={**run.sections, "segment": self._section(segment)})
+            text = tokens_text(segment.end_tokens)
+            return self._add(
+                spec, f"{run.kind} {run.label} {text}{'' if segment.decay_from is None else ' annealed'}",
+                end_tokens=segment.end_tokens, start_tokens=segment.decay_from or 0,
+                flops_per_token=run.flops_per_token,
+            )
+
+        fingerprint = str(self._once((id(run), segment), make))
+        if segment.decay_from is None:
+            run.points[segment.end_tokens] = fingerprint
+        return fingerprint
+
+    def _prepretrain(self, trial: Trial) -> list[PathStep]:
+        """Return the trunk point and the decay branch (WSD), or the one stage (cosine) of the trial's budget."""
+        run, optim, model = self._prepretrain_run(trial), trial.core["prepretrain"], trial.core["model"]
+        end, per_sequence = trial.upstream_tokens, model.sequence_length
+        update = optim.batch_sequences * per_sequence
+        steps: list[PathStep] = []
+        trunk: tuple[Input, ...] = ()
+        for segment in _segments(optim, end, update):
+            first = (segment.decay_from or 0) // per_sequence
+            inputs = self._banks(trial, "train", range(first, segment.end_tokens // per_sequence), "bank")
+            steps += [PathStep(role="rules", kind=i.kind, fingerprint=i.fingerprint) for i in inputs]
+            fingerprint = self._point(run, segment, (*inputs, *trunk))
+            steps.append(PathStep(role="prepretrain", kind="prepretrain", tokens=segment.end_tokens,
+                                  fingerprint=fingerprint))
+            trunk = (Input(role="trunk", kind="prepretrain", fingerprint=fingerprint),)
+        return steps
+
+    def _pretrain(self, trial: Trial, body: str | None) -> list[PathStep]:
+        """Return the trunk points and the annealed ends, in the order of tokens."""
+        core, optim = trial.core, trial.core["pretrain"]
+        run = self._pretrain_run(trial, body)
+        update = optim.batch_sequences * core["model"].sequence_length
+        steps: list[PathStep] = []
+        for share in optim.ends:
+            end = max(share.of(trial.pretrain_tokens) // update * update, update)
+            trunk: tuple[Input, ...] = ()
+            for segment in _segments(optim, end, update):
+                annealed = segment.decay_from is not None or segment.horizon_tokens is not None
+                fingerprint = self._point(run, segment, trunk)
+                steps.append(PathStep(role="end" if annealed else "trunk", kind="pretrain", fingerprint=fingerprint,
+                                      tokens=segment.end_tokens))
+                trunk = (Input(role="trunk", kind="pretrain", fingerprint=fingerprint),)
+        return steps
+
+    def _pretrain_run(self, trial: Trial, body: str | None) -> _Run:
+        core = trial.core
+
+        def make() -> _Run:
+            inputs = [Input(role="corpus", kind="corpus", fingerprint=self._corpus(trial, trial.domain))]
+            if body is not None:
+                inputs.append(Input(role="body", kind="prepretrain", fingerprint=body))
+            return _Run(
+                kind="pretrain", inputs=tuple(inputs), label=f"{trial.domain} {trial.arm} s{trial.seed}",
+                revisions=self._revision("pretrain"),
+                sections={**self._common(trial, core["pretrain"]), "transfer": self._section(core["transfer"]),
+                          "validation": self._section(_validation(trial))},
+                flops_per_token=flops_per_token(core["model"], core["tokenizer"].vocabulary),
+            )
+
+        key = ("pt", body, trial.domain, trial.seed, trial.pretrain_tokens, *(id(core[s]) for s in (
+            "model", "pretrain", "engine", "transfer", "evaluate", "text", "tokenizer", "corpus")))
+        return self._tracked(key, make)
+
+    # -- measuring -----------------------------------------------------------------------------------------------
+
+    def _measure(self, trial: Trial, subject: str, inputs: tuple[Input, ...], tasks: Mapping[str, Any],
+                 extra: Mapping[str, Section]) -> str:
+        measure = trial.core["evaluate"]
+        tokens = (measure.gate_tokens if subject == "prepretrained" else measure.end_tokens).tokens()
+        plugins = {f"task__{t}": self.registries.tasks.find(t) for t in tasks}
+        spec = StageSpec(
+            kind="evaluate", revisions=self._revision("evaluate", **plugins), inputs=inputs,
+            sections={
+                "model": self._section(trial.core["model"]), "engine": self._section(trial.core["engine"]),
+                "seed": self._section(SeedScience(seed=trial.seed)),
+                "measure": self._section(MeasureScience(subject=subject, tokens=tokens)),  # type: ignore[arg-type]
+                **{f"task.{t}": self._section(science, f"task:{t}") for t, science in tasks.items()}, **extra,
+            },
+        )
+        name = {"pretrained": f"{trial.domain} {trial.arm}", "prepretrained": f"gate {trial.arm}",
+                "untrained": "untrained twin"}[subject]
+        return self._add(spec, f"evaluate {name} s{trial.seed}")
+
+    def _gate(self, trial: Trial, body: str) -> str:
+        def make() -> str:
+            length = trial.core["model"].sequence_length
+            tokens = trial.core["evaluate"].gate_tokens.tokens()
+            count = -(-tokens // length)
+            inputs = (
+                Input(role="model", kind="prepretrain", fingerprint=body),
+                *self._banks(trial, "train", range(0, count), "bank"),
+                *self._banks(trial, "held_out", range(0, count), "bank_held_out"),
+            )
+            upstream = self._section(trial.upstream_science, f"upstream:{trial.upstream}")
+            return self._measure(trial, "prepretrained", inputs, {"upstream_gate": trial.core["tasks"]["upstream_gate"]},
+                                 {"upstream": upstream})
+
+        return str(self._once(("gate", body), make))
+
+    def _final(self, trial: Trial, subject: str, model: str | None) -> str:
+        def make() -> str:
+            names = dict.fromkeys([*trial.core["tokenizer"].corpora, trial.domain])
+            inputs = tuple(Input(role=f"corpus:{d}", kind="corpus", fingerprint=self._corpus(trial, d)) for d in names)
+            if model is not None:
+                inputs = (Input(role="model", kind="pretrain", fingerprint=model), *inputs)
+            tasks = {t: trial.core["tasks"][t] for t in trial.core["evaluate"].tasks}
+            return self._measure(trial, subject, inputs, tasks, {"transfer": self._section(trial.core["transfer"])})
+
+        own = "" if trial.domain in trial.core["tokenizer"].corpora else trial.domain
+        key = (subject, model, own, trial.seed, *(id(trial.core[s]) for s in (
+            "model", "engine", "transfer", "evaluate", "text", "tokenizer", "corpus")))
+        return str(self._once(key, make))
+
+    def _path(self, trial: Trial) -> tuple[PathStep, ...]:
+        steps: list[PathStep] = []
+        body: str | None = None
+        if trial.upstream_tokens:
+            steps += self._prepretrain(trial)
+            body = steps[-1].fingerprint
+            gate = self._gate(trial, body)
+            steps += [PathStep(role="rules", kind=i.kind, fingerprint=i.fingerprint)
+                      for i in self.graph.nodes[gate].spec.inputs if i.kind == "rules"]
+            steps.append(PathStep(role="gate", kind="evaluate", fingerprint=gate))
+        pretrain = self._pretrain(trial, body)
+        final = self._final(trial, "pretrained", pretrain[-1].fingerprint)
+        twin = self._final(trial, "untrained", None)
+        data = self._data_steps(self.graph.nodes[final])
+        return (*data, *steps, *pretrain, PathStep(role="twin", kind="evaluate", fingerprint=twin),
+                PathStep(role="evaluate", kind="evaluate", fingerprint=final))
+
+    def _data_steps(self, final: Node) -> list[PathStep]:
+        def make() -> list[PathStep]:
+            found: dict[str, PathStep] = {}
+            for corpus in corpora:
+                for i in self.graph.nodes[corpus].spec.inputs:
+                    if i.kind == "tokenizer":
+                        for t in self.graph.nodes[i.fingerprint].spec.inputs:
+                            found[t.fingerprint] = PathStep(role="text", kind="text", fingerprint=t.fingerprint)
+                    found[i.fingerprint] = PathStep(role=i.kind, kind=i.kind, fingerprint=i.fingerprint)
+                found[corpus] = PathStep(role="corpus", kind="corpus", fingerprint=corpus)
+            return list(found.values())
+
+        corpora = tuple(i.fingerprint for i in final.spec.inputs if i.kind == "corpus")
+        steps: list[PathStep] = self._once(("data", corpora), make)
+        return steps
+
+    def _order_trunks(self) -> None:
+        """Let each trunk point come after the one before it, and count only the tokens between them."""
+        for run in self._runs:
+            before: str | None = None
+            for _, fingerprint in sorted(run.points.items()):
+                node = self.graph.nodes[fingerprint]
+                if before is not None:
+                    node.after = self.graph.nodes[before].key
+                    node.start_tokens = self.graph.nodes[before].end_tokens
+                before = fingerprint
+
+
+def flops_per_token(model: Any, vocabulary: int) -> float:
+    """Training FLOPs per token: 6 per matrix parameter (body and output head) and 6 L d T for causal attention.
+
+    Source: Kaplan et al. 2020 (6N) with the attention term of Chowdhery et al. 2022, 12 L d T, halved by the mask.
+    """
+    return float(6 * (model.body_parameters + model.width * vocabulary)
+                 + 6 * model.layers * model.width * model.sequence_length)
+
+
+def _segments(optim: OptimScience, end: int, update: int) -> list[SegmentScience]:
+    """Return the stages that lead to an end of `end` tokens: trunk and decay branch (WSD), or one (cosine)."""
+    def warmup(horizon: int | None) -> int:
+        return Amount(optim.warmup).tokens(whole=horizon) // update * update
+
+    if optim.schedule == "cosine":
+        horizon = optim.horizon.tokens(whole=end)
+        return [SegmentScience(end_tokens=end, horizon_tokens=horizon, warmup_tokens=warmup(horizon))]
+    decay = min(max(optim.decay.of(end) // update * update, update), end)
+    start, warm = end - decay, warmup(None)
+    if start <= 0:
+        return [SegmentScience(end_tokens=end, decay_from=0, warmup_tokens=warm)]
+    return [SegmentScience(end_tokens=start, warmup_tokens=warm),
+            SegmentScience(end_tokens=end, decay_from=start, warmup_tokens=warm)]
+
+
+def _validation(trial: Trial) -> ValidationScience:
+    core = trial.core
+    update = core["pretrain"].batch_sequences * core["model"].sequence_length
+    every = core["evaluate"].every.tokens(whole=trial.pretrain_tokens)
+    return ValidationScience(
+        every_tokens=max(every // update, 1) * update, trunk_tokens=core["evaluate"].trunk_tokens.tokens(),
+        end_tokens=core["evaluate"].end_tokens.tokens(),
+    )

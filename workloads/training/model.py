@@ -1,0 +1,99 @@
+"""The Llama model and its initialisation, which is a pure function of (seed, tensor name).
+
+Every tensor has its own counter-based generator (NumPy's Philox, whose numbers are the same on every processor), so the
+body is identical across the arms of a seed whatever their vocabulary. Embeddings and output head are drawn under a name
+that also says the purpose: otherwise the fresh embeddings of pre-training would begin with the very rows that the body
+saw in pre-pre-training, and a transferred body would be favoured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from transformers.models.llama.configuration_llama import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaForCausalLM
+
+from sweeps.errors import UsageError
+from sweeps.language.science import ModelScience
+
+INPUT = "model.embed_tokens.weight"
+"""Name of the input embedding."""
+OUTPUT = "lm_head.weight"
+"""Name of the output embedding; absent where tied."""
+EMBEDDINGS = frozenset({INPUT, OUTPUT})
+
+PREPRETRAIN_EMBEDDING_STD = 1.0
+"""Standard deviation of the input embeddings in pre-pre-training: PyTorch's N(0, 1), as in the release."""
+
+Purpose = Literal["prepretrain", "pretrain"]
+
+
+def build_model(science: ModelScience, vocabulary: int, *, seed: int, purpose: Purpose, embedding_std: float) -> Any:
+    """Return a freshly initialised `LlamaForCausalLM` in fp32 on the CPU.
+
+    Args:
+        science: the body's shape.
+        vocabulary: V, number of token ids.
+        seed: trial seed; with the tensor's name the only thing that decides the body's values.
+        purpose: what the embeddings are for; enters the names under which they are drawn.
+        embedding_std: standard deviation of the input embedding.
+
+    Raises:
+        UsageError: the heads do not divide the width.
+    """
+    model = empty_model(science, vocabulary)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(initial(name, parameter.shape, science=science, seed=seed, purpose=purpose,
+                                    embedding_std=embedding_std))
+    return model
+
+
+def empty_model(science: ModelScience, vocabulary: int) -> Any:
+    """Return the model with values that mean nothing yet.
+
+    Raises:
+        UsageError: the heads do not divide the width.
+    """
+    if science.width % science.heads or (science.width // science.heads) % 2:
+        raise UsageError(f"model.width {science.width} must be an even multiple of model.heads {science.heads}")
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=science.width, intermediate_size=science.mlp,
+        num_hidden_layers=science.layers, num_attention_heads=science.heads, num_key_value_heads=science.heads,
+        max_position_embeddings=science.sequence_length, tie_word_embeddings=science.tied, use_cache=False,
+        rope_parameters={"rope_type": "default", "rope_theta": science.rope_base},
+        bos_token_id=None, eos_token_id=None,
+    )
+    return LlamaForCausalLM(config)
+
+
+def initial(
+    name: str, shape: torch.Size, *, science: ModelScience, seed: int, purpose: Purpose, embedding_std: float
+) -> torch.Tensor:
+    """Return the initial values of one tensor, fp32: norms 1, matrices normal with the std of their kind."""
+    if len(shape) == 1:
+        return torch.ones(shape)
+    std = embedding_std if name == INPUT else science.init_std
+    label = f"{seed}/{purpose}/{name}" if name in EMBEDDINGS else f"{seed}/{name}"
+    key = np.frombuffer(hashlib.sha256(label.encode()).digest()[:16], dtype=np.uint64)
+    normal = np.random.Generator(np.random.Philox(key=key)).standard_normal(tuple(shape), dtype=np.float32)
+    return torch.from_numpy(normal).mul_(std)
+
+
+def parameter_groups(model: Any, weight_decay: float) -> Iterator[dict[str, Any]]:
+    """Yield AdamW's groups: matrices decay, norms do not."""
+    yield {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": weight_decay}
+    yield {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0}
+
+
+def flops_per_token(science: ModelScience, vocabulary: int) -> float:
+    """Return training FLOPs per token: 6 per weight of body and head, and 12 L d T of (unmasked) attention.
+
+    The input embedding is a look-up and costs nothing (Chowdhery et al. 2022, appendix B).
+    """
+    weights = science.body_parameters + vocabulary * science.width
+    return 6.0 * weights + 12.0 * science.layers * science.width * science.sequence_length

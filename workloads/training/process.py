@@ -1,0 +1,96 @@
+"""This process's place among the ranks of a stage. Joined once per process: several stages run in one.
+
+A single rank needs no launcher, no port and no socket name: its process group lives in memory. Several ranks read the
+usual variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), set by whatever starts them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where this process stands."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """True on the rank that writes rows and commits."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for every rank."""
+        if self.world > 1:
+            dist.barrier()
+
+    def any(self, *flags: bool) -> list[bool]:
+        """Return each flag or-ed over all ranks, so that every rank decides alike."""
+        if self.world == 1:
+            return list(flags)
+        shared = torch.tensor([int(f) for f in flags], dtype=torch.int32)
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+        return [bool(f) for f in shared.tolist()]
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Return values summed over all ranks."""
+        if self.world > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+
+def join(threads: int) -> Place:
+    """Join the ranks of this job; cheap when called again.
+
+    Args:
+        threads: CPU threads of this rank; they change the order of sums.
+    """
+    torch.set_num_threads(threads)
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    if cuda:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.cuda.set_device(device)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    if not dist.is_initialized():
+        _join_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+        _tame_deepspeed(cuda)
+    return Place(rank=dist.get_rank(), world=dist.get_world_size(), device=device)
+
+
+def _join_group(backend: str) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        dist.init_process_group(backend)
+        return
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    os.environ.setdefault("LOCAL_RANK", "0")
+
+
+def _tame_deepspeed(cuda: bool) -> None:
+    """Silence DeepSpeed, and keep it from probing for and compiling its C++ operators (40 s, and another sum order)."""
+    if not cuda:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    import deepspeed.ops
+    import deepspeed.utils
+
+    deepspeed.utils.logger.setLevel(logging.WARNING)
+    vars(deepspeed.ops)["__compatible_ops__"] = {}
+
+
+def seed_globals(seed: int, rank: int) -> None:
+    """Seed the global generators; nothing here draws from them, and a plug-in that does stays reproducible."""
+    random.seed(f"{seed}/{rank}")
+    np.random.seed((seed * 1_000_003 + rank) % 2**32)
+    torch.manual_seed(seed * 1_000_003 + rank)

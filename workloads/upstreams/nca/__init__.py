@@ -1,0 +1,49 @@
+"""Upstream `nca`: trajectories of random neural cellular automata (arXiv 2603.10055). Light: fields only."""
+
+from __future__ import annotations
+
+from sweeps.language.plugins import Upstream
+from workloads.upstreams.nca.science import NcaBankScience, NcaScience, bank_fields, rules_needed
+
+BANK_IMPLEMENTATION = "workloads.upstreams.nca.bank:make_bank"
+SMALL = {"states": 4, "grid.height": 8, "grid.width": 8}
+PROTOCOLS = {
+    "release": {
+        "pad_channels": True, "temperature": 1e-4, "initial_grid": "categorical", "rules.unique": 16_000,
+        "delimiter_loss": True, "complexity.scale": "raw", "complexity.band": "50-100", "complexity.trials": 1,
+    },
+    "paper": {
+        "pad_channels": False, "temperature": 1e-3, "initial_grid": "uniform", "rules.unique": 0,
+        "delimiter_loss": False, "complexity.scale": "raw", "complexity.band": "50-100", "complexity.trials": 1,
+    },
+    "fair": {},
+}
+SCALES = {"tiny": SMALL, "1m": SMALL}
+
+
+def vocabulary(science: NcaBankScience) -> int:
+    """Return the number of token ids."""
+    return science.vocabulary
+
+
+def pilot(science: NcaBankScience) -> list[str]:
+    """Return why no rules can be found for `science`; see `feasibility.reasons`."""
+    from workloads.upstreams.nca.feasibility import reasons
+
+    return reasons(bank_fields(science))
+
+
+PLUGIN = Upstream(
+    science=NcaScience,
+    revision=1,
+    implementation="workloads.upstreams.nca.source:make_source",
+    protocols=PROTOCOLS,
+    scales=SCALES,
+    axes={"complexity": "complexity.band"},
+    vocabulary=vocabulary,
+    bank=bank_fields,
+    bank_owner="nca",
+    bank_implementation=BANK_IMPLEMENTATION,
+    rules_needed=rules_needed,
+    pilot=pilot,
+)
