@@ -90,8 +90,8 @@ class Document:
 class StageContext(Protocol):
     """What a running stage sees; made by `workloads.run`, one per rank.
 
-    On ranks other than 0 `attempt` serves paths only (`attempt.folder`): rows, checkpoints, artifacts and the commit are
-    written by rank 0.
+    On ranks other than 0 `attempt` serves paths only (`attempt.folder`): rows, checkpoints, artifacts and the commit
+    are written by rank 0.
     """
 
     @property
@@ -116,6 +116,10 @@ class StageContext(Protocol):
 
     def plugin(self, section: str) -> Plugin:
         """The plug-in descriptor that owns a section of `science`: `plugin("upstream")` is an `Upstream`."""
+        ...
+
+    def roles(self) -> Sequence[str]:
+        """Roles of the stage's inputs, each once, in order: `corpus:web`, `model`."""
         ...
 
     def inputs(self, role: str) -> Sequence[Path]:

@@ -80,6 +80,17 @@ class DataStages:
             self.graph.nodes[fingerprint] = Node(spec=spec, label=label, **about)
         return fingerprint
 
+    def _step(self, role: str, kind: str, fingerprint: str, tokens: int = 0) -> PathStep:
+        key = (role, fingerprint)
+        step: PathStep = self._once(
+            key, lambda: PathStep(role=role, kind=kind, fingerprint=fingerprint, tokens=tokens))
+        return step
+
+    def _input(self, role: str, kind: str, fingerprint: str) -> Input:
+        made: Input = self._once(("input", role, fingerprint),
+                                 lambda: Input(role=role, kind=kind, fingerprint=fingerprint))
+        return made
+
     def _revision(self, kind: str, **plugins: Any) -> dict[str, int]:
         return {f"stage:{kind}": self.registries.stages.find(kind).revision,
                 **{k.replace("__", ":"): v.revision for k, v in plugins.items()}}
@@ -109,7 +120,7 @@ class DataStages:
     def _tokenizer(self, trial: Trial) -> str:
         def make() -> str:
             science = trial.core["tokenizer"]
-            inputs = tuple(Input(role=f"text:{d}", kind="text", fingerprint=self._text(trial, d))
+            inputs = tuple(self._input(f"text:{d}", "text", self._text(trial, d))
                            for d in science.corpora)
             spec = StageSpec(kind="tokenizer", revisions=self._revision("tokenizer"),
                              sections={"tokenizer": self._section(science)}, inputs=inputs)
@@ -119,8 +130,8 @@ class DataStages:
 
     def _corpus(self, trial: Trial, domain: str) -> str:
         def make() -> str:
-            inputs = (Input(role="text", kind="text", fingerprint=self._text(trial, domain)),
-                      Input(role="tokenizer", kind="tokenizer", fingerprint=self._tokenizer(trial)))
+            inputs = (self._input("text", "text", self._text(trial, domain)),
+                      self._input("tokenizer", "tokenizer", self._tokenizer(trial)))
             spec = StageSpec(kind="corpus", revisions=self._revision("corpus"),
                              sections={"corpus": self._section(trial.core["corpus"])}, inputs=inputs)
             return self._add(spec, f"corpus {domain}")
@@ -130,6 +141,11 @@ class DataStages:
 
     def _banks(self, trial: Trial, stream: str, sequences: range, role: str) -> tuple[Input, ...]:
         """Return the rule blocks that these sequences read."""
+        key = ("banks", id(trial.upstream_science), stream, sequences, role, trial.seed)
+        made: tuple[Input, ...] = self._once(key, lambda: self._blocks(trial, stream, sequences, role))
+        return made
+
+    def _blocks(self, trial: Trial, stream: str, sequences: range, role: str) -> tuple[Input, ...]:
         plugin = self.registries.upstreams.find(trial.upstream)
         if plugin.bank is None or plugin.rules_needed is None:
             return ()
@@ -137,7 +153,7 @@ class DataStages:
         first = sequences.start if needed == sequences.stop else 0
         size = self.block_rules if stream == "train" else needed
         blocks = range(first // size, -(-needed // size))
-        return tuple(Input(role=role, kind="rules", fingerprint=self._block(trial, plugin, stream, b * size, size))
+        return tuple(self._input(role, "rules", self._block(trial, plugin, stream, b * size, size))
                      for b in blocks)
 
     def _block(self, trial: Trial, plugin: Upstream, stream: str, first: int, count: int) -> str:

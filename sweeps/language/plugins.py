@@ -47,8 +47,12 @@ class Plugin:
 
     def load(self) -> Any:
         """Import and return the implementation. Heavy: only inside a job."""
-        module, _, attribute = self.implementation.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return _import(self.implementation)
+
+
+def _import(implementation: str) -> Any:
+    module, _, attribute = implementation.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +63,16 @@ class Upstream(Plugin):
     """Grid axis -> the science field that it sets, for instance `{"complexity": "complexity.band"}`."""
     trains: bool = True
     """False for scratch: no pre-pre-training stage and no token budget."""
+    control: bool = False
+    """True for a control (`nca_shuffled`): a gain that it shares is not a gain from its relative's structure."""
     inherits: str = ""
     """Another upstream whose fields (`nca.*`) apply to this one too, before its own."""
     vocabulary: Callable[[Any], int] | None = None
     """science -> number of token ids."""
     bank: Callable[[Any], Science] | None = None
     """science -> the fields that decide its rule bank (stage `rules`, computed by `bank_owner`); None: no bank."""
+    bank_science: type[Science] | None = None
+    """Model of what `bank` returns; stated by the upstream that owns the bank."""
     bank_owner: str = ""
     """Key of the upstream whose `bank_implementation` makes the bank (so that relatives share banks)."""
     bank_implementation: str = ""
@@ -75,6 +83,10 @@ class Upstream(Plugin):
     """science -> a short note for tables, for instance the raw band behind a normalized one: `raw 30-40 %`."""
     pilot: Callable[[Any], list[str]] | None = None
     """science -> reasons why no data can be made with it (impossible band); NumPy and zlib only, under 2 s."""
+
+    def load_bank(self) -> Any:
+        """Import and return the bank's implementation. Heavy: only inside a job."""
+        return _import(self.bank_implementation)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,6 +102,8 @@ def parse(text: str, name: str) -> Source:
 def _plain(value: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], int], name: str) -> Any:
     if len(path) > MAX_DEPTH:
         raise _fail(name, None, f"{'.'.join(path)}: nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, TaggedScalar) or getattr(getattr(value, "tag", None), "value", None):
+        raise _fail(name, lines.get(path), f"{'.'.join(path)}: YAML tags are not used here; write plain values")
     if isinstance(value, CommentedMap):
         plain: dict[str, Any] = {}
         for key, inner in value.items():
@@ -111,8 +113,6 @@ def _plain(value: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], int],
         return plain
     if isinstance(value, CommentedSeq):
         return [_plain(inner, (*path, str(i)), lines, name) for i, inner in enumerate(value)]
-    if isinstance(value, TaggedScalar) or getattr(getattr(value, "tag", None), "value", None):
-        raise _fail(name, lines.get(path), f"{'.'.join(path)}: YAML tags are not used here; write plain values")
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)

@@ -200,7 +200,8 @@ def apply(source: Source, overrides: Overrides) -> Source:
         axes["seed"] = _seeds(overrides.seeds)
     if overrides.cluster:
         values["run"] = {**(values.get("run") or {}), "cluster": overrides.cluster}
-    values["axes"] = axes if axes else values.get("axes")
+    if axes:
+        values["axes"] = axes
     if fields:
         values["fields"] = fields
     return Source(name=source.name, values=values, lines=lines)

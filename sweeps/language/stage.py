@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -59,11 +58,10 @@ class StageSpec(Frozen):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over kind, revisions, changed science fields and the inputs' fingerprints."""
-        sections = sorted((name, s.identity) for name, s in self.sections.items() if s.identity)
-        identity = [
-            self.kind, sorted(self.revisions.items()), sections, [[i.role, i.kind, i.fingerprint] for i in self.inputs]
-        ]
-        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:FINGERPRINT_CHARS]
+        lines = [self.kind, *(f"{k}={v}" for k, v in sorted(self.revisions.items()))]
+        lines += [f"{name}:{s.identity}" for name, s in sorted(self.sections.items()) if s.identity]
+        lines += [f"{i.role}<{i.kind}/{i.fingerprint}" for i in self.inputs]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:FINGERPRINT_CHARS]
 
     def to_text(self) -> str:
         """Return the text of spec.json."""

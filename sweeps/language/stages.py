@@ -6,6 +6,7 @@ ends a sweep has. A trunk serves all budgets; each annealed end is a branch of i
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,14 +44,19 @@ class GraphBuilder(DataStages):
 
     def build(self, trials: Iterable[Trial]) -> Graph:
         """Return the graph of all trials."""
-        for position, trial in enumerate(trials):
-            path = self._path(trial)
-            self.graph.paths[trial.id] = path
-            for fingerprint in dict.fromkeys(step.fingerprint for step in path):
-                node = self.graph.nodes[fingerprint]
-                node.trials += 1
-                node.priority = min(node.priority, position) if node.trials > 1 else position
-        self._order_trunks()
+        collecting = gc.isenabled()
+        gc.disable()  # hundreds of thousands of small objects, no cycles: collections would double the time
+        try:
+            for position, trial in enumerate(trials):
+                self.graph.paths[trial.id] = path = self._path(trial)
+                for fingerprint in {step.fingerprint for step in path}:
+                    node = self.graph.nodes[fingerprint]
+                    node.priority = min(node.priority, position) if node.trials else position
+                    node.trials += 1
+            self._order_trunks()
+        finally:
+            if collecting:
+                gc.enable()
         return self.graph
 
     # -- training ------------------------------------------------------------------------------------------------
@@ -72,7 +78,7 @@ class GraphBuilder(DataStages):
             plugin = self.registries.upstreams.find(trial.upstream)
             vocabulary = plugin.vocabulary(trial.upstream_science) if plugin.vocabulary else 0
             return _Run(
-                kind="prepretrain", inputs=(), label=f"{trial.arm} s{trial.seed}",
+                kind="prepretrain", inputs=(), label=f"{trial.upstream} {trial.complexity}".strip() + f" s{trial.seed}",
                 revisions=self._revision("prepretrain", **{f"upstream__{trial.upstream}": plugin}),
                 sections={**self._common(trial, trial.core["prepretrain"]),
                           "upstream": self._section(trial.upstream_science, f"upstream:{trial.upstream}")},
@@ -107,6 +113,11 @@ class GraphBuilder(DataStages):
             run.points[segment.end_tokens] = fingerprint
         return fingerprint
 
+    def _segments(self, optim: OptimScience, end: int, update: int) -> list[SegmentScience]:
+        made: list[SegmentScience] = self._once(("segments", id(optim), end, update),
+                                                lambda: _segments(optim, end, update))
+        return made
+
     def _prepretrain(self, trial: Trial) -> list[PathStep]:
         """Return the trunk point and the decay branch (WSD), or the one stage (cosine) of the trial's budget."""
         run, optim, model = self._prepretrain_run(trial), trial.core["prepretrain"], trial.core["model"]
@@ -114,14 +125,13 @@ class GraphBuilder(DataStages):
         update = optim.batch_sequences * per_sequence
         steps: list[PathStep] = []
         trunk: tuple[Input, ...] = ()
-        for segment in _segments(optim, end, update):
+        for segment in self._segments(optim, end, update):
             first = (segment.decay_from or 0) // per_sequence
             inputs = self._banks(trial, "train", range(first, segment.end_tokens // per_sequence), "bank")
-            steps += [PathStep(role="rules", kind=i.kind, fingerprint=i.fingerprint) for i in inputs]
+            steps += [self._step("rules", i.kind, i.fingerprint) for i in inputs]
             fingerprint = self._point(run, segment, (*inputs, *trunk))
-            steps.append(PathStep(role="prepretrain", kind="prepretrain", tokens=segment.end_tokens,
-                                  fingerprint=fingerprint))
-            trunk = (Input(role="trunk", kind="prepretrain", fingerprint=fingerprint),)
+            steps.append(self._step("prepretrain", "prepretrain", fingerprint, segment.end_tokens))
+            trunk = (self._input("trunk", "prepretrain", fingerprint),)
         return steps
 
     def _pretrain(self, trial: Trial, body: str | None) -> list[PathStep]:
@@ -133,21 +143,20 @@ class GraphBuilder(DataStages):
         for share in optim.ends:
             end = max(share.of(trial.pretrain_tokens) // update * update, update)
             trunk: tuple[Input, ...] = ()
-            for segment in _segments(optim, end, update):
+            for segment in self._segments(optim, end, update):
                 annealed = segment.decay_from is not None or segment.horizon_tokens is not None
                 fingerprint = self._point(run, segment, trunk)
-                steps.append(PathStep(role="end" if annealed else "trunk", kind="pretrain", fingerprint=fingerprint,
-                                      tokens=segment.end_tokens))
-                trunk = (Input(role="trunk", kind="pretrain", fingerprint=fingerprint),)
+                steps.append(self._step("end" if annealed else "trunk", "pretrain", fingerprint, segment.end_tokens))
+                trunk = (self._input("trunk", "pretrain", fingerprint),)
         return steps
 
     def _pretrain_run(self, trial: Trial, body: str | None) -> _Run:
         core = trial.core
 
         def make() -> _Run:
-            inputs = [Input(role="corpus", kind="corpus", fingerprint=self._corpus(trial, trial.domain))]
+            inputs = [self._input("corpus", "corpus", self._corpus(trial, trial.domain))]
             if body is not None:
-                inputs.append(Input(role="body", kind="prepretrain", fingerprint=body))
+                inputs.append(self._input("body", "prepretrain", body))
             return _Run(
                 kind="pretrain", inputs=tuple(inputs), label=f"{trial.domain} {trial.arm} s{trial.seed}",
                 revisions=self._revision("pretrain"),
@@ -186,7 +195,7 @@ class GraphBuilder(DataStages):
             tokens = trial.core["evaluate"].gate_tokens.tokens()
             count = -(-tokens // length)
             inputs = (
-                Input(role="model", kind="prepretrain", fingerprint=body),
+                self._input("model", "prepretrain", body),
                 *self._banks(trial, "train", range(0, count), "bank"),
                 *self._banks(trial, "held_out", range(0, count), "bank_held_out"),
             )
@@ -199,9 +208,9 @@ class GraphBuilder(DataStages):
     def _final(self, trial: Trial, subject: str, model: str | None) -> str:
         def make() -> str:
             names = dict.fromkeys([*trial.core["tokenizer"].corpora, trial.domain])
-            inputs = tuple(Input(role=f"corpus:{d}", kind="corpus", fingerprint=self._corpus(trial, d)) for d in names)
+            inputs = tuple(self._input(f"corpus:{d}", "corpus", self._corpus(trial, d)) for d in names)
             if model is not None:
-                inputs = (Input(role="model", kind="pretrain", fingerprint=model), *inputs)
+                inputs = (self._input("model", "pretrain", model), *inputs)
             tasks = {t: trial.core["tasks"][t] for t in trial.core["evaluate"].tasks}
             return self._measure(trial, subject, inputs, tasks, {"transfer": self._section(trial.core["transfer"])})
 
@@ -210,22 +219,27 @@ class GraphBuilder(DataStages):
             "model", "engine", "transfer", "evaluate", "text", "tokenizer", "corpus")))
         return str(self._once(key, make))
 
+    def _upstream(self, trial: Trial) -> tuple[list[PathStep], str]:
+        """Return the steps up to the pre-pre-trained body and its gate, and the body."""
+        steps = self._prepretrain(trial)
+        body = steps[-1].fingerprint
+        gate = self._gate(trial, body)
+        steps += [self._step("rules", "rules", i.fingerprint)
+                  for i in self.graph.nodes[gate].spec.inputs if i.kind == "rules"]
+        return [*steps, self._step("gate", "evaluate", gate)], body
+
     def _path(self, trial: Trial) -> tuple[PathStep, ...]:
         steps: list[PathStep] = []
         body: str | None = None
         if trial.upstream_tokens:
-            steps += self._prepretrain(trial)
-            body = steps[-1].fingerprint
-            gate = self._gate(trial, body)
-            steps += [PathStep(role="rules", kind=i.kind, fingerprint=i.fingerprint)
-                      for i in self.graph.nodes[gate].spec.inputs if i.kind == "rules"]
-            steps.append(PathStep(role="gate", kind="evaluate", fingerprint=gate))
+            key = ("upstream", id(self._prepretrain_run(trial)), trial.upstream_tokens, id(trial.core["evaluate"]))
+            steps, body = self._once(key, lambda: self._upstream(trial))
         pretrain = self._pretrain(trial, body)
         final = self._final(trial, "pretrained", pretrain[-1].fingerprint)
         twin = self._final(trial, "untrained", None)
         data = self._data_steps(self.graph.nodes[final])
-        return (*data, *steps, *pretrain, PathStep(role="twin", kind="evaluate", fingerprint=twin),
-                PathStep(role="evaluate", kind="evaluate", fingerprint=final))
+        return (*data, *steps, *pretrain, self._step("twin", "evaluate", twin),
+                self._step("evaluate", "evaluate", final))
 
     def _data_steps(self, final: Node) -> list[PathStep]:
         def make() -> list[PathStep]:
@@ -234,9 +248,9 @@ class GraphBuilder(DataStages):
                 for i in self.graph.nodes[corpus].spec.inputs:
                     if i.kind == "tokenizer":
                         for t in self.graph.nodes[i.fingerprint].spec.inputs:
-                            found[t.fingerprint] = PathStep(role="text", kind="text", fingerprint=t.fingerprint)
-                    found[i.fingerprint] = PathStep(role=i.kind, kind=i.kind, fingerprint=i.fingerprint)
-                found[corpus] = PathStep(role="corpus", kind="corpus", fingerprint=corpus)
+                            found[t.fingerprint] = self._step("text", "text", t.fingerprint)
+                    found[i.fingerprint] = self._step(i.kind, i.kind, i.fingerprint)
+                found[corpus] = self._step("corpus", "corpus", corpus)
             return list(found.values())
 
         corpora = tuple(i.fingerprint for i in final.spec.inputs if i.kind == "corpus")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -147,6 +148,7 @@ class Duration(_Text):
         return float(self[:-2])
 
 
+@lru_cache(maxsize=4096)
 def tokens_text(tokens: float) -> str:
     """Return tokens as people write them: 163.8M, 300k, 512."""
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -1,4 +1,4 @@
-"""Training sequences by index. Update u reads sequences u B .. u B + B - 1, so data order is a pure function of the seed.
+"""Training sequences by index. Update u reads sequences u B .. u B + B - 1: data order is a pure function of the seed.
 
 Shape suffixes: B sequences, T tokens of a sequence.
 """

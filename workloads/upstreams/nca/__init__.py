@@ -42,6 +42,7 @@ PLUGIN = Upstream(
     axes={"complexity": "complexity.band"},
     vocabulary=vocabulary,
     bank=bank_fields,
+    bank_science=NcaBankScience,
     bank_owner="nca",
     bank_implementation=BANK_IMPLEMENTATION,
     rules_needed=rules_needed,

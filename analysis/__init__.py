@@ -1,0 +1,1 @@
+"""What came back: records -> tidy frames -> tables, figures, terminal text and a report. Reads records only."""

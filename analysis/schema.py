@@ -1,0 +1,101 @@
+"""Columns of every frame and table: name, dtype, unit and meaning. What has no schema is not written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+NATS = "nats/token"
+TOKENS = "tokens"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a frame or table."""
+
+    name: str
+    dtype: str
+    """`str`, `category`, `int64`, `float64` or `bool`; missing values are NaN, and exist only in float columns."""
+    unit: str
+    """Empty where the value has none."""
+    meaning: str
+
+
+Columns = Sequence[Column]
+
+
+def frame_of(rows: Iterable[Mapping[str, Any]], columns: Columns) -> pd.DataFrame:
+    """Return the rows as a frame that has exactly these columns, in this order, with these dtypes.
+
+    Raises:
+        KeyError: a row lacks a column.
+    """
+    listed = list(rows)
+    return pd.DataFrame({c.name: pd.Series([r[c.name] for r in listed], dtype=_pandas(c.dtype)) for c in columns})
+
+
+def frame_of_columns(values: Mapping[str, Sequence[Any]], columns: Columns) -> pd.DataFrame:
+    """Return columns given as sequences (the fast way for millions of rows) as a frame with these dtypes."""
+    return pd.DataFrame({c.name: pd.Series(values[c.name], dtype=_pandas(c.dtype)) for c in columns})
+
+
+def _pandas(dtype: str) -> Any:
+    return dtype
+
+
+TRIALS = (
+    Column("trial", "str", "", "trial id"),
+    Column("arm", "str", "", "what is compared, the same in all domains"),
+    Column("upstream", "str", "", "upstream plug-in"),
+    Column("complexity", "str", "%", "complexity band as written; empty where the upstream has none"),
+    Column("note", "str", "", "the upstream's own note, for instance the raw band"),
+    Column("token_budget", "str", "", "upstream budget as written"),
+    Column("upstream_tokens", "int64", TOKENS, "realised upstream tokens T_ppt"),
+    Column("domain", "str", "", "target domain"),
+    Column("seed", "int64", "", "seed; arms of one seed share text order and body initialisation"),
+    Column("pretrain_tokens", "int64", TOKENS, "PT tokens at the last end"),
+    Column("baseline", "str", "", "id of the scratch trial of the same domain and seed"),
+    Column("is_baseline", "bool", "", "the trial is its own baseline"),
+    Column("is_control", "bool", "", "its upstream is a control: a gain that it shares is not a gain from structure"),
+    Column("upstream_flops", "float64", "FLOP", "training FLOPs of the upstream stages on its path"),
+    Column("flops_per_token", "float64", "FLOP/token", "PT FLOPs per PT token on its path"),
+    Column("status", "str", "", "scored, diverged, missing, damaged or unscored (no finite loss at its last end)"),
+    Column("complete", "bool", "", "every planned evaluation that counts is there"),
+)
+"""One row per planned trial."""
+
+CURVES = (
+    Column("trial", "category", "", "trial id"),
+    Column("arm", "category", "", "what is compared"),
+    Column("domain", "category", "", "target domain"),
+    Column("seed", "int64", "", "seed"),
+    Column("upstream_tokens", "int64", TOKENS, "realised upstream tokens"),
+    Column("tokens", "int64", TOKENS, "PT tokens"),
+    Column("loss", "float64", NATS, "validation loss"),
+    Column("bits_per_byte", "float64", "bits/byte", "the same loss per byte of text; comparable across tokenizers"),
+    Column("scored", "bool", "", "an evaluation that counts; false: drawn only (a point of a WSD trunk)"),
+)
+"""One row per evaluation."""
+
+SCORES = (
+    Column("trial", "category", "", "trial id"),
+    Column("role", "category", "", "gate, evaluate (final model) or twin (untrained twin)"),
+    Column("name", "category", "", "score name as the task states it"),
+    Column("value", "float64", "", "its value, in the task's unit"),
+)
+"""One row per score of a trial."""
+
+STEPS = (
+    Column("trial", "category", "", "trial id"),
+    Column("role", "category", "", "role of the step on the trial's path"),
+    Column("kind", "category", "", "stage kind"),
+    Column("fingerprint", "category", "", "the stage's identity"),
+    Column("tokens", "int64", TOKENS, "training tokens at the stage's end"),
+    Column("status", "category", "", "done, diverged, unscored, damaged, started or absent"),
+    Column("seconds", "float64", "s", "wall time of the attempt that committed"),
+    Column("damaged_lines", "int64", "", "lines of metrics that did not verify and were left out"),
+)
+"""One row per step of a trial's path."""

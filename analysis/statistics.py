@@ -1,0 +1,134 @@
+"""Inference over seeds: paired t, detectable effects, exact and Wilson bounds. Pure.
+
+Everything is paired by seed (arms of one seed share text order and initialisation) and in nats. Fewer than
+`MIN_SEEDS` seeds give no interval: a percentile bootstrap over three covers 75 % where a paired t covers 95 %, and with
+two a t interval is 12.7 standard errors wide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy import optimize, stats
+
+MIN_SEEDS = 3
+CONFIDENCE = 0.95
+POWER = 0.8
+FEW_SEEDS = f"fewer than {MIN_SEEDS} seeds: no interval"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate over seeds. NaN where it is not defined."""
+
+    mean: float
+    low: float = math.nan
+    high: float = math.nan
+    n: int
+    """Seeds."""
+    sd: float = math.nan
+    """Standard deviation over seeds."""
+    note: str = ""
+    """Why there is no interval; empty where there is one."""
+
+    @property
+    def half(self) -> float:
+        """Half-width of a symmetric interval."""
+        return (self.high - self.low) / 2
+
+    @property
+    def resolved(self) -> int:
+        """1: the whole interval is above zero; -1: below; 0: it holds zero, or there is none."""
+        return int(self.low > 0) - int(self.high < 0)
+
+
+def paired_t(differences: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Return the mean of per-seed differences and its paired-t interval, mean +- t(n-1) sd / sqrt(n).
+
+    Args:
+        differences: one finite value per seed, nats.
+        confidence: coverage of the interval.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    n = len(values)
+    if not n:
+        return Interval(mean=math.nan, n=0, note=FEW_SEEDS)
+    mean = float(values.mean())
+    sd = float(values.std(ddof=1)) if n > 1 else math.nan
+    if n < MIN_SEEDS:
+        return Interval(mean=mean, n=n, sd=sd, note=FEW_SEEDS)
+    half = t_critical(n - 1, confidence) * sd / math.sqrt(n)
+    return Interval(mean=mean, low=mean - half, high=mean + half, n=n, sd=sd)
+
+
+@lru_cache(maxsize=256)
+def t_critical(df: int, confidence: float = CONFIDENCE) -> float:
+    """Two-sided critical value of Student's t."""
+    return float(stats.t.ppf((1 + confidence) / 2, df))
+
+
+def power_of(effect_over_sd: float, n: int, confidence: float = CONFIDENCE) -> float:
+    """Return the power of a two-sided paired t test (noncentral t) for a true effect in units of its sd."""
+    df, crit = n - 1, t_critical(n - 1, confidence)
+    ncp = abs(effect_over_sd) * math.sqrt(n)
+    return float(stats.nct.sf(crit, df, ncp) + stats.nct.cdf(-crit, df, ncp))
+
+
+@lru_cache(maxsize=256)
+def detectable_over_sd(n: int, power: float = POWER, confidence: float = CONFIDENCE) -> float:
+    """Return the effect, in units of the sd of paired differences, that n seeds find with this power."""
+    top = 0.125
+    while power_of(top, n, confidence) < power:  # scipy's noncentral t is NaN far out: stay near the answer
+        top *= 1.5
+    return float(optimize.brentq(lambda d: power_of(d, n, confidence) - power, 0.0, top, xtol=1e-10))
+
+
+def detectable_effect(sd: float, n: int, power: float = POWER) -> float:
+    """Return the minimum detectable effect in the unit of `sd`; NaN below `MIN_SEEDS` seeds."""
+    return detectable_over_sd(n, power) * sd if n >= MIN_SEEDS and math.isfinite(sd) else math.nan
+
+
+def pooled_sd(samples: Sequence[Sequence[float]]) -> float:
+    """Return the standard deviation pooled over samples with at least two values each; NaN where there is none."""
+    kept = [np.asarray(s, dtype=np.float64) for s in samples if len(s) > 1]
+    df = sum(len(s) - 1 for s in kept)
+    return math.sqrt(sum(float(((s - s.mean()) ** 2).sum()) for s in kept) / df) if df else math.nan
+
+
+def wilson_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return Wilson's score interval of a proportion (Wilson 1927).
+
+    Raises:
+        ValueError: no trial: an empty result is an error, never a proportion.
+    """
+    _check_counts(successes, trials)
+    z = float(stats.norm.ppf((1 + confidence) / 2))
+    p, scale = successes / trials, 1 + z * z / trials
+    centre = (p + z * z / (2 * trials)) / scale
+    half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials)) / scale
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def exact_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the exact interval of a proportion (Clopper and Pearson 1934); one-sided at zero or all successes.
+
+    Zero of 164 gives an upper bound of 1.8 %.
+
+    Raises:
+        ValueError: no trial.
+    """
+    _check_counts(successes, trials)
+    one_sided = successes in (0, trials)
+    alpha = (1 - confidence) / (1 if one_sided else 2)
+    low = 0.0 if successes == 0 else float(stats.beta.ppf(alpha, successes, trials - successes + 1))
+    high = 1.0 if successes == trials else float(stats.beta.ppf(1 - alpha, successes + 1, trials - successes))
+    return low, high
+
+
+def _check_counts(successes: int, trials: int) -> None:
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes of {trials} trials is no proportion")

@@ -1,0 +1,207 @@
+"""The comparisons that tables, figures and sentences share, computed once from the records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import convergence, schema
+from analysis.convergence import Convergence, Curve
+from analysis.inversion import SpeedupInterval, speedup_interval
+from analysis.load import Records, load
+from analysis.schema import NATS, TOKENS, Column
+from analysis.simultaneous import Family, family
+from analysis.statistics import Interval, paired_t, pooled_sd
+
+_UNITS = {"t_b": TOKENS, "t_own": TOKENS, "t_x": TOKENS, "loss_baseline": NATS, "loss_arm": NATS, "gain_nats": NATS,
+          "gain_percent": "%"}
+_MEANINGS = {
+    "t_b": "T_b, the baseline's last evaluation", "loss_baseline": "L*, the baseline's loss at T_b",
+    "loss_arm": "the arm's loss at T_b", "gain_nats": "L* minus the arm's loss at T_b; positive: the arm is better",
+    "gain_percent": "perplexity gain 100 (1 - exp(-gain_nats))",
+    "t_own": "the baseline's own first crossing of L*", "t_x": "the arm's first crossing of L*; empty where censored",
+    "censored": "the arm never reaches L*", "flat_tail": "the baseline reaches L* before T_b",
+    "at_first": "L* is reached at the arm's first evaluation: its speed-ups are lower bounds",
+    "speedup": "t_own / t_x (descriptive)", "charged_speedup": "t_own / (t_x + upstream tokens)",
+    "flop_charged_speedup": "t_own / (t_x + upstream FLOPs in PT tokens)",
+    "token_saving": "1 - (t_x + upstream tokens) / t_own", "mrs": "(t_own - t_x) / upstream tokens",
+    "speedup_bound": "t_own / the arm's last evaluation, where censored",
+    "speedup_at_end": "t_b / t_x", "charged_speedup_at_end": "t_b / (t_x + upstream tokens)",
+    "token_saving_at_end": "1 - (t_x + upstream tokens) / t_b", "mrs_at_end": "(t_b - t_x) / upstream tokens",
+    "speedup_bound_at_end": "t_b / the arm's last evaluation, where censored",
+}
+_BOOLS = ("censored", "flat_tail", "at_first")
+AT_T_B = ("t_b", "loss_baseline", "loss_arm", "gain_nats", "gain_percent")
+MEASURES = tuple(f.name for f in fields(Convergence))
+
+PAIRS = (
+    Column("trial", "str", "", "trial id"),
+    Column("arm", "str", "", "what is compared"),
+    Column("domain", "str", "", "target domain"),
+    Column("seed", "int64", "", "seed"),
+    Column("upstream_tokens", "int64", TOKENS, "realised upstream tokens"),
+    Column("status", "str", "", "scored, or why the pair has no gain"),
+    Column("crossing_known", "bool", "", "every evaluation of both runs that counts is there"),
+    *(Column(n, "bool" if n in _BOOLS else "float64", _UNITS.get(n, ""), _MEANINGS[n]) for n in MEASURES),
+)
+"""One row per trial that is not a baseline."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Records and what follows from them."""
+
+    records: Records
+
+    @cached_property
+    def curves(self) -> dict[str, Curve]:
+        """Trial id -> its scored curve."""
+        scored = self.records.curves[self.records.curves["scored"]]
+        return {
+            str(trial): Curve.of(zip(part["tokens"], part["loss"], strict=True))
+            for trial, part in scored.groupby("trial", observed=True)
+        }
+
+    @cached_property
+    def bits(self) -> dict[str, dict[float, float]]:
+        """Trial id -> tokens -> bits per byte, of scored evaluations."""
+        scored = self.records.curves[self.records.curves["scored"]]
+        found: dict[str, dict[float, float]] = {}
+        columns = (scored["trial"], scored["tokens"], scored["bits_per_byte"])
+        for trial, tokens, bits in zip(*columns, strict=True):
+            found.setdefault(str(trial), {})[float(tokens)] = float(bits)
+        return found
+
+    @cached_property
+    def trials(self) -> dict[str, dict[str, Any]]:
+        """Trial id -> its row of `schema.TRIALS`."""
+        return {str(row["trial"]): {str(k): v for k, v in row.items()} for row in self.records.trials.to_dict("records")}
+
+    @cached_property
+    def cells(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """(domain, arm) -> its trials, in the order of seeds."""
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in sorted(self.trials.values(), key=lambda r: int(r["seed"])):
+            found.setdefault((row["domain"], row["arm"]), []).append(row)
+        return found
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """`PAIRS`, in the plan's order."""
+        return schema.frame_of(
+            (self._pair(row) for row in self.trials.values() if not row["is_baseline"]), PAIRS
+        )
+
+    def _pair(self, row: dict[str, Any]) -> dict[str, Any]:
+        baseline = self.trials.get(row["baseline"])
+        status = row["status"]
+        if status == "scored" and (baseline is None or baseline["status"] != "scored"):
+            status = f"baseline {baseline['status'] if baseline else 'absent'}"
+        values: dict[str, Any] = {n: n not in _BOOLS and math.nan for n in MEASURES}
+        known = False
+        if status == "scored" and baseline is not None:
+            measured = convergence.compare(
+                self.curves[baseline["trial"]], self.curves[row["trial"]], row["upstream_tokens"],
+                row["upstream_flops"] / row["flops_per_token"],
+            )
+            known = bool(row["complete"] and baseline["complete"])
+            values |= {n: getattr(measured, n) for n in (MEASURES if known else AT_T_B)}
+            status = status if math.isfinite(measured.gain_nats) else "ends before the baseline"
+        names = ("trial", "arm", "domain", "seed", "upstream_tokens")
+        return {**{n: row[n] for n in names}, "status": status, "crossing_known": known, **values}
+
+    @cached_property
+    def scored(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """(domain, arm) -> its scored pairs, in the order of seeds."""
+        kept = self.pairs[self.pairs["status"] == "scored"].sort_values("seed", kind="stable")
+        return {(str(k[0]), str(k[1])): part for k, part in kept.groupby(["domain", "arm"], sort=False)}
+
+    @cached_property
+    def losses(self) -> dict[tuple[str, str], dict[int, float]]:
+        """(domain, arm) -> seed -> loss at T_b, nats; baselines included."""
+        found: dict[tuple[str, str], dict[int, float]] = {}
+        for row in self.trials.values():
+            if row["is_baseline"] and row["status"] == "scored":
+                cell = found.setdefault((row["domain"], row["arm"]), {})
+                cell[int(row["seed"])] = float(self.curves[row["trial"]].losses[-1])
+        for key, part in self.scored.items():
+            found[key] = dict(zip(part["seed"].astype(int), part["loss_arm"].astype(float), strict=True))
+        return found
+
+    def gains(self, domain: str, arm: str, over: str = "") -> dict[int, float]:
+        """Return seed -> gain in nats at T_b, over the arm's own baseline or over another arm."""
+        if not over:
+            part = self.scored.get((domain, arm))
+            if part is None:
+                return {}
+            return dict(zip(part["seed"].astype(int), part["gain_nats"].astype(float), strict=True))
+        ours, theirs = self.losses.get((domain, arm), {}), self.losses.get((domain, over), {})
+        return {seed: theirs[seed] - ours[seed] for seed in sorted(ours.keys() & theirs.keys())}
+
+    def effect(self, domain: str, arm: str, over: str = "") -> Interval:
+        """Return the gain over the baseline (or another arm) with its paired-t interval."""
+        return paired_t(list(self.gains(domain, arm, over).values()))
+
+    def speedup(self, domain: str, arm: str) -> SpeedupInterval:
+        """Return the test-inversion interval of the speed-up; needs every evaluation that counts."""
+        part = self.scored.get((domain, arm))
+        known = part[part["crossing_known"]] if part is not None else self.pairs.iloc[:0]
+        return speedup_interval(
+            known["loss_baseline"].tolist(), known["t_b"].tolist(), [self.curves[t] for t in known["trial"]]
+        )
+
+    def bands(self, domain: str) -> dict[str, list[str]]:
+        """Return baseline arm -> the domain's arms with a complexity band that are compared with it, no controls."""
+        found: dict[str, list[str]] = {}
+        for arm in self.records.arms:
+            row = next(iter(self.cells.get((domain, arm), [])), None)
+            if row is not None and row["complexity"] and not row["is_control"] and row["baseline"] in self.trials:
+                found.setdefault(str(self.trials[row["baseline"]]["arm"]), []).append(arm)
+        return found
+
+    def family(self, domain: str, arms: Sequence[str], over: str) -> tuple[Family | None, list[str], list[int]]:
+        """Return simultaneous intervals of the arms that have a scored seed, over one reference, these arms and the
+        seeds that all of them share."""
+        kept = [arm for arm in arms if self.losses.get((domain, arm)) and arm != over]
+        cells = [self.losses.get((domain, over), {}), *(self.losses[domain, arm] for arm in kept)]
+        seeds = sorted(set.intersection(*(set(cell) for cell in cells)))
+        table = np.array([[cell[seed] for seed in seeds] for cell in cells])
+        return family(table[0], table[1:]), kept, seeds
+
+    def treated(self, domain: str) -> list[str]:
+        """Return the domain's arms that are no baseline, in the plan's order."""
+        return [a for a in self.records.arms if (c := self.cells.get((domain, a))) and not c[0]["is_baseline"]]
+
+    def domain_sd(self, domain: str) -> float:
+        """Return the sd of paired gains over seeds, pooled over the domain's arms, nats."""
+        return pooled_sd([list(self.gains(domain, arm).values()) for arm in self.treated(domain)])
+
+    def counts(self, domain: str, arm: str) -> dict[str, int]:
+        """Return planned, scored, diverged and missing seeds of a cell; a seed without its baseline is missing."""
+        cell = self.cells.get((domain, arm), [])
+        scored = len(self.losses.get((domain, arm), {}))
+        diverged = sum(row["status"] == "diverged" for row in cell)
+        return {"planned": len(cell), "scored": scored, "diverged": diverged,
+                "missing": len(cell) - scored - diverged}
+
+    @cached_property
+    def learned(self) -> dict[str, dict[int, bool]]:
+        """Arm -> seed -> whether the upstream gate says that the upstream was learned."""
+        found: dict[str, dict[int, bool]] = {}
+        frame = self.records.scores
+        for row in frame[(frame["role"] == "gate") & (frame["name"] == "upstream_gate.learned")].to_dict("records"):
+            trial = self.trials[row["trial"]]
+            found.setdefault(trial["arm"], {})[int(trial["seed"])] = row["value"] > 0.5
+        return found
+
+
+def study(root: Path, name: str) -> Study:
+    """Return the study of a sweep's records."""
+    return Study(load(root, name))

@@ -1,0 +1,200 @@
+"""What the tables say, in plain sentences computed from them. No sentence claims more than its interval."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+
+from analysis.claims import judge
+from analysis.controls import Contrast, contrasts
+from analysis.probes import Probe, probes
+from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, detectable_effect
+from analysis.study import Study
+from analysis.wording import count, interval, listed, nats, parameters, plain
+
+PUBLISHED_BODY = 1_610_713_088
+"""Body parameters of the published model (arXiv 2603.10055), 1.6b preset."""
+_FAR = 10
+"""A body this many times smaller than the published one is said to be."""
+
+
+def verdict_sentences(study: Study) -> list[str]:
+    """Return what the records say, most important first; works on partial sweeps."""
+    parts: tuple[Callable[[Study], list[str]], ...] = (
+        _gains, _structure, _best_band, _claims, _gate, _probes, _few_seeds, _missing, _unsearched, _scale,
+    )
+    return [sentence for part in parts for sentence in part(study)]
+
+
+def _gains(study: Study) -> list[str]:
+    """Which gains over scratch are beyond the noise of seeds."""
+    sentences = []
+    for domain in study.records.domains:
+        effects = {arm: study.effect(domain, arm) for arm in study.treated(domain)}
+        sides = {
+            "better than scratch": [a for a, e in effects.items() if e.resolved > 0],
+            "worse than scratch": [a for a, e in effects.items() if e.resolved < 0],
+            "not resolved from scratch": [a for a, e in effects.items() if not e.resolved and not e.note],
+            f"no interval (fewer than {MIN_SEEDS} seeds)": [a for a, e in effects.items() if e.note and e.n],
+        }
+        texts = [
+            f"{label}: " + listed(f"{arm} {interval(effects[arm])}" for arm in arms)
+            for label, arms in sides.items() if arms
+        ]
+        if texts:
+            sentences.append(f"{plain(domain)}: " + "; ".join(texts) + ".")
+    if any(not study.effect(d, a).note for d in study.records.domains for a in study.treated(d)):
+        sentences.append("Each of these 95 % intervals stands for itself; they are not corrected for the number of arms.")
+    return sentences or ["No arm has been scored together with its baseline yet."]
+
+
+def _structure(study: Study) -> list[str]:
+    """A gain over scratch that the control shares is not a gain from structure."""
+    sentences = []
+    for domain in study.records.domains:
+        found: dict[str, list[Contrast]] = {}
+        for contrast in contrasts(study, domain):
+            if contrast.difference.n:
+                found.setdefault(contrast.control, []).append(contrast)
+        for control, group in found.items():
+            own = interval(group[0].control_over_scratch)
+            head = f"{plain(domain)}: the control {plain(control)} alone gains {own} over scratch. "
+            sentences.append(head + " ".join(_reading(group)))
+    return sentences
+
+
+def _reading(group: list[Contrast]) -> list[str]:
+    texts = []
+    for note, said in (
+        ("more than the control", "More than the control, so not explained by it"),
+        ("less than the control", "Less than the control"),
+        ("not resolved", "Not resolved from the control, so no gain from structure is shown"),
+        (FEW_SEEDS, f"Fewer than {MIN_SEEDS} seeds, so no gain from structure is shown"),
+    ):
+        kept = [c for c in group if c.reading == note]
+        if not kept:
+            continue
+        text = f"{said}: " + listed(f"{_named(c)} by {interval(c.difference)}" for c in kept)
+        limits = [c.detectable for c in kept if math.isfinite(c.detectable)]
+        if note == "not resolved" and limits:
+            text += f" (80 % power from {min(limits):.3f}{'' if len(limits) == 1 else f' to {max(limits):.3f}'} nats)"
+        texts.append(text + ".")
+    return texts
+
+
+def _named(contrast: Contrast) -> str:
+    return contrast.arm if contrast.same_band else f"{contrast.arm} (not the control's band, so not order alone)"
+
+
+def _best_band(study: Study) -> list[str]:
+    sentences = []
+    for domain in study.records.domains:
+        for over, arms in study.bands(domain).items():
+            made, kept, seeds = study.family(domain, arms, over)
+            if made is None or len(kept) < 2:
+                continue
+            best, lead = made.intervals[made.best], made.best_over_next
+            if best.note:
+                verdict = f"{FEW_SEEDS}, so the best band is not known"
+            else:
+                known = "is resolved" if lead.resolved else "is not resolved, so the best band is not known"
+                verdict = f"its lead over the next, {interval(lead)}, {known}"
+            sentences.append(
+                f"{plain(domain)}: largest mean gain of {count(len(kept), 'band')}: {plain(kept[made.best])}, "
+                f"{interval(best)}{'' if best.note else f' (simultaneous over the bands, {len(seeds)} seeds)'}; {verdict}."
+            )
+    return sentences
+
+
+def _claims(study: Study) -> list[str]:
+    return [
+        f"Claim {plain(v.claim)} ({plain(v.arm)} over {plain(v.over)} in {plain(v.domain)}, gain {plain(v.statement)}): "
+        f"{v.verdict.upper()}"
+        + (f"; {plain(v.chosen)} {interval(v.interval)}" if v.chosen else "") + f"; {plain(v.rule)}."
+        for v in judge(study)
+    ]
+
+
+def _gate(study: Study) -> list[str]:
+    failed = {arm: seeds for arm, seeds in study.learned.items() if not all(seeds.values())}
+    sentences = []
+    if failed:
+        texts = listed(f"{arm} ({sum(s.values())} of {count(len(s), 'seed')} passed)" for arm, s in failed.items())
+        sentences.append(f"Upstream not learned: {texts}. A missing gain there says nothing about transfer.")
+    return sentences
+
+
+def _probes(study: Study) -> list[str]:
+    """Scores beside the untrained twin; losses on domains are left out, since any training changes them."""
+    by_score: dict[str, list[Probe]] = {}
+    for probe in probes(study):
+        if not probe.score.startswith("domain_loss.") and not probe.difference.note:
+            by_score.setdefault(probe.score, []).append(probe)
+    silent = [name for name, group in by_score.items() if not any(p.difference.resolved for p in group)]
+    sentences = []
+    if silent:
+        sentences.append(f"No signal: on {listed(silent)} no final model differs from its untrained twin beyond seed "
+                         "noise, so these scores cannot tell arms apart here.")
+    for name, group in by_score.items():
+        if name not in silent:
+            differing = sum(bool(p.difference.resolved) for p in group)
+            chance = (1 - CONFIDENCE) * len(group)
+            sentences.append(f"{plain(name)}: the final model differs from its untrained twin in {differing} of "
+                             f"{count(len(group), 'cell')} ({chance:.1f} expected by chance alone).")
+    return sentences
+
+
+def _few_seeds(study: Study) -> list[str]:
+    """Below three seeds: what three would find."""
+    found = []
+    for domain in study.records.domains:
+        most = max((study.effect(domain, arm).n for arm in study.treated(domain)), default=0)
+        sd = study.domain_sd(domain)
+        if 0 < most < MIN_SEEDS and math.isfinite(sd):
+            found.append(f"{plain(domain)} about {detectable_effect(sd, MIN_SEEDS):.3f}")
+    if not found:
+        return []
+    return [f"From the spread of these seeds, {MIN_SEEDS} seeds would find gains (nats, 80 % power) of: " + ", ".join(found) + "."]
+
+
+def _missing(study: Study) -> list[str]:
+    trials = study.records.trials
+    waiting = Counter(trials.loc[trials["status"] != "scored", "status"])
+    unpaired = study.pairs[study.pairs["status"].str.startswith(("baseline", "ends"))]
+    lines = int(study.records.steps.drop_duplicates(["kind", "fingerprint"])["damaged_lines"].sum())
+    sentences = []
+    for status in sorted(waiting):
+        names = trials.loc[trials["status"] == status, "trial"]
+        label = {"missing": "not finished", "unscored": "without a finite loss at the end"}.get(status, status)
+        sentences.append(f"Not in the numbers: {waiting[status]} of {count(len(trials), 'trial')} {label} "
+                         f"({listed(names, 4)}).")
+    if len(unpaired):
+        sentences.append(f"{count(len(unpaired), 'finished trial')} without a scored baseline ({listed(unpaired['trial'], 4)}).")
+    if lines:
+        sentences.append(f"{count(lines, 'line')} of metrics did not verify and were left out.")
+    return sentences
+
+
+def _unsearched(study: Study) -> list[str]:
+    fields = [d.field for d in study.records.plan.departures if "not yet searched" in d.source]
+    if not fields:
+        return []
+    return [f"Not searched per arm yet: {listed(fields)}. A gain may be one arm's luck with a shared value."]
+
+
+def _scale(study: Study) -> list[str]:
+    body = study.records.plan.body_parameters
+    if not body or body * _FAR > PUBLISHED_BODY:
+        return []
+    return [f"Scale {plain(study.records.plan.scale)}: a body of {parameters(body)} parameters, "
+            f"{PUBLISHED_BODY / body:,.0f} times smaller than the published {parameters(PUBLISHED_BODY)}; "
+            "it says little about that one."]
+
+
+def detectable_text(study: Study, domain: str) -> str:
+    """Return the gain that the domain's usual number of seeds finds with 80 % power; `-` below three."""
+    seeds = Counter(n for arm in study.treated(domain) if (n := study.effect(domain, arm).n))
+    usual = seeds.most_common(1)[0][0] if seeds else 0
+    value = detectable_effect(study.domain_sd(domain), usual) if usual else math.nan
+    return nats(value).lstrip("+")

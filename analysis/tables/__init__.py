@@ -1,0 +1,24 @@
+"""Tables. The folder is the registry: each file exports `PLUGIN = Table(...)`, and its name is the table's name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+from analysis.study import study
+from analysis.table import Table, write
+
+
+def registry() -> dict[str, Table]:
+    """Return name -> table for every file in this folder."""
+    names = sorted(m.name for m in pkgutil.iter_modules(__path__))
+    return {name: importlib.import_module(f"{__name__}.{name}").PLUGIN for name in names}
+
+
+def write_tables(root: Path, name: str, out: Path) -> list[Path]:
+    """Write every table of a sweep as CSV and Markdown into `out`; return the paths.
+
+    All but `cost` have the same bytes whenever the same records come from another run.
+    """
+    return write(registry(), study(root, name), out)

@@ -1,0 +1,71 @@
+"""Which band is best on which domain, with intervals that pay for the choice (max-t, pooled variance)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from analysis.schema import NATS, Column, frame_of
+from analysis.simultaneous import Family
+from analysis.study import Study
+from analysis.table import Table
+from analysis.tables.convergence import learned_text
+
+COLUMNS = (
+    Column("domain", "str", "", "target domain"),
+    Column("arm", "str", "", "a band, with its upstream and budget"),
+    Column("complexity", "str", "%", "the band as written"),
+    Column("note", "str", "", "the upstream's own note, for instance the raw band"),
+    Column("over", "str", "", "baseline of the family"),
+    Column("learned", "str", "", "seeds whose upstream gate says learned, of those measured"),
+    Column("seeds", "int64", "", "seeds that all bands of the domain and the baseline share"),
+    Column("gain_nats", "float64", NATS, "mean gain over the baseline on those seeds"),
+    Column("low", "float64", NATS, "lower end of the simultaneous 95 % interval over the domain's bands"),
+    Column("high", "float64", NATS, "upper end"),
+    Column("critical_t", "float64", "", "critical value of max |t|"),
+    Column("df", "int64", "", "degrees of freedom of the pooled variance"),
+    Column("best", "bool", "", "the largest mean gain of the domain"),
+    Column("lead_nats", "float64", NATS, "of the best band: its lead over the second best"),
+    Column("lead_low", "float64", NATS, "lower end of the lead's 95 % interval over all pairs (Tukey)"),
+    Column("lead_high", "float64", NATS, "upper end"),
+)
+
+
+def _build(study: Study) -> pd.DataFrame:
+    return frame_of(_rows(study), COLUMNS)
+
+
+def _rows(study: Study) -> Iterator[dict[str, Any]]:
+    for domain in study.records.domains:
+        for over, arms in study.bands(domain).items():
+            made, kept, seeds = study.family(domain, arms, over)
+            for arm in arms:
+                position = kept.index(arm) if made is not None and arm in kept else -1
+                yield _row(study, domain, arm, over) | {"seeds": len(seeds)} | _values(made, position)
+
+
+def _row(study: Study, domain: str, arm: str, over: str) -> dict[str, Any]:
+    first = study.cells[domain, arm][0]
+    return {"domain": domain, "arm": arm, "over": over, "learned": learned_text(study, arm),
+            "complexity": first["complexity"], "note": first["note"]}
+
+
+def _values(made: Family | None, position: int) -> dict[str, Any]:
+    if made is None or position < 0:
+        blank = dict.fromkeys(("gain_nats", "low", "high", "critical_t", "lead_nats", "lead_low", "lead_high"), math.nan)
+        return {**blank, "df": 0, "best": False}
+    interval, best = made.intervals[position], position == made.best and len(made.intervals) > 1
+    lead = made.best_over_next
+    return {
+        "gain_nats": interval.mean, "low": interval.low, "high": interval.high, "critical_t": made.critical,
+        "df": made.df, "best": best, "lead_nats": lead.mean if best else math.nan,
+        "lead_low": lead.low if best else math.nan, "lead_high": lead.high if best else math.nan,
+    }
+
+
+PLUGIN = Table(
+    title="Complexity by domain", columns=COLUMNS, build=_build, empty="No arm of this sweep has a complexity band."
+)

@@ -1,0 +1,74 @@
+"""What the sweep cost, by arm and stage kind, and what sharing stages saved. Wall times: not reproducible bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.schema import TOKENS, Column, frame_of
+from analysis.study import Study
+from analysis.table import Table
+
+SHARED = "(shared by arms)"
+COLUMNS = (
+    Column("arm", "str", "", f"the arm that the stages belong to; {SHARED} where several arms use them"),
+    Column("kind", "str", "", "stage kind"),
+    Column("stages", "int64", "", "distinct stages in the plan"),
+    Column("done", "int64", "", "of these, committed (diverged ones included)"),
+    Column("uses", "int64", "", "places on the trials' paths that these stages fill"),
+    Column("reused", "float64", "", "1 - stages / uses: share of the uses that cost nothing"),
+    Column("tokens", "int64", TOKENS, "tokens trained by the committed stages, each counted once"),
+    Column("tokens_unshared", "int64", TOKENS, "tokens if every use of them had trained on its own"),
+    Column("flops", "float64", "FLOP", "training FLOPs of the committed stages"),
+    Column("seconds", "float64", "s", "wall time of the attempts that committed (lost attempts are not in it)"),
+    Column("tokens_per_second", "float64", "tokens/s", "tokens / seconds"),
+)
+
+
+@dataclass
+class _Sum:
+    stages: int = 0
+    done: int = 0
+    uses: int = 0
+    tokens: int = 0
+    tokens_unshared: int = 0
+    flops: float = 0.0
+    seconds: float = 0.0
+
+
+def _build(study: Study) -> pd.DataFrame:
+    return frame_of(_rows(study), COLUMNS)
+
+
+def _rows(study: Study) -> Iterator[dict[str, Any]]:
+    planned = {(s.kind, s.fingerprint): s for s in study.records.plan.stages}
+    steps = study.records.steps.drop_duplicates(["trial", "kind", "fingerprint"])
+    arms = steps["trial"].map({t: row["arm"] for t, row in study.trials.items()})
+    sums: dict[tuple[str, str], _Sum] = {}
+    for (kind, fingerprint), part in steps.groupby(["kind", "fingerprint"], observed=True, sort=False):  # type: ignore[misc]
+        users = sorted(set(arms[part.index].astype(str)))
+        total = sums.setdefault((users[0] if len(users) == 1 else SHARED, str(kind)), _Sum())
+        total.stages, total.uses = total.stages + 1, total.uses + len(part)
+        seconds = float(part["seconds"].iloc[0])
+        if math.isnan(seconds):
+            continue
+        stage = planned.get((str(kind), str(fingerprint)))
+        tokens, flops = (stage.tokens, stage.flops) if stage is not None else (0, 0.0)
+        total.done, total.seconds = total.done + 1, total.seconds + seconds
+        total.tokens, total.flops = total.tokens + tokens, total.flops + flops
+        total.tokens_unshared += tokens * len(part)
+    order = {arm: i for i, arm in enumerate([SHARED, *study.records.arms])}
+    for (arm, kind), total in sorted(sums.items(), key=lambda item: (order[item[0][0]], item[0][1])):
+        yield {
+            "arm": arm, "kind": kind, "stages": total.stages, "done": total.done, "uses": total.uses,
+            "reused": 1 - total.stages / total.uses, "tokens": total.tokens,
+            "tokens_unshared": total.tokens_unshared, "flops": total.flops, "seconds": total.seconds,
+            "tokens_per_second": total.tokens / total.seconds if total.tokens and total.seconds else math.nan,
+        }
+
+
+PLUGIN = Table(title="Cost", columns=COLUMNS, build=_build)

@@ -1,0 +1,53 @@
+"""Everything planned that no number includes yet, and why. Nothing is dropped without a row here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from analysis.schema import Column, frame_of
+from analysis.study import Study
+from analysis.table import Table
+
+COLUMNS = (
+    Column("domain", "str", "", "target domain"),
+    Column("arm", "str", "", "what is compared"),
+    Column("seed", "int64", "", "seed"),
+    Column("trial", "str", "", "trial id"),
+    Column("what", "str", "", "role of the steps on the trial's path, or `gain`"),
+    Column("status", "str", "", "absent, started, diverged, damaged, unscored (no finite loss at its end), or why the "
+                                "pair has no gain"),
+    Column("count", "int64", "", "steps, or damaged lines of metrics"),
+    Column("scored", "bool", "", "the trial's gain is in the tables all the same"),
+)
+
+
+def _build(study: Study) -> pd.DataFrame:
+    return frame_of(_rows(study), COLUMNS)
+
+
+def _rows(study: Study) -> Iterator[dict[str, Any]]:
+    steps = study.records.steps
+    # An absent evaluation of an annealed end and its absent inputs are rows of their own; equal ones are counted.
+    wrong = steps[steps["status"] != "done"].groupby(["trial", "role", "status"], observed=True, sort=False).size()
+    lines = steps[steps["damaged_lines"] > 0].groupby(["trial", "role"], observed=True, sort=False)["damaged_lines"].max()
+    found: dict[str, list[tuple[str, str, int]]] = {}
+    for (trial, role, status), count in wrong.items():  # type: ignore[misc]
+        found.setdefault(str(trial), []).append((str(role), str(status), int(count)))
+    for (trial, role), count in lines.items():  # type: ignore[misc]
+        found.setdefault(str(trial), []).append((str(role), "damaged lines", int(count)))
+    unpaired = study.pairs[study.pairs["status"] != "scored"]
+    for trial, status in zip(unpaired["trial"], unpaired["status"], strict=True):
+        if status.startswith(("baseline", "ends")):
+            found.setdefault(str(trial), []).append(("gain", str(status), 1))
+    scored = {seed_trial for seed_trial, row in study.trials.items() if row["status"] == "scored"}
+    scored -= set(unpaired["trial"])
+    for trial, row in study.trials.items():
+        for what, status, count in found.get(trial, ()):
+            yield {"domain": row["domain"], "arm": row["arm"], "seed": row["seed"], "trial": trial, "what": what,
+                   "status": status, "count": count, "scored": trial in scored}
+
+
+PLUGIN = Table(title="Missing", columns=COLUMNS, build=_build, empty="Nothing is missing: every planned step is done.")

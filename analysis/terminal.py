@@ -1,0 +1,113 @@
+"""The table that a terminal shows: 80 columns, ASCII, no colour; then what it says."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from analysis.statistics import Interval
+from analysis.study import Study, study
+from analysis.summary import detectable_text, verdict_sentences
+from analysis.tables.convergence import bits_per_byte, learned_text
+from analysis.wording import nats, parameters, plain
+
+_CELL, _LEARNED, _ARM_MOST, _MIN_WIDTH = 16, 7, 26, 48
+LEGEND = (
+    "Gain over scratch in nats per token at the end of pre-training (loss of scratch minus loss of the arm, paired by "
+    "seed; positive is better), +- half the 95 % paired-t interval. * the interval excludes zero. ! a planned seed is "
+    "missing or diverged. n=: fewer than 3 seeds, so no interval. learned: seeds whose upstream was learned. "
+    "detectable: the gain found with 80 % power."
+)
+
+
+def terminal_text(root: Path, name: str, width: int = 80) -> str:
+    """Return a sweep's result as text of at most `width` columns (at least 48)."""
+    return text_of(study(root, name), width)
+
+
+def text_of(found: Study, width: int = 80) -> str:
+    """Return the text of a study."""
+    width = max(width, _MIN_WIDTH)
+    plan = found.records.plan
+    scored = int((found.records.trials["status"] == "scored").sum())
+    head = [
+        f"{plan.name}: {plan.question}",
+        f"protocol {plan.protocol}, scale {plan.scale} ({parameters(plan.body_parameters)} body parameters), "
+        f"{scored} of {len(found.records.trials)} trials scored",
+    ]
+    lines = [line for text in head for line in textwrap.wrap(plain(text), width)]
+    label = min(max(len(plain(a)) for a in [*found.records.arms, "bits per byte"]), _ARM_MOST, width - _CELL - _LEARNED - 2)
+    per_block = max(1, (width - label - 1 - _LEARNED) // (_CELL + 1))
+    for start in range(0, len(found.records.domains), per_block):
+        lines += ["", *_block(found, found.records.domains[start : start + per_block], label)]
+    lines += ["", *textwrap.wrap(LEGEND, width), ""]
+    for sentence in verdict_sentences(found):
+        lines += textwrap.wrap(sentence, width, initial_indent="- ", subsequent_indent="  ")
+    return "\n".join(lines) + "\n"
+
+
+def _block(found: Study, domains: Sequence[str], label: int) -> Iterator[str]:
+    rule = "-" * (label + 1 + _LEARNED + len(domains) * (_CELL + 1))
+    yield from _line("", "learned", domains, label)
+    yield rule
+    for arm in found.records.baseline_arms:
+        yield from _line(f"{arm} loss", "", [_loss(found, d, arm) for d in domains], label)
+        yield from _line("bits per byte", "", [_bits(found, d, arm) for d in domains], label)
+    yield rule
+    for arm in found.records.arms:
+        if arm not in found.records.baseline_arms:
+            yield from _line(arm, learned_text(found, arm), [_gain(found, d, arm) for d in domains], label)
+    yield rule
+    yield from _line("detectable", "", [_aligned(detectable_text(found, d)) for d in domains], label)
+    yield from _line("seeds", "", [_seeds(found, d) for d in domains], label)
+
+
+def _line(name: str, learned: str, cells: Sequence[str], label: int) -> Iterator[str]:
+    """Yield one row; a long name goes on in further lines."""
+    names = textwrap.wrap(plain(name), label) or [""]
+    values = "".join(f" {plain_cell(c):<{_CELL}}" for c in cells)
+    yield f"{names[0]:<{label}} {learned:<{_LEARNED}}{values}".rstrip()
+    yield from (f"  {part}"[: label + _LEARNED] for part in names[1:])
+
+
+def plain_cell(text: str) -> str:
+    """Return a cell cut to its width; leading blanks align numbers and stay."""
+    shown = text if text.isascii() and text.isprintable() else plain(text)
+    return shown if len(shown) <= _CELL else shown[: _CELL - 2] + ".."
+
+
+def _aligned(number: str) -> str:
+    return number if number.startswith(("+", "-")) else f" {number}"
+
+
+def _loss(found: Study, domain: str, arm: str) -> str:
+    losses = found.losses.get((domain, arm), {})
+    return f" {sum(losses.values()) / len(losses):.3f}" if losses else "-"
+
+
+def _bits(found: Study, domain: str, arm: str) -> str:
+    value = bits_per_byte(found, domain, arm) if (domain, arm) in found.cells else math.nan
+    return f" {value:.3f}" if math.isfinite(value) else "-"
+
+
+def _gain(found: Study, domain: str, arm: str) -> str:
+    if (domain, arm) not in found.cells:
+        return ""
+    effect, counts = found.effect(domain, arm), found.counts(domain, arm)
+    if not effect.n:
+        return f"- ({counts['diverged']} diverged)" if counts["diverged"] else "-"
+    return _number(effect) + ("!" if counts["scored"] < counts["planned"] else "")
+
+
+def _number(effect: Interval) -> str:
+    if effect.note:
+        return f"{nats(effect.mean)} n={effect.n}"
+    return f"{nats(effect.mean)} +-{effect.half:.3f}{'*' if effect.resolved else ''}"
+
+
+def _seeds(found: Study, domain: str) -> str:
+    counts = [found.counts(domain, a) for a in found.records.arms if (domain, a) in found.cells]
+    low, high = min(c["scored"] for c in counts), max(c["scored"] for c in counts)
+    return f" {low}{f'-{high}' if high > low else ''} of {max(c['planned'] for c in counts)}"

@@ -1,0 +1,125 @@
+"""Flags that several verbs share, and how they print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sweeps.errors import EnvironmentError_, UsageError
+from sweeps.language.spec import Overrides
+from sweeps.store.files import SCHEMA_VERSION
+from sweeps.store.layout import Layout
+
+ROOT_VARIABLE = "ORCHESTRATOR_ROOT"
+
+
+def add_root(parser: argparse.ArgumentParser) -> None:
+    """Add `--root`."""
+    parser.add_argument("--root", type=Path, default=Path(os.environ.get(ROOT_VARIABLE, "store")),
+                        help=f"the store (default: ${ROOT_VARIABLE}, else ./store)")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help="JSON on stdout, messages on stderr")
+
+
+def add_sweep(parser: argparse.ArgumentParser) -> None:
+    """Add the sweep file and what may override it."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="sweep file (.yaml)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets",
+                        help="an axis or dotted field, the value read as YAML; may be repeated")
+    parser.add_argument("--scale", help="model size preset: tiny, 1m, 10m, 60m, 160m, 400m, 1.6b")
+    parser.add_argument("--seeds", metavar="N|LIST", help="number of seeds, or a list such as 0,1,4")
+    parser.add_argument("--cluster", metavar="NAME", help="executor profile (default: the file's, else local)")
+
+
+def overrides(arguments: argparse.Namespace) -> Overrides:
+    """Return what the command line overrides."""
+    return Overrides(sets=tuple(arguments.sets), scale=arguments.scale, seeds=arguments.seeds,
+                     cluster=arguments.cluster)
+
+
+def layout(arguments: argparse.Namespace) -> Layout:
+    """Return the store that was named."""
+    return Layout(arguments.root.expanduser().resolve())
+
+
+def writable(root: Path) -> None:
+    """Make the root and see that it can be written.
+
+    Raises:
+        EnvironmentError_: it cannot.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise EnvironmentError_(f"--root {root}: cannot be written ({error.strerror}); name another folder") from error
+
+
+def say(text: str) -> None:
+    """Write a message for a person to stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def out(text: str) -> None:
+    """Write a result to stdout."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def out_json(value: Mapping[str, Any]) -> None:
+    """Write a JSON result to stdout, with the schema version."""
+    out(json.dumps({"schema_version": SCHEMA_VERSION, **value}, indent=2, default=str))
+
+
+def sweep_names(store: Layout) -> list[str]:
+    """Return the names of the sweeps in the store."""
+    try:
+        return sorted(p.name for p in store.sweeps.iterdir() if p.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def sweep_name(store: Layout, given: Path) -> str:
+    """Return the name of a sweep given as its file or as its name.
+
+    Raises:
+        UsageError: the store has no such sweep.
+    """
+    names = sweep_names(store)
+    if given.suffix in (".yaml", ".yml") and given.is_file():
+        from sweeps.language.read import parse, read_text
+
+        name = str(parse(read_text(given), str(given)).values.get("name", ""))
+    else:
+        name = str(given)
+    if name not in names:
+        raise UsageError(f"{given}: no such sweep in {store.root}; it has: {', '.join(names) or 'none yet'}")
+    return name
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people read them: 45 s, 12 min, 3.5 h, 2.1 d."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"
+
+
+def size(count: float) -> str:
+    """Return bytes as people read them."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} PB"

@@ -1,0 +1,72 @@
+"""Print the logs of a stage, or of the stages of a trial."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from orchestrator.arguments import add_root, layout, out, say, sweep_names
+from sweeps.errors import UsageError, nearest
+from sweeps.store.files import read_json
+from sweeps.store.layout import Layout, StageFolder
+
+EXAMPLES = """  orchestrator logs 3fa94c1b
+  orchestrator logs scratch-web-s0 -f"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("target", metavar="STAGE|TRIAL", help="a fingerprint (its beginning is enough) or a trial's id")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on printing as the logs grow")
+    add_root(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the logs."""
+    store = layout(arguments)
+    found = list(dict.fromkeys(log for stage in stages(store, arguments.target) for log in logs(store, stage)))
+    if not found:
+        say("no log yet: no attempt of it has begun")
+    seen = dict.fromkeys(found, 0)
+    while True:
+        for path in found:
+            with path.open(encoding="utf-8", errors="replace") as handle:
+                handle.seek(seen[path])
+                text = handle.read()
+                seen[path] = handle.tell()
+            if text:
+                out(f"==> {path}\n{text}")
+        if not arguments.follow:
+            return 0
+        time.sleep(0.5)
+
+
+def stages(store: Layout, target: str) -> list[StageFolder]:
+    """Return the stages that a fingerprint's beginning or a trial's id names.
+
+    Raises:
+        UsageError: there is none.
+    """
+    direct = [StageFolder(p) for p in sorted(store.stages.glob(f"*/{target}*"))] if len(target) >= 4 else []
+    if direct:
+        return direct
+    trials: dict[str, Any] = {}
+    for name in sweep_names(store):
+        path = store.sweep(name).plan
+        trials |= {t["id"]: t for t in read_json(path)["trials"]} if path.exists() else {}
+    if target not in trials:
+        raise UsageError(f"{target!r} is neither the beginning of a fingerprint nor a trial; trials: "
+                         f"{nearest(target, list(trials)[:40])}")
+    return [store.stage(s["kind"], s["fingerprint"]) for s in trials[target]["path"]]
+
+
+def logs(store: Layout, stage: StageFolder) -> Iterator[Path]:
+    """Yield the log files of the jobs that tried a stage, oldest first."""
+    for execution in sorted(stage.attempts.glob("*/execution.json"), key=lambda p: int(p.parent.name)):
+        raw = read_json(execution)
+        folder = Path(raw.get("log_folder", ""))
+        for pattern in (f"{raw.get('index', '*')}*.out", f"{raw.get('index', '*')}*.err", "*.log"):
+            yield from sorted(p for p in folder.glob(pattern) if p.stat().st_size)

@@ -1,0 +1,88 @@
+"""Show what a sweep would run, with costs and reasons; changes nothing."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.arguments import add_json, add_root, add_sweep, duration, layout, out, out_json, overrides, size
+
+if TYPE_CHECKING:
+    from orchestrator.plan import Planned
+
+EXAMPLES = """  orchestrator plan sweeps/complexity_by_domain.yaml
+  orchestrator plan sweeps/token_budget.yaml --scale 400m --seeds 5 --json
+  orchestrator plan sweeps/smoke.yaml --set domain=[web] --set pretrain.lr=1e-3"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    add_sweep(parser)
+    add_root(parser)
+    add_json(parser)
+    parser.add_argument("--no-pilot", action="store_true", help="skip the pilot that refuses impossible bands")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the plan."""
+    from orchestrator.estimate import summary
+    from orchestrator.plan import make_plan, run_pilots, stage_states
+    from orchestrator.watch import live_stages
+
+    planned = make_plan(arguments.file, overrides(arguments), layout(arguments).root)
+    if not arguments.no_pilot:
+        run_pilots(planned)
+    states = stage_states(planned, live_stages(planned.layout))
+    totals = summary(planned, states)
+    if arguments.json:
+        out_json({
+            "name": planned.sweep.name, "scale": planned.sweep.scale, "protocol": planned.sweep.protocol,
+            "trials": len(planned.trials), **totals,
+            "departures": [d.model_dump() for d in planned.file.departures],
+            "stages": [{**s.model_dump(), "state": states[s.fingerprint].state,
+                        "reason": states[s.fingerprint].reason} for s in planned.file.stages],
+        })
+    else:
+        out(_text(planned, states, totals, arguments.file))
+    return 0
+
+
+def _text(planned: Planned, states: Mapping[str, Any], totals: Mapping[str, Any], file: Path) -> str:
+    kinds: dict[str, Counter[str]] = {}
+    shared: dict[str, list[int]] = {}
+    for stage in planned.file.stages:
+        kinds.setdefault(stage.kind, Counter())[states[stage.fingerprint].state] += 1
+        shared.setdefault(stage.kind, []).append(stage.trials)
+    lines = [
+        f"{planned.sweep.name}: {len(planned.trials)} trials, {len(planned.file.stages)} stages "
+        f"(scale {planned.sweep.scale}, protocol {planned.sweep.protocol})", "",
+        f"{'stage':<13}{'run':>6}{'reuse':>7}{'live':>6}{'blocked':>9}   trials that share one",
+    ]
+    for kind, counter in kinds.items():
+        share = shared[kind]
+        text = f"{min(share)}" if min(share) == max(share) else f"{min(share)}-{max(share)}"
+        lines.append(f"{kind:<13}{counter['run']:>6}{counter['reuse']:>7}{counter['live']:>6}"
+                     f"{counter['blocked']:>9}   {text}")
+    basis = "measured on this machine" if totals["measured"] else "a guess: nothing of this scale has run here yet"
+    lines += [
+        "", f"to train  {totals['tokens_to_run']:,} tokens, {totals['flops_to_run']:.3g} FLOPs",
+        f"time      about {duration(totals['seconds'])} on {totals['slots']} slots ({basis})",
+        f"storage   about {size(totals['storage_bytes'])}, {size(totals['free_bytes'])} free at {planned.layout.root}",
+        f"sharing   saves {totals['tokens_saved']:,} of {totals['tokens_unshared']:,} tokens "
+        f"({100 * totals['tokens_saved'] / max(totals['tokens_unshared'], 1):.0f} %), about "
+        f"{duration(totals['seconds_saved'])} of one slot",
+    ]
+    blocked = Counter(s.reason for s in states.values() if s.state == "blocked")
+    lines += [f"blocked   {reason}" for reason in list(blocked)[:3]]
+    if totals["storage_bytes"] > totals["free_bytes"]:
+        lines.append("WARNING   more storage than is free: name another --root")
+    for warning in totals["warnings"]:
+        lines.append(f"WARNING   {warning}")
+    if planned.file.departures:
+        lines += ["", f"departures from protocol {planned.sweep.protocol}:"]
+        lines += [f"  {d.field} = {d.given} (preset: {d.preset}; {d.source})" for d in planned.file.departures]
+    lines += ["", f"next: orchestrator sweep {file}"]
+    return "\n".join(lines)

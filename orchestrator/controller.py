@@ -1,0 +1,151 @@
+"""Ray Tune is the controller: each trial of the grid is a Tune trial. The truth stays on disk; Ray is never restored."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from orchestrator.plan import Planned
+from orchestrator.progress import Progress, TrialEnd
+from orchestrator.reconciler import Reconciler
+from sweeps.store.files import to_json
+
+LIVE_TRIALS = 4
+"""Tune trials at once: each actor costs about 110 MB (docs/decisions.md)."""
+INTERVAL_SECONDS = 0.25
+"""Distance of the reconciler's passes on one machine."""
+
+
+class ReconcilerThread(threading.Thread):
+    """Runs the reconciler until everything has ended or a stop is asked for. Its error is raised by `join_or_raise`."""
+
+    def __init__(self, reconciler: Reconciler, progress: Progress, trial_folder: Path,
+                 on_end: Callable[[TrialEnd], None]) -> None:
+        """`trial_folder` receives one small file per ended trial, for the Tune clients."""
+        super().__init__(name="reconciler", daemon=True)
+        self.reconciler = reconciler
+        self.progress = progress
+        self.trial_folder = trial_folder
+        self.on_end = on_end
+        self.stop_asked = threading.Event()
+        self.over = threading.Event()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Reconcile in passes."""
+        try:
+            while not self.stop_asked.is_set() and not self.progress.all_ended:
+                self.reconciler.step()
+                for end in self.progress.update():
+                    path = self.trial_folder / f"{end.id}.json"
+                    path.write_text(to_json({"state": end.state, "reason": end.reason}), encoding="utf-8")
+                    self.on_end(end)
+                self.stop_asked.wait(INTERVAL_SECONDS)
+        except BaseException as error:  # noqa: BLE001 - carried to the main thread, which raises it
+            self.error = error
+        finally:
+            self.over.set()
+
+
+def run_trials(planned: Planned, thread: ReconcilerThread) -> None:
+    """Run every trial that is not complete as a Tune trial; return when all have ended or a stop was asked for."""
+    if thread.progress.all_ended:
+        return
+    _environment()
+    import ray
+
+    # A socket path has at most 107 bytes, so Ray's folder cannot lie in the store.
+    temporary = Path(tempfile.mkdtemp(prefix="orchestrator-ray-"))
+    thread.start()
+    try:
+        ray.init(num_cpus=LIVE_TRIALS, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
+                 _temp_dir=str(temporary), _node_ip_address="127.0.0.1", object_store_memory=80 * 1024**2,
+                 configure_logging=True)
+        _fit(planned, thread, temporary)
+    finally:
+        thread.stop_asked.set()
+        ray.shutdown()
+        shutil.rmtree(temporary, ignore_errors=True)
+        thread.join()
+    if thread.error is not None:
+        raise thread.error
+
+
+def _environment() -> None:
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+def _fit(planned: Planned, thread: ReconcilerThread, temporary: Path) -> None:
+    from ray import tune
+    from ray.tune.search import Searcher
+    from ray.tune.stopper import Stopper
+
+    from orchestrator.trainable import TrialClient
+
+    progress = thread.progress
+    stop_file = temporary / "stop"
+
+    class LiveTrials(Searcher):  # type: ignore[misc]
+        """Hands Tune a trial once its stages have begun: live trials are capped, the plan is not."""
+
+        def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+            if thread.over.is_set() and progress.next_live is None:
+                return str(Searcher.FINISHED)
+            trial = progress.next_live()
+            if trial is None:
+                time.sleep(0.02)  # Tune asks again at once
+                return Searcher.FINISHED if thread.over.is_set() else None
+            return _config(planned, trial, thread.trial_folder, stop_file)
+
+        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+            """Nothing to learn: the store has it."""
+
+        def save(self, checkpoint_path: str) -> None:
+            """Nothing to save: the store has it."""
+
+        def restore(self, checkpoint_path: str) -> None:
+            """Never used: running the command again is the resume."""
+
+    class Asked(Stopper):  # type: ignore[misc]
+        """Stops Tune when the controller was asked to leave."""
+
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            asked = thread.stop_asked.is_set() or thread.error is not None
+            if asked:
+                stop_file.touch()
+            return asked
+
+    left = len(progress.trials) - len(progress.reused)
+    tuner = tune.Tuner(
+        tune.with_resources(TrialClient, {"cpu": 1}),
+        tune_config=tune.TuneConfig(search_alg=LiveTrials(), num_samples=left, max_concurrent_trials=LIVE_TRIALS,
+                                    reuse_actors=True, metric=None),
+        run_config=tune.RunConfig(name=planned.sweep.name, storage_path=str(temporary / "tune"), verbose=0,
+                                  stop=Asked()),
+    )
+    tuner.fit()
+
+
+def _config(planned: Planned, trial: str, folder: Path, stop_file: Path) -> dict[str, Any]:
+    path = next(t for t in planned.file.trials if t.id == trial).path
+    return {
+        "root": str(planned.layout.root), "trial": trial,
+        "pretrain": [s.fingerprint for s in path if s.kind == "pretrain"],
+        "state_file": str(folder / f"{trial}.json"), "stop_file": str(stop_file),
+    }

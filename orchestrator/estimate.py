@@ -1,0 +1,80 @@
+"""What a plan costs: tokens, FLOPs, time, storage, and what sharing saves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.packer import throughput
+from orchestrator.clusters import slots_of
+from orchestrator.plan import Planned, StageState, seconds_guess, storage_bytes
+from sweeps.language.graph import Node
+from sweeps.language.presets import SCALES
+from sweeps.store.records import read_result
+
+FEW_UPDATES = 2_000
+"""Below this many updates a scale of 10m and more has learned little (docs/protocol.md, section 4)."""
+SAMPLE = 50
+"""Finished stages of a kind that are read to measure this machine's speed."""
+
+
+def measured_speed(planned: Planned, states: Mapping[str, StageState]) -> dict[str, tuple[float, float]]:
+    """Return kind -> (FLOPs, seconds) of finished training stages of this plan."""
+    found: dict[str, tuple[float, float]] = {}
+    counts: dict[str, int] = {}
+    for key, node in planned.graph.nodes.items():
+        kind = node.spec.kind
+        if not node.tokens or states[key].state != "reuse" or counts.get(kind, 0) >= SAMPLE:
+            continue
+        result = read_result(planned.layout.stage(kind, key))
+        if result is not None and result.seconds > 0:
+            counts[kind] = counts.get(kind, 0) + 1
+            flops, seconds = found.get(kind, (0.0, 0.0))
+            found[kind] = (flops + node.tokens * node.flops_per_token, seconds + result.seconds)
+    return found
+
+
+def summary(planned: Planned, states: Mapping[str, StageState]) -> dict[str, Any]:
+    """Return the totals that `plan` prints."""
+    measured = measured_speed(planned, states)
+    guess = SCALES[planned.sweep.scale].guessed_flops_per_second
+
+    def seconds(node: Node) -> float:
+        return seconds_guess(node, throughput(measured, node.spec.kind, guess))
+
+    nodes = planned.graph.nodes
+    to_run = [n for k, n in nodes.items() if states[k].state in ("run", "blocked", "live")]
+    slots = slots_of(planned.sweep.run)
+    unshared = sum(n.tokens * n.trials for n in nodes.values())
+    return {
+        "tokens_to_run": sum(n.tokens for n in to_run),
+        "flops_to_run": sum(n.tokens * n.flops_per_token for n in to_run),
+        "seconds": sum(map(seconds, to_run)) / slots, "slots": slots, "measured": bool(measured),
+        "storage_bytes": sum(storage_bytes(planned, n) for n in to_run),
+        "free_bytes": shutil.disk_usage(_existing(planned.layout.root)).free,
+        "tokens_unshared": unshared, "tokens_saved": unshared - sum(n.tokens for n in nodes.values()),
+        "seconds_saved": sum(seconds(n) * (n.trials - 1) for n in nodes.values()),
+        "warnings": _warnings(planned),
+    }
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _warnings(planned: Planned) -> list[str]:
+    """Return what a person should know before paying for it."""
+    if planned.sweep.scale in ("tiny", "1m"):
+        return []
+    found: dict[str, None] = {}
+    for trial in planned.trials:
+        length = trial.core["model"].sequence_length
+        for name, tokens in (("prepretrain", trial.upstream_tokens), ("pretrain", trial.pretrain_tokens)):
+            updates = tokens // (trial.core[name].batch_sequences * length)
+            if 0 < updates < FEW_UPDATES:
+                found[f"{name}: only {updates} updates; under {FEW_UPDATES:,} little is learned"] = None
+    return list(found)

@@ -1,0 +1,84 @@
+"""Which stages go into the next ticket. Pure: positions and estimates in, a list of stages out.
+
+A ticket runs its stages one after another, so a stage may follow its inputs inside one ticket: imports are paid once
+per job, and a whole trial travels together.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+from sweeps.language.graph import Graph, Node
+
+
+class Packer:
+    """Keeps the ready stages in the order of their trials, and hands out tickets."""
+
+    def __init__(self, graph: Graph, seconds: Callable[[Node], float]) -> None:
+        """`seconds` estimates a stage's time on one slot."""
+        self.graph = graph
+        self.seconds = seconds
+        self._order = {key: position for position, key in enumerate(graph.nodes)}
+        self._readers: dict[str, list[str]] = {}
+        for key, node in graph.nodes.items():
+            for needed in self.needs(node):
+                self._readers.setdefault(needed, []).append(key)
+
+    def needs(self, node: Node) -> Iterator[str]:
+        """Yield the stages that must be complete before `node` starts: its inputs, and the trunk point before it."""
+        for i in node.spec.inputs:
+            yield i.fingerprint
+        if node.after is not None:
+            yield node.after.fingerprint
+
+    def readers(self, key: str) -> list[str]:
+        """Return the stages that wait for `key`."""
+        return self._readers.get(key, [])
+
+    def _rank(self, key: str) -> tuple[int, int]:
+        return self.graph.nodes[key].priority, self._order[key]
+
+    def ready(self, waiting: Iterable[str], done: Collection[str]) -> list[str]:
+        """Return the waiting stages whose needs are done, in the order in which they should start."""
+        found = (k for k in waiting if all(n in done for n in self.needs(self.graph.nodes[k])))
+        return sorted(found, key=self._rank)
+
+    def ticket(self, ready: list[str], waiting: Collection[str], done: Collection[str], limit: float) -> list[str]:
+        """Take stages from `ready` (which shrinks), and what they make ready, until about `limit` seconds.
+
+        A stage that follows one in the ticket is preferred to another trial's: the same trial first.
+        """
+        heap = [(self._rank(k), k) for k in ready]
+        heapq.heapify(heap)
+        chosen: dict[str, None] = {}
+        total = 0.0
+        while heap and (total < limit or not chosen):
+            _, key = heapq.heappop(heap)
+            if key in chosen:
+                continue
+            chosen[key] = None
+            total += self.seconds(self.graph.nodes[key])
+            for reader in self.readers(key):
+                if reader in waiting and reader not in chosen and all(
+                    n in done or n in chosen for n in self.needs(self.graph.nodes[reader])
+                ):
+                    heapq.heappush(heap, (self._rank(reader), reader))
+        ready[:] = [k for k in ready if k not in chosen]
+        return list(chosen)
+
+
+def pack_limit(pack_seconds: float, waiting_seconds: float, slots: int) -> float:
+    """Return a ticket's length: `pack_seconds`, shorter near the end so that no slot idles long."""
+    return max(min(pack_seconds, waiting_seconds / (2 * max(slots, 1))), 1.0)
+
+
+def total_seconds(graph: Graph, keys: Iterable[str], seconds: Callable[[Node], float]) -> float:
+    """Return the sum of the estimates."""
+    return sum(seconds(graph.nodes[k]) for k in keys)
+
+
+def throughput(measured: Mapping[str, tuple[float, float]], kind: str, guess: float) -> float:
+    """Return FLOPs per second of a kind: measured (FLOPs, seconds) where there is any, else the guess."""
+    flops, seconds = measured.get(kind, (0.0, 0.0))
+    return flops / seconds if seconds > 0 and flops > 0 else guess

@@ -1,0 +1,211 @@
+"""What will run, with costs and reasons. Reads the store, changes nothing, imports neither torch nor ray."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+from sweeps.errors import Problem, SweepFileError, UsageError
+from sweeps.language.graph import Graph, Node
+from sweeps.language.grid import Trial, trials
+from sweeps.language.manifest import PlanFile, PlanStage, PlanTrial
+from sweeps.language.plugins import Registries
+from sweeps.language.presets import SCALES
+from sweeps.language.resolve import Resolver
+from sweeps.language.spec import Overrides, SweepFile, load_sweep
+from sweeps.language.stage import Execution
+from sweeps.language.stages import GraphBuilder
+from sweeps.store.layout import Layout
+from workloads.registry import load_registries
+
+VERSIONED = ("torch", "deepspeed", "ray", "transformers", "tokenizers", "numpy", "pandas")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A sweep, resolved."""
+
+    sweep: SweepFile
+    text: str
+    """The sweep file as given."""
+    overrides: Overrides
+    plugins: tuple[Path, ...]
+    """The user's own plug-ins, absolute."""
+    registries: Registries
+    trials: tuple[Trial, ...]
+    graph: Graph
+    layout: Layout
+    file: PlanFile
+
+    @property
+    def execution(self) -> Execution:
+        """Layout and intervals of the training stages."""
+        run = self.sweep.run
+        zero = SCALES[self.sweep.scale].zero_stage if run.zero_stage is None else run.zero_stage
+        return Execution(checkpoint_seconds=run.checkpoint_every.seconds, ranks=run.ranks, zero_stage=zero,
+                         micro_batch=run.micro_batch)
+
+
+    def with_slots(self, slots: int) -> Planned:
+        """Return the plan with another number of local slots (execution only)."""
+        run = self.sweep.run.model_copy(update={"slots": slots})
+        return replace(self, sweep=self.sweep.model_copy(update={"run": run}))
+
+
+def make_plan(path: Path, overrides: Overrides, root: Path) -> Planned:
+    """Resolve a sweep file into trials and stages.
+
+    Raises:
+        SweepFileError: with every problem of the file.
+    """
+    sweep, source = load_sweep(path, overrides)
+    plugins = tuple((path.parent / p).resolve() for p in sweep.plugins)
+    registries = load_registries(plugins)
+    resolver = Resolver(sweep, source, registries)
+    found = trials(resolver)
+    try:
+        graph = GraphBuilder(registries, sweep.scale).build(found)
+    except (ValueError, UsageError) as error:
+        resolver.problem("fields", None, str(error))
+        resolver.raise_problems()
+        raise
+    file = PlanFile(
+        name=sweep.name, question=sweep.question, protocol=sweep.protocol, scale=sweep.scale,
+        overrides=overrides.texts(), departures=resolver.departures(),
+        claims={k: c.model_dump() for k, c in sweep.claims.items()},
+        controls=tuple(u for u in map(str, sweep.axes["upstream"]) if registries.upstreams[u].control),
+        body_parameters=found[0].core["model"].body_parameters,
+        trials=tuple(_plan_trial(t, graph) for t in found), stages=tuple(map(_plan_stage, graph.nodes.values())),
+        versions=versions(),
+    )
+    return Planned(sweep=sweep, text=path.read_text(encoding="utf-8"), overrides=overrides, plugins=plugins,
+                   registries=registries, trials=tuple(found), graph=graph, layout=Layout(root.resolve()), file=file)
+
+
+def run_pilots(planned: Planned) -> None:
+    """Refuse what no data can be made with, before any job exists.
+
+    Raises:
+        SweepFileError: with every impossible upstream, its ceiling in the message.
+    """
+    problems: list[Problem] = []
+    seen: set[int] = set()
+    for trial in planned.trials:
+        pilot = planned.registries.upstreams[trial.upstream].pilot
+        if pilot is None or id(trial.upstream_science) in seen:
+            continue
+        seen.add(id(trial.upstream_science))
+        problems += [_pilot_problem(trial, reason) for reason in pilot(trial.upstream_science)]
+    if problems:
+        raise SweepFileError(problems)
+
+
+def _pilot_problem(trial: Trial, reason: str) -> Problem:
+    return Problem(where="pilot", key=trial.arm, given=trial.complexity, message=reason)
+
+
+def _plan_trial(trial: Trial, graph: Graph) -> PlanTrial:
+    return PlanTrial(
+        id=trial.id, arm=trial.arm, cell=trial.cell, upstream=trial.upstream, complexity=trial.complexity,
+        note=trial.note, token_budget=trial.token_budget, upstream_tokens=trial.upstream_tokens,
+        requested_upstream_tokens=trial.requested_upstream_tokens, domain=trial.domain, seed=trial.seed,
+        pretrain_tokens=trial.pretrain_tokens, baseline=trial.baseline, fields=dict(trial.extras),
+        path=graph.paths[trial.id],
+    )
+
+
+def _plan_stage(node: Node) -> PlanStage:
+    return PlanStage(kind=node.spec.kind, fingerprint=node.spec.fingerprint, label=node.label, trials=node.trials,
+                     tokens=node.tokens, flops=node.tokens * node.flops_per_token)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a report names, and the commit where the code is a git checkout."""
+    found = {}
+    for name in VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"], capture_output=True,
+                                text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return found
+    return {**found, "commit": commit}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageState:
+    """What will happen to a stage, and why."""
+
+    state: str
+    """`run`, `reuse`, `live` or `blocked`."""
+    reason: str
+
+
+def complete(layout: Layout, nodes: Iterable[Node]) -> set[str]:
+    """Return the fingerprints that have a result; one directory listing per kind."""
+    by_kind: dict[str, list[str]] = {}
+    for node in nodes:
+        by_kind.setdefault(node.spec.kind, []).append(node.spec.fingerprint)
+    done: set[str] = set()
+    for kind, wanted in by_kind.items():
+        try:
+            present = {p.name for p in (layout.stages / kind).iterdir()}
+        except FileNotFoundError:
+            continue
+        done |= {f for f in wanted if f in present and layout.stage(kind, f).result.exists()}
+    return done
+
+
+def stage_states(planned: Planned, live: Mapping[str, str]) -> dict[str, StageState]:
+    """Return each stage's state; `live` maps fingerprints that a running controller has to its name."""
+    done = complete(planned.layout, planned.graph.nodes.values())
+    states: dict[str, StageState] = {}
+    for key, node in planned.graph.nodes.items():
+        missing = _missing_sources(node)
+        if key in done:
+            states[key] = StageState(state="reuse", reason="complete in the store")
+        elif key in live:
+            states[key] = StageState(state="live", reason=f"sweep {live[key]} is running it")
+        elif missing:
+            states[key] = StageState(state="blocked", reason=f"not installed: {', '.join(missing)}; "
+                                                             "install the extra [run]")
+        else:
+            blocked = next((i for i in node.spec.inputs
+                            if i.fingerprint in states and states[i.fingerprint].state == "blocked"), None)
+            states[key] = StageState(
+                state="blocked" if blocked else "run",
+                reason=f"needs {blocked.kind} {blocked.fingerprint[:8]}, which is blocked" if blocked else "no result yet",
+            )
+    return states
+
+
+def _missing_sources(node: Node) -> list[str]:
+    identity = node.spec.sections.get("identity")
+    sources = identity.values["sources"] if identity else {}
+    return sorted(k for k, v in sources.items() if v is None)
+
+
+def seconds_guess(node: Node, flops_per_second: float) -> float:
+    """Return a stage's estimated seconds on one slot."""
+    fixed = {"text": 6.0, "tokenizer": 3.0, "corpus": 4.0, "rules": 2.0, "evaluate": 2.5}
+    if node.tokens:
+        return 0.3 + node.tokens * node.flops_per_token / flops_per_second
+    return fixed.get(node.spec.kind, 5.0)
+
+
+def storage_bytes(planned: Planned, node: Node) -> int:
+    """Return the bytes that a stage will leave: weights, one checkpoint with Adam's two moments, and rows."""
+    if node.spec.kind in ("prepretrain", "pretrain"):
+        model = node.spec.sections["model"].values
+        body = planned.file.body_parameters
+        vocabulary = planned.trials[0].core["tokenizer"].vocabulary
+        return 4 * 4 * (body + 2 * vocabulary * int(model["width"])) + 20_000
+    return {"text": 6_000_000, "corpus": 5_000_000, "rules": 1_000_000}.get(node.spec.kind, 20_000)
+

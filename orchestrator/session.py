@@ -1,0 +1,112 @@
+"""One run of `orchestrator sweep`: take the sweep, run what is missing, leave a report."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from orchestrator.arguments import say
+from orchestrator.clusters import executor_of
+from orchestrator.controller import ReconcilerThread, run_trials
+from orchestrator.live_table import Display, make_display
+from orchestrator.plan import Planned
+from orchestrator.progress import Progress, TrialEnd
+from orchestrator.reconciler import Reconciler
+from sweeps.store import files
+from sweeps.store.ledger import Ledger, begin_term
+from sweeps.store.layout import SweepFolder
+
+LEAVE_SECONDS = 15.0
+"""How long local jobs may take to checkpoint after Ctrl-C."""
+
+
+def run_sweep(planned: Planned, *, takeover: bool, quiet: bool = False) -> tuple[Progress, bool]:
+    """Run what is missing of a sweep; return the trials' ends, and whether it was interrupted.
+
+    Raises:
+        OwnedError: another controller owns the sweep.
+    """
+    folder = planned.layout.sweep(planned.sweep.name)
+    ledger, state = begin_term(folder, takeover=takeover)
+    try:
+        _record(planned, folder)
+        executor = executor_of(planned.sweep.run, planned.layout)
+        display = make_display(planned, quiet=quiet)
+        reconciler = Reconciler(planned, executor, ledger, state, display.notice)
+        progress = Progress(planned.file.trials, reconciler)
+        trial_folder = folder.path / "trials"
+        trial_folder.mkdir(exist_ok=True)
+        for old in trial_folder.iterdir():
+            old.unlink()
+        thread = ReconcilerThread(reconciler, progress, trial_folder, display.trial_ended)
+        display.begin(progress, reconciler)
+        interrupted = _run(planned, thread, display)
+        if interrupted:
+            _leave(reconciler)
+        return progress, interrupted
+    finally:
+        _close(ledger)
+
+
+def _close(ledger: Ledger) -> None:
+    ledger.close()
+
+
+def _record(planned: Planned, folder: SweepFolder) -> None:
+    overrides = "".join(f"# --set {text}\n" for text in planned.overrides.texts())
+    files.replace(folder.sweep_file, planned.text.rstrip("\n") + "\n" + overrides)
+    files.replace(folder.plan, planned.file.model_dump_json())
+
+
+def _run(planned: Planned, thread: ReconcilerThread, display: Display) -> bool:
+    """Run the trials with Ctrl-C, SIGTERM and SIGHUP meaning: checkpoint and leave."""
+    interrupted = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted:
+            raise KeyboardInterrupt
+        interrupted = True
+        thread.stop_asked.set()
+        say(f"\n{signal.Signals(number).name}: asking the jobs to checkpoint; again to leave at once")
+
+    with _handlers(ask):
+        try:
+            run_trials(planned, thread)
+        finally:
+            display.close()
+    return interrupted
+
+
+@contextmanager
+def _handlers(handler: object) -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    old = {n: signal.signal(n, handler) for n in numbers}  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for number, previous in old.items():
+            signal.signal(number, previous)
+
+
+def _leave(reconciler: Reconciler) -> None:
+    began = time.monotonic()
+    left = reconciler.stop(LEAVE_SECONDS)
+    if left:
+        say(f"{left} jobs did not leave within {LEAVE_SECONDS:.0f} s; they are adopted when you run the command again")
+    else:
+        say(f"all jobs left after {time.monotonic() - began:.1f} s; nothing is lost: run the same command to go on")
+
+
+def failures(progress: Progress) -> list[TrialEnd]:
+    """Return the trials that failed."""
+    return [end for end in progress.ended.values() if end.state == "failed"]
+
+
+def report_path(planned: Planned) -> Path:
+    """Return where the report is written."""
+    return planned.layout.sweep(planned.sweep.name).report

@@ -1,0 +1,269 @@
+"""Whole stages: exact resume, trunks and branches, paired seeds, what is refused."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sweeps.errors import RecordError, UsageError
+from sweeps.language.stage import Execution
+from sweeps.store import records
+from sweeps.store.layout import Layout, StageFolder
+from tests.workloads.training.fakes import (
+    LENGTH,
+    UPDATE,
+    FakeContext,
+    FakeCorpus,
+    corpus_stage,
+    finished,
+    science,
+)
+from workloads.contract import Diverged, SequenceBatch, Stopped
+from workloads.training import runs
+from workloads.training.feeds import CorpusFeed
+from workloads.training.model import EMBEDDINGS
+from workloads.training.transfer import read_weights
+
+Weights = dict[str, torch.Tensor]
+NAMES = (f"s{n}" for n in itertools.count())
+
+
+def context(
+    store: Layout, fields: dict[str, Any], *, name: str = "", kind: str = "pretrain", **more: Any
+) -> FakeContext:
+    given = {"corpus": [corpus_stage(store)], **more.pop("given", {})}
+    return FakeContext(kind, name or next(NAMES), fields, store, given=given, **more)
+
+
+def weights(context: FakeContext) -> Weights:
+    return read_weights(context.attempt.artifacts)
+
+
+def same(one: Weights, other: Weights) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def values(context: FakeContext) -> list[Any]:
+    """Rows without the one value that is measured."""
+    return [(r.tokens, r.kind, {k: v for k, v in r.values.items() if k != "tokens_per_second"}) for r in context.rows]
+
+
+def trained(context: FakeContext, run: Callable[[Any], Any] = runs.pretrain) -> StageFolder:
+    return finished(context, run(context))
+
+
+@pytest.mark.parametrize(("run", "kind"), [(runs.pretrain, "pretrain"), (runs.prepretrain, "prepretrain")])
+@pytest.mark.parametrize("stop", [1, 23])
+def test_an_interrupted_run_equals_an_uninterrupted_one(
+    store: Layout, run: Callable[[Any], Any], kind: str, stop: int
+) -> None:
+    whole = context(store, science(45), kind=kind)
+    scores = run(whole)
+    first = context(store, science(45), name="x", kind=kind, stop_after=stop)
+    with pytest.raises(Stopped, match=str(stop * UPDATE)):
+        run(first)
+    torch.manual_seed(99)
+    again = context(store, science(45), name="x", kind=kind)
+    resumed = run(again)
+    assert records.read_parent(again.attempt.folder) == records.Parent(
+        kind=kind, fingerprint="x", attempt=1, tokens=stop * UPDATE)
+    assert same(weights(whole), weights(again))
+    assert values(whole) == values(again)
+    for name in ("loss", "updates", "adam_steps", "tokens", "flops"):
+        assert scores[name] == resumed[name]
+    assert scores["adam_steps"] == scores["updates"] == 45
+
+
+def test_trunk_and_branch_equal_an_uninterrupted_run(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    trunk = trained(context(store, science(30)))
+    branch = context(store, science(40, decay_from=30), given={"trunk": [trunk]})
+    runs.pretrain(branch)
+    assert [(r.tokens // UPDATE, r.kind) for r in branch.rows][-2:] == [(40, "train"), (40, "end")]
+    assert branch.rows[-2].values["lr"] == pytest.approx(1e-2 * 0.05)
+    monkeypatch.setattr(runs, "find_start", lambda *_: None)
+    whole = context(store, science(40, decay_from=30))
+    runs.pretrain(whole)
+    assert same(weights(branch), weights(whole))
+    assert values(branch)[-2:] == values(whole)[-2:]
+
+
+def test_a_trunk_goes_on_from_its_earlier_points(store: Layout) -> None:
+    whole = context(store, science(50))
+    runs.pretrain(whole)
+    one = trained(context(store, science(15)))
+    two = trained(context(store, science(35), earlier=[one]))
+    three = context(store, science(50), earlier=[one, two])
+    runs.pretrain(three)
+    parent = records.read_parent(three.attempt.folder)
+    assert parent is not None and (parent.fingerprint, parent.tokens) == (two.fingerprint, 35 * UPDATE)
+    assert same(weights(whole), weights(three))
+    assert values(whole) == values(three)
+
+
+def test_another_schedule_is_no_earlier_point(store: Layout) -> None:
+    other = science(15)
+    other["segment"] = other["segment"].model_copy(update={"warmup_tokens": 5 * UPDATE})
+    one = trained(context(store, other))
+    two = context(store, science(20), earlier=[one])
+    runs.pretrain(two)
+    assert records.read_parent(two.attempt.folder) is None
+
+
+def test_the_furthest_sound_checkpoint_is_continued(store: Layout) -> None:
+    whole = context(store, science(30))
+    runs.pretrain(whole)
+    for stop in (10, 7):
+        with pytest.raises(Stopped):
+            runs.pretrain(context(store, science(30), name="x", stop_after=stop))
+    furthest = records.checkpoints(store.stage("pretrain", "x"))[0]
+    assert furthest.tokens == 17 * UPDATE
+    damage(furthest)
+    third = context(store, science(30), name="x")
+    runs.pretrain(third)
+    parent = records.read_parent(third.attempt.folder)
+    assert parent is not None and parent.tokens == 10 * UPDATE
+    assert same(weights(whole), weights(third))
+
+
+def damage(checkpoint: records.Checkpoint) -> None:
+    path = next(p for p in checkpoint.folder.rglob("*.pt") if p.stat().st_size > 10_000)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_branch_never_begins_from_scratch(store: Layout) -> None:
+    trunk = trained(context(store, science(20)))
+    branch = science(24, decay_from=20)
+    damage(records.checkpoints(trunk)[0])
+    with pytest.raises(RecordError, match="is damaged"):
+        runs.pretrain(context(store, branch, given={"trunk": [trunk]}))
+    shutil.rmtree(trunk.attempt(1).checkpoints)
+    with pytest.raises(RecordError, match="no committed checkpoint"):
+        runs.pretrain(context(store, branch, given={"trunk": [trunk]}))
+    with pytest.raises(RecordError, match="one trunk stage, 0 were given"):
+        runs.pretrain(context(store, branch))
+    with pytest.raises(RecordError, match="leaves the trunk at"):
+        runs.pretrain(context(store, branch, given={"trunk": [trained(context(store, science(19)))]}))
+
+
+def test_a_crash_after_the_last_checkpoint_repeats_no_row(store: Layout) -> None:
+    trunk = trained(context(store, science(20)))
+    fields = science(25, decay_from=20)
+    first = context(store, fields, name="x", given={"trunk": [trunk]})
+    scores = runs.pretrain(first)
+    second = context(store, fields, name="x", given={"trunk": [trunk]})
+    again = runs.pretrain(second)
+    assert values(first) == values(second)
+    assert again["loss"] == scores["loss"]
+    assert records.final_checkpoint(finished(second, again)).owner.attempt == 2
+
+
+def test_arms_of_a_seed_share_text_order_and_fresh_embeddings(store: Layout, corpora: list[FakeCorpus]) -> None:
+    body = trained(context(store, science(12), kind="prepretrain"), runs.prepretrain)
+    untrained = science(1)
+    untrained["optim"] = untrained["optim"].model_copy(update={"lr": 1e-12})
+    scratch, arm = context(store, untrained), context(store, untrained, given={"body": [body]})
+    for one in (scratch, arm):
+        runs.pretrain(one)
+    assert corpora[0].asked == corpora[1].asked == [0, 1, 2, 3]
+    carried = read_weights(records.artifacts_of(body))
+    for name, tensor in weights(arm).items():
+        expected = weights(scratch)[name] if name in EMBEDDINGS else carried[name]
+        assert torch.allclose(tensor, expected, atol=1e-8), name
+    assert not torch.allclose(weights(scratch)["model.layers.0.mlp.up_proj.weight"],
+                              carried["model.layers.0.mlp.up_proj.weight"], atol=1e-4)
+
+
+def test_rows_of_a_trunk_and_of_a_cosine(store: Layout) -> None:
+    trunk = context(store, science(45))
+    runs.pretrain(trunk)
+    kinds = [(r.tokens // UPDATE, r.kind) for r in trunk.rows]
+    assert kinds == [(10, "validation"), (20, "train"), (20, "validation"), (30, "validation"), (40, "train"),
+                     (40, "validation")]
+    fields = science(30, schedule="cosine")
+    fields["segment"] = fields["segment"].model_copy(update={"horizon_tokens": 30 * UPDATE})
+    cosine = context(store, fields)
+    scores = runs.pretrain(cosine)
+    assert [(r.tokens // UPDATE, r.kind) for r in cosine.rows][-2:] == [(20, "validation"), (30, "end")]
+    assert scores["loss"] == cosine.rows[-1].values["loss"]
+    end = cosine.rows[-1].values
+    assert end["bits_per_byte"] == pytest.approx(end["loss"] / np.log(2) / 2)
+
+
+def test_held_out_text_is_read_in_one_shape_and_no_more_than_there_is(store: Layout, corpora: list[FakeCorpus]) -> None:
+    fields = science(10)
+    fields["validation"] = fields["validation"].model_copy(update={"trunk_tokens": 10**9})
+    shapes: list[int] = []
+    original = FakeCorpus.validation
+    one = context(store, fields)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeCorpus, "validation", lambda self, i: shapes.append(len(i)) or original(self, i))
+        runs.pretrain(one)
+    assert shapes == [16, 4]
+
+
+def test_checkpoints_come_by_time_and_old_ones_go(store: Layout) -> None:
+    one = context(store, science(6), execution=Execution(checkpoint_seconds=0.0))
+    runs.pretrain(one)
+    assert [c.tokens // UPDATE for c in records.checkpoints(one.folder)] == [6, 5]
+    assert not any(records.damage(c) for c in records.checkpoints(one.folder))
+
+
+def test_a_loss_that_is_not_finite_is_a_result(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = science(30, clip=0.0)
+    fields["optim"] = fields["optim"].model_copy(update={"lr": 1e30})
+    one = context(store, fields)
+    with pytest.raises(Diverged, match="loss"):
+        runs.pretrain(one)
+    assert not np.isfinite(one.rows[-1].values["loss"])
+    assert not records.checkpoints(one.folder)
+
+
+def test_a_checkpoint_of_another_layout_is_refused(store: Layout) -> None:
+    with pytest.raises(Stopped):
+        runs.pretrain(context(store, science(9), name="x", stop_after=3))
+    with pytest.raises(UsageError, match="same ranks and ZeRO stage"):
+        runs.pretrain(context(store, science(9), name="x", execution=Execution(zero_stage=1)))
+
+
+def test_half_an_update_is_refused(store: Layout) -> None:
+    fields = science(9)
+    fields["segment"] = fields["segment"].model_copy(update={"end_tokens": 9 * UPDATE + LENGTH})
+    with pytest.raises(UsageError, match="not a whole number of updates"):
+        runs.pretrain(context(store, fields))
+
+
+def test_two_bodies_or_no_corpus_are_refused(store: Layout) -> None:
+    body = trained(context(store, science(2), kind="prepretrain"), runs.prepretrain)
+    with pytest.raises(RecordError, match="one body"):
+        runs.pretrain(context(store, science(2), given={"body": [body, body]}))
+    with pytest.raises(RecordError, match="one input 'corpus', got 0"):
+        runs.pretrain(context(store, science(2), given={"corpus": []}))
+
+
+def test_generators_are_restored(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set that draws from the global generators meets the same numbers after a resume."""
+    plain = CorpusFeed.load
+
+    def noisy(self: Any, index: Any) -> SequenceBatch:
+        batch = plain(self, index)
+        noise = np.random.random(), torch.rand(()).item()
+        batch.tokens_BT[:, 3] = int(sum(noise) * 10)
+        return batch
+
+    monkeypatch.setattr(CorpusFeed, "load", noisy)
+    monkeypatch.setattr("workloads.training.feeds.WINDOW_SEQUENCES", 4)
+    whole = context(store, science(12))
+    runs.pretrain(whole)
+    with pytest.raises(Stopped):
+        runs.pretrain(context(store, science(12), name="x", stop_after=5))
+    again = context(store, science(12), name="x")
+    runs.pretrain(again)
+    assert same(weights(whole), weights(again))

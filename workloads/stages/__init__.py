@@ -1,0 +1,1 @@
+"""Stage kinds; the file's name is the key. Names that begin with `_` are no stages."""

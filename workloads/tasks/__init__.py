@@ -1,0 +1,1 @@
+"""Measurements of a trained model, one file each: the file's name is the key. Importing them loads no torch."""

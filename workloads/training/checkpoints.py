@@ -1,0 +1,171 @@
+"""Checkpoints of a training stage: where to continue from, what is saved, what is deleted.
+
+A checkpoint folder holds `engine/` (DeepSpeed's files), `rank_<r>.pt` (generators and unreported losses of a rank) and
+`state.json` (tokens and layout). It counts once its manifest does (sweeps.store.records). At tiny size it has 3 MB.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from sweeps.errors import RecordError, UsageError
+from sweeps.language.science import SegmentScience
+from sweeps.language.stage import Execution
+from sweeps.store import files, records
+from sweeps.store.layout import AttemptFolder, StageFolder
+from sweeps.store.records import Attempt, Checkpoint
+from workloads.contract import StageContext
+from workloads.training.engine import Engine
+
+STATE = "state.json"
+KEPT = 2
+"""Checkpoints kept per attempt; the newest is the stage's final state once it is complete."""
+
+
+@dataclass
+class Progress:
+    """Where a run is."""
+
+    updates: int = 0
+    """Optimiser updates since the beginning of the run."""
+    loss: float = float("nan")
+    """Last reported loss, nats per token."""
+    pending: list[torch.Tensor] = field(default_factory=list)
+    """This rank's parts of the losses since the last row, not yet synchronised."""
+
+
+def find_start(context: StageContext, segment: SegmentScience) -> Checkpoint | None:
+    """Return the checkpoint to continue from; None: begin at the beginning.
+
+    Order: the furthest sound checkpoint of any attempt of this stage; for a decay branch the trunk's final one, which
+    must be sound; for a trunk the furthest sound one of the earlier stages of the same run.
+
+    Raises:
+        RecordError: the trunk of a branch has no sound checkpoint where the branch leaves it.
+    """
+    branch = segment.decay_from is not None
+    earlier = [] if branch else [s for s in context.continues() if _same_schedule(s, segment)]
+    found = [c for stage in (context.attempt.stage, *earlier) for c in records.checkpoints(stage)]
+    lowest = segment.decay_from or 0
+    sound = _first_sound(c for c in sorted(found, key=lambda c: -c.tokens) if lowest < c.tokens <= segment.end_tokens)
+    if sound is not None or not branch:
+        return sound
+    return _trunk(context, segment)
+
+
+def _same_schedule(stage: StageFolder, segment: SegmentScience) -> bool:
+    """Return whether a stage's states can be earlier states of a run with this segment's schedule."""
+    values = files.read_json(stage.spec)["sections"]["segment"]["values"]
+    return (values["decay_from"], values["horizon_tokens"], values["warmup_tokens"]) == (
+        None, segment.horizon_tokens, segment.warmup_tokens)
+
+
+def _first_sound(found: Iterable[Checkpoint]) -> Checkpoint | None:
+    return next((c for c in found if not records.damage(c)), None)
+
+
+def _trunk(context: StageContext, segment: SegmentScience) -> Checkpoint | None:
+    if segment.decay_from == 0:
+        return None
+    stages = context.stages("trunk")
+    if len(stages) != 1:
+        raise RecordError(f"a decay branch continues one trunk stage, {len(stages)} were given")
+    final = records.final_checkpoint(stages[0])
+    if final.tokens != segment.decay_from:
+        raise RecordError(f"{final.folder} holds {final.tokens} tokens; the branch leaves the trunk at "
+                          f"{segment.decay_from}")
+    return final
+
+
+def save(engine: Engine, attempt: Attempt, tokens: int, progress: Progress, execution: Execution) -> None:
+    """Write and commit a checkpoint; every rank must call it. Older ones of this attempt are deleted.
+
+    Args:
+        engine: what is saved.
+        attempt: where.
+        tokens: tokens consumed since the beginning of the run.
+        progress: counters and unreported losses.
+        execution: layout, recorded.
+    """
+    place = engine.place
+    folder = attempt.folder.checkpoint(tokens)
+    if place.first:
+        attempt.checkpoint_folder(tokens)
+        state = {"schema_version": files.SCHEMA_VERSION, "tokens": tokens, "updates": progress.updates,
+                 "loss": progress.loss, "layout": layout_of(execution)}
+        (folder / STATE).write_text(files.to_json(state), encoding="utf-8")
+    place.barrier()
+    engine.save(folder)
+    torch.save(_rank_state(progress), folder / f"rank_{place.rank}.pt")
+    place.barrier()
+    if place.first:
+        attempt.commit_checkpoint(tokens)
+        prune(attempt.folder)
+    place.barrier()
+
+
+def load(engine: Engine, found: Checkpoint, execution: Execution) -> Progress:
+    """Put a checkpoint's state into the engine and the global generators.
+
+    Raises:
+        UsageError: it was written with another layout.
+        RecordError: what it holds contradicts itself.
+    """
+    state = files.read_json(found.folder / STATE)
+    if state["layout"] != layout_of(execution):
+        raise UsageError(f"{found.folder} was written with layout {state['layout']}, this job has "
+                         f"{layout_of(execution)}; run it with the same ranks and ZeRO stage")
+    if state["tokens"] != found.tokens:
+        raise RecordError(f"{found.folder / STATE} says {state['tokens']} tokens")
+    engine.load(found.folder)
+    progress = Progress(updates=int(state["updates"]), loss=files.number(state["loss"]))
+    if engine.adam_steps() != progress.updates:
+        raise RecordError(f"{found.folder}: Adam counts {engine.adam_steps()} steps, the record {progress.updates}")
+    saved = torch.load(found.folder / f"rank_{engine.place.rank}.pt", weights_only=True)
+    _restore_generators(saved)
+    progress.pending = list(saved["pending"].to(engine.place.device))
+    return progress
+
+
+def layout_of(execution: Execution) -> dict[str, int]:
+    """Return the part of the layout that a checkpoint's files depend on."""
+    return {"ranks": execution.ranks, "zero_stage": execution.zero_stage}
+
+
+def prune(attempt: AttemptFolder) -> None:
+    """Delete all but the newest checkpoints of an attempt; the manifest first, so that no half of one counts."""
+    newest_first = sorted((p for p in attempt.checkpoints.iterdir() if p.name.isdigit()), reverse=True)
+    for folder in newest_first[KEPT:]:
+        (folder / records.MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+
+
+def _rank_state(progress: Progress) -> dict[str, Any]:
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    state = {
+        "torch": torch.get_rng_state(),
+        "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss),
+                  float(gauss)],
+        "python": random.getstate(),
+        "pending": torch.stack(progress.pending).cpu() if progress.pending else torch.zeros(0),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _restore_generators(saved: dict[str, Any]) -> None:
+    torch.set_rng_state(saved["torch"])
+    name, keys, position, has_gauss, gauss = saved["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    random.setstate(saved["python"])
+    if "cuda" in saved and torch.cuda.is_available():
+        torch.cuda.set_rng_state(saved["cuda"])
+

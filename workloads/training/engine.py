@@ -1,0 +1,228 @@
+"""One optimiser update through DeepSpeed. What is configured is a pure function (`deepspeed_config`).
+
+The loss of an update is the mean cross-entropy over all its target tokens: micro-batches and ranks are weighted by
+their number of targets, never averaged as if they had equally many.
+
+Shape suffixes: B sequences, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.optim import AdamW
+
+from sweeps.errors import RecordError, UsageError
+from sweeps.language.science import EngineScience, OptimScience
+from sweeps.language.stage import Execution
+from workloads.contract import SequenceBatch
+from workloads.training.feeds import IGNORED, labels_of
+from workloads.training.model import parameter_groups
+from workloads.training.process import Place
+
+TAG = "engine"
+"""DeepSpeed's sub-folder of a checkpoint."""
+BUCKET_ELEMENTS = 50_000_000
+"""Largest gradient bucket, elements; DeepSpeed allocates it whole, so small models get one of their own size."""
+
+
+def micro_batch(optim: OptimScience, execution: Execution) -> int:
+    """Return sequences per forward pass and rank.
+
+    Raises:
+        UsageError: ranks or micro-batch do not divide the batch.
+    """
+    share, rest = divmod(optim.batch_sequences, execution.ranks)
+    if rest:
+        raise UsageError(f"batch_sequences {optim.batch_sequences} is not divisible by {execution.ranks} ranks")
+    micro = min(execution.micro_batch or share, share)
+    if share % micro:
+        raise UsageError(f"micro_batch {micro} does not divide a rank's share of the batch, {share} sequences")
+    return micro
+
+
+def deepspeed_config(
+    optim: OptimScience, engine: EngineScience, execution: Execution, *, parameters: int
+) -> dict[str, Any]:
+    """Return DeepSpeed's configuration; pure.
+
+    Args:
+        optim: batch and clipping.
+        engine: precision.
+        execution: ranks, ZeRO stage, micro-batch.
+        parameters: number of the model's parameters (bounds the buckets).
+
+    Raises:
+        UsageError: bf16 with ZeRO 0 (DeepSpeed 0.19.8 then takes a dummy Adam step), or a batch that does not divide.
+    """
+    if engine.precision == "bf16" and execution.zero_stage == 0:
+        raise UsageError("engine.precision bf16 needs ZeRO stage 1, 2 or 3 (DeepSpeed's stage 0 makes a dummy Adam "
+                         "step in bf16); set zero_stage 1, or engine.precision autocast or fp32")
+    micro = micro_batch(optim, execution)
+    bucket = min(BUCKET_ELEMENTS, parameters)
+    config: dict[str, Any] = {
+        "train_batch_size": optim.batch_sequences,
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": optim.batch_sequences // (micro * execution.ranks),
+        "gradient_clipping": optim.clip,
+        "steps_per_print": 2**31 - 1,
+        "wall_clock_breakdown": False,
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {
+            "stage": execution.zero_stage, "reduce_bucket_size": bucket, "allgather_bucket_size": bucket,
+        },
+    }
+    if engine.precision == "bf16":
+        config["bf16"] = {"enabled": True}
+        config["data_types"] = {"grad_accum_dtype": "fp32"}
+        config["communication_data_type"] = "fp32"
+    if engine.precision == "autocast":
+        config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+    return config
+
+
+def cross_entropy_sum(logits_BTV: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
+    """Return the summed cross-entropy in nats over the labels that are targets; arithmetic in fp32."""
+    return F.cross_entropy(
+        logits_BTV.flatten(0, 1).float(), labels_BT.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+
+
+class Engine:
+    """A model, AdamW and DeepSpeed around both."""
+
+    def __init__(
+        self, model: Any, optim: OptimScience, engine: EngineScience, execution: Execution, place: Place
+    ) -> None:
+        """Wrap `model`, whose parameters become the engine's.
+
+        Raises:
+            UsageError: the layout is impossible.
+        """
+        if place.world != execution.ranks:
+            raise UsageError(f"{place.world} processes were started for a stage of {execution.ranks} ranks")
+        config = deepspeed_config(
+            optim, engine, execution, parameters=sum(p.numel() for p in model.parameters())
+        )
+        import deepspeed
+
+        self.place = place
+        self.zero_stage = execution.zero_stage
+        self._micro = config["train_micro_batch_size_per_gpu"]
+        self._accumulation = config["gradient_accumulation_steps"]
+        self._config_json = model.config.to_json_string()
+        optimiser = AdamW(
+            list(parameter_groups(model, optim.weight_decay)), lr=optim.lr, betas=(optim.beta1, optim.beta2),
+            eps=optim.epsilon, fused=True,
+        )
+        self._engine, *_ = deepspeed.initialize(model=model, optimizer=optimiser, config=config)
+        if place.world == 1 and self.zero_stage == 0:
+            self._engine.enable_backward_allreduce = False
+        self._engine.train()
+
+    @property
+    def config_json(self) -> str:
+        """The model's configuration as Hugging Face writes it."""
+        return str(self._config_json)
+
+    def update(self, batch: SequenceBatch, *, lr: float, want_norm: bool = False) -> tuple[torch.Tensor, float]:
+        """Make one optimiser update.
+
+        Args:
+            batch: this rank's sequences of the update.
+            lr: learning rate.
+            want_norm: also return the gradient norm before clipping, which waits for the device.
+
+        Returns:
+            This rank's part of the update's mean loss, nats per token (the parts of all ranks add up to it; not
+            synchronised with the device), and the norm (NaN where not asked for).
+        """
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = lr
+        labels_BT = labels_of(batch)
+        targets = self._targets(labels_BT)
+        scale = self._accumulation * self.place.world / targets
+        part, norm = torch.zeros((), device=self.place.device), math.nan
+        for tokens, labels in self._micro_batches(batch.tokens_BT, labels_BT):
+            total = cross_entropy_sum(self._engine(input_ids=tokens).logits, labels)
+            self._engine.backward(total * scale)
+            part = part + total.detach() / targets
+            if want_norm and self.zero_stage == 0 and self._engine.is_gradient_accumulation_boundary():
+                norm = self._plain_norm()
+            self._engine.step()
+        if want_norm and self.zero_stage:
+            norm = float(self._engine.get_global_grad_norm() or math.nan)
+        return part, norm
+
+    def _plain_norm(self) -> float:
+        """Under ZeRO 0 DeepSpeed clips by the norm without keeping it."""
+        grads = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
+        return float(torch.nn.utils.get_total_norm(grads))
+
+    def _targets(self, labels_BT: np.ndarray) -> int:
+        own = int((labels_BT != IGNORED).sum())
+        return max(1, int(self.place.total(torch.tensor(own, dtype=torch.int64))))
+
+    def _micro_batches(
+        self, tokens_BT: np.ndarray, labels_BT: np.ndarray
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for first in range(0, len(tokens_BT), self._micro):
+            rows = slice(first, first + self._micro)
+            yield self._tensor(tokens_BT[rows]), self._tensor(labels_BT[rows])
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64)).to(self.place.device, non_blocking=True)
+
+    def logits(self, tokens_BT: np.ndarray) -> torch.Tensor:
+        """Return (B, T, V) logits without gradients; every rank must call it (ZeRO 3 gathers weights)."""
+        with torch.no_grad():
+            return self._engine(input_ids=self._tensor(tokens_BT)).logits  # type: ignore[no-any-return]
+
+    def adam_steps(self) -> int:
+        """Return Adam's own counter: it must equal the number of updates since the beginning of the run.
+
+        Raises:
+            RecordError: parameters disagree.
+        """
+        inner = getattr(self._engine.optimizer, "optimizer", self._engine.optimizer)
+        counts = {int(state["step"]) for state in inner.state.values() if "step" in state}
+        if len(counts) > 1:
+            raise RecordError(f"Adam's counters differ between parameters: {sorted(counts)}")
+        return counts.pop() if counts else 0
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the fp32 weights on the CPU, by name; complete on every rank, which must all call it."""
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        module = self._engine.module
+        tied = {id(p): n for n, p in reversed(list(module.named_parameters()))}
+        found = {}
+        for name, parameter in module.named_parameters():
+            if tied[id(parameter)] == name:
+                full = safe_get_full_fp32_param(parameter) if self.zero_stage else parameter.detach()
+                found[name] = full.detach().to("cpu", torch.float32).clone()
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write DeepSpeed's checkpoint below `folder`; every rank must call it."""
+        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+
+    def load(self, folder: Path) -> None:
+        """Load DeepSpeed's checkpoint from `folder`.
+
+        Raises:
+            RecordError: DeepSpeed found nothing there.
+        """
+        path, _ = self._engine.load_checkpoint(str(folder), tag=TAG)
+        if path is None:
+            raise RecordError(f"DeepSpeed found no checkpoint in {folder / TAG}")
+
+    def close(self) -> None:
+        """Give back what DeepSpeed registered in this process."""
+        self._engine.destroy()

@@ -1,0 +1,110 @@
+"""The stages `prepretrain` and `pretrain`: put a run together from a stage's context and train it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sweeps.errors import RecordError
+from workloads.contract import CorpusReader, SequenceSource, StageContext
+from workloads.training.checkpoints import find_start
+from workloads.training.feeds import CorpusFeed, Feed, UpstreamFeed
+from workloads.training.loop import Run, Trainer, Validation
+from workloads.training.model import PREPRETRAIN_EMBEDDING_STD, Purpose, build_model, empty_model, flops_per_token
+from workloads.training.process import join, seed_globals
+from workloads.training.transfer import read_weights, transfer_body
+
+
+def prepretrain(context: StageContext) -> Mapping[str, float]:
+    """Train on the upstream up to the segment's end.
+
+    Raises:
+        Stopped: asked to leave.
+        Diverged: a loss is not finite.
+        RecordError: a needed checkpoint or bank is damaged.
+    """
+    began = time.monotonic()
+    feed = UpstreamFeed(upstream_source(context, stream="train", role="bank"))
+    return _train(context, feed, "prepretrain", embedding_std=PREPRETRAIN_EMBEDDING_STD, began=began)
+
+
+def pretrain(context: StageContext) -> Mapping[str, float]:
+    """Train on a domain's corpus up to the segment's end; its trunk begins with the transferred body, if there is one.
+
+    Raises:
+        Stopped: asked to leave.
+        Diverged: a loss is not finite.
+        RecordError: a needed checkpoint, body or corpus is damaged.
+    """
+    began = time.monotonic()
+    science = context.science
+    reader = open_reader(one(context, "corpus"), context)
+    return _train(
+        context, CorpusFeed(reader), "pretrain", embedding_std=science["transfer"].embedding_init, began=began,
+        validation=Validation(science=science["validation"], reader=reader),
+    )
+
+
+def _train(
+    context: StageContext, feed: Feed, purpose: Purpose, *, embedding_std: float, began: float,
+    validation: Validation | None = None,
+) -> Mapping[str, float]:
+    science = context.science
+    place = join(science["engine"].threads_per_rank)
+    seed = science["seed"].seed
+    start = find_start(context, science["segment"])
+    if start is not None:
+        model = empty_model(science["model"], feed.vocabulary)
+    else:
+        model = build_model(
+            science["model"], feed.vocabulary, seed=seed, purpose=purpose, embedding_std=embedding_std
+        )
+        _transfer(context, model)
+    seed_globals(seed, place.rank)
+    run = Run(
+        context=context, place=place, model=model, start=start, feed=feed, optim=science["optim"],
+        segment=science["segment"], engine=science["engine"], sequence_length=science["model"].sequence_length,
+        flops_per_token=flops_per_token(science["model"], feed.vocabulary), began=began, validation=validation,
+    )
+    return Trainer(run).train()
+
+
+def _transfer(context: StageContext, model: Any) -> None:
+    bodies = context.inputs("body")
+    if len(bodies) > 1:
+        raise RecordError(f"one body can be transferred, {len(bodies)} were given")
+    for body in bodies:
+        transfer_body(model, read_weights(body))
+
+
+def one(context: StageContext, role: str) -> Path:
+    """Return the artifact folder of the only input with this role.
+
+    Raises:
+        RecordError: there is none, or more than one.
+    """
+    found = context.inputs(role)
+    if len(found) != 1:
+        raise RecordError(f"stage {context.kind}/{context.fingerprint} needs one input {role!r}, got {len(found)}")
+    return found[0]
+
+
+def open_reader(folder: Path, context: StageContext) -> CorpusReader:
+    """Return the corpus in an artifact folder, in the order of the stage's seed."""
+    from workloads.data.corpus import open_corpus
+
+    reader: CorpusReader = open_corpus(
+        folder, seed=context.science["seed"].seed, sequence_length=context.science["model"].sequence_length
+    )
+    return reader
+
+
+def upstream_source(context: StageContext, *, stream: str, role: str) -> SequenceSource:
+    """Return a stream of the stage's upstream, from the rule banks with this role."""
+    source: SequenceSource = context.plugin("upstream").load()(
+        context.science["upstream"], seed=context.science["seed"].seed, stream=stream,
+        sequence_length=context.science["model"].sequence_length, banks=context.inputs(role),
+    )
+    return source

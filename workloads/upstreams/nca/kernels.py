@@ -1,0 +1,276 @@
+"""The numba path of the generator: the same bits as `reference.py`, some hundred times faster on one core.
+
+All compiled functions live in this file, because numba's cache on disk looks at one file's date only. Nothing is
+compiled with fastmath: logits are exact in any order, and the exponential needs its one order. The functions release
+the GIL, so threads run them side by side.
+
+Shapes as in `rollout.py`; S cells of the flat grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from workloads.upstreams.nca import philox as ph
+from workloads.upstreams.nca.philox import Words
+from workloads.upstreams.nca.rollout import LOGIT_UNIT, LOGITS_STEP, UNIT, Rules, neighbours
+from workloads.upstreams.nca.science import TRUNCATION, NcaBankScience
+
+F = TypeVar("F", bound=Callable[..., Any])
+U0, U11, U32 = np.uint64(0), np.uint64(11), np.uint64(32)
+LOW = np.uint64(ph.LOW32)
+M0, M1 = np.uint64(ph.MULTIPLIERS[0]), np.uint64(ph.MULTIPLIERS[1])
+STEP0, STEP1 = np.uint64(ph.KEY_STEPS[0]), np.uint64(ph.KEY_STEPS[1])
+ROUNDS, LOG2E, EXP_TERMS = ph.ROUNDS, ph.LOG2E, tuple(ph.EXP_TERMS.tolist())
+NO_WEIGHT, WEIGHT_ONE, U_STEP = ph.NO_WEIGHT, 2.0**ph.WEIGHT_BITS, 2.0**-52
+NORMAL_RANGE, V_ONE = ph.NORMAL_RANGE, 2.0**53
+LOGITS_WORD = np.uint64(LOGITS_STEP)
+
+
+def compiled(inline: bool = False) -> Callable[[F], F]:
+    """Compile lazily, keep the machine code on disk, release the GIL."""
+    decorate: Callable[[F], F] = numba.njit(nogil=True, cache=True, inline="always" if inline else "never")
+    return decorate
+
+
+@compiled()
+def block(key: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Return the two 64-bit words of Philox4x32-10 at the counter (a, b, c, d)."""
+    k0, k1 = key[0], key[1]
+    for _ in range(ROUNDS):
+        p0, p1 = a * M0, c * M1
+        a, b, c, d = (p1 >> U32) ^ b ^ k0, p1 & LOW, (p0 >> U32) ^ d ^ k1, p0 & LOW
+        k0, k1 = (k0 + STEP0) & LOW, (k1 + STEP1) & LOW
+    return a | (b << U32), c | (d << U32)
+
+
+@compiled()
+def scaled_exp(x: float, scale: float) -> int:
+    """Return floor(scale exp(-x)), in the order of `philox.scaled_exp`; `scale` is a power of two."""
+    y = x * LOG2E
+    whole = math.floor(y)
+    part = y - whole
+    value = EXP_TERMS[15]
+    for term in range(14, -1, -1):
+        value = value * part + EXP_TERMS[term]
+    return np.int64(value * scale) >> np.int64(whole)
+
+
+@compiled()
+def multiply_high(p: Any, q: Any) -> Any:
+    """Return the upper 64 bits of the product of two 64-bit words."""
+    p0, p1, q0, q1 = p & LOW, p >> U32, q & LOW, q >> U32
+    middle = p1 * q0 + ((p0 * q0) >> U32)
+    other = p0 * q1 + (middle & LOW)
+    return p1 * q1 + (middle >> U32) + (other >> U32)
+
+
+@compiled()
+def fill_normals(out: Any, key: Any, number: Any, step: Any, limit: float) -> None:
+    """Fill `out` with normals inside +-limit from the blocks (a, b, step, attempt)."""
+    filled, attempt = 0, U0
+    while filled < out.size:
+        first, second = block(key, number[0], number[1], step, attempt)
+        attempt += np.uint64(1)
+        u = (np.float64(first >> U11) * U_STEP - 1.0) * limit
+        if np.int64(second >> U11) < scaled_exp(u * u * 0.5, V_ONE):
+            out[filled] = u
+            filled += 1
+
+
+@compiled()
+def fill_weights(weights: Any, logits: Any, temperature: float) -> None:
+    """Turn logits (units of 2^-40) into cumulative integer weights."""
+    top = logits.max()
+    total = np.int64(0)
+    for state in range(logits.size):
+        x = (top - logits[state]) * LOGIT_UNIT / temperature
+        if x < NO_WEIGHT:
+            total += scaled_exp(x, WEIGHT_ONE)
+        weights[state] = total
+
+
+@compiled()
+def draw(weights: Any, word: Any) -> int:
+    """Return the state that `word` picks under cumulative weights."""
+    point = np.int64(multiply_high(word, np.uint64(weights[-1])))
+    for state in range(weights.size):
+        if weights[state] > point:
+            return state
+    return weights.size - 1
+
+
+@compiled()
+def fill_initial(grid: Any, key: Any, number: Any, uniform: bool, states: int) -> None:
+    """Fill the first grid."""
+    cumulative = np.empty(states, np.int64)
+    if uniform:
+        cumulative[:] = np.arange(1, states + 1)
+    else:
+        logits = np.empty(states, np.float64)
+        fill_normals(logits, key, number, LOGITS_WORD, NORMAL_RANGE)
+        fill_weights(cumulative, logits / LOGIT_UNIT, 1.0)
+    for cell in range(grid.size):
+        word, _ = block(key, number[0], number[1], U0, np.uint64(cell))
+        grid[cell] = draw(cumulative, word)
+
+
+@compiled(inline=True)
+def fill_hidden(hidden: Any, accumulator: Any, table: Any, grid: Any, window: Any) -> None:
+    """Sum the window's table vectors of one cell and rectify."""
+    accumulator[:] = 0
+    for offset in range(window.size):
+        row = table[offset, grid[window[offset]]]
+        for channel in range(accumulator.size):
+            accumulator[channel] += row[channel]
+    for channel in range(accumulator.size):
+        hidden[channel] = max(accumulator[channel], 0)
+
+
+@compiled(inline=True)
+def fill_logits(logits: Any, hidden: Any, output: Any) -> None:
+    """Apply the last layer."""
+    logits[:] = 0.0
+    for channel in range(hidden.size):
+        value = hidden[channel]
+        for state in range(logits.size):
+            logits[state] += value * output[channel, state]
+
+
+@compiled(inline=True)
+def top_two(logits: Any) -> Any:
+    """Return the lowest state with the largest logit, and how far the second largest is below it."""
+    best, top, second = 0, logits[0], -np.inf
+    for state in range(1, logits.size):
+        value = logits[state]
+        if value > top:
+            best, top, second = state, value, top
+        elif value > second:
+            second = value
+    return best, top - second
+
+
+@compiled()
+def advance(new: Any, grid: Any, rule: Any, window_SK: Any, noise: Any) -> None:
+    """Write the next grid into `new`; `noise` is (temperature, key, number, step)."""
+    table, output = rule
+    temperature, key, number, step = noise
+    states = output.shape[1]
+    hidden, accumulator = np.empty(output.shape[0], np.float64), np.empty(output.shape[0], np.int32)
+    logits, weights = np.empty(states, np.float64), np.empty(states, np.int64)
+    near = (NO_WEIGHT + 1.0) * temperature
+    for cell in range(grid.size):
+        fill_hidden(hidden, accumulator, table, grid, window_SK[cell])
+        fill_logits(logits, hidden, output)
+        best, gap = top_two(logits)
+        if gap * LOGIT_UNIT < near:
+            fill_weights(weights, logits, temperature)
+            word, _ = block(key, number[0], number[1], step, np.uint64(cell))
+            best = draw(weights, word)
+        new[cell] = best
+
+
+@compiled()
+def run(kept_BFS: Any, rules: Any, randomness: Any, window_SK: Any, plan: Any) -> None:
+    """Run every rollout and keep its frames; `plan` is (uniform, temperature, burn_in, stride, states)."""
+    tables_BKNC, outputs_BCN = rules
+    key, number_B2 = randomness
+    uniform, temperature, burn_in, stride, states = plan
+    frames, cells = kept_BFS.shape[1:]
+    grid, new = np.empty(cells, np.uint8), np.empty(cells, np.uint8)
+    for b in range(kept_BFS.shape[0]):
+        output = outputs_BCN[b].astype(np.float64)
+        fill_initial(grid, key, number_B2[b], uniform, states)
+        for step in range(burn_in + (frames - 1) * stride + 1):
+            if step > 0:
+                noise = (temperature, key, number_B2[b], np.uint64(step))
+                advance(new, grid, (tables_BKNC[b], output), window_SK, noise)
+                grid, new = new, grid
+            if step >= burn_in and (step - burn_in) % stride == 0:
+                kept_BFS[b, (step - burn_in) // stride] = grid
+
+
+@compiled()
+def fill_rule(table: Any, output: Any, first: Any, second: Any, third: Any) -> None:
+    """Merge the two linear maps in channel order and round to fixed point; as `reference.merge`."""
+    states, padded = table.shape[1], first.shape[1] > table.shape[1]
+    for offset in range(table.shape[0]):
+        for hidden in range(table.shape[2]):
+            row = np.empty(first.shape[1], np.float64)
+            for entry in range(first.shape[1]):
+                total = first[offset, entry, 0] * second[0, hidden]
+                for channel in range(1, second.shape[0]):
+                    total += first[offset, entry, channel] * second[channel, hidden]
+                row[entry] = total
+            if padded:
+                row[states] += row[0]
+                row[1] += row[states + 1]
+                row = row[1:-1]
+            for state in range(states):
+                table[offset, state, hidden] = np.int32(np.rint(row[state] * UNIT))
+    for hidden in range(output.shape[0]):
+        for state in range(states):
+            output[hidden, state] = np.int32(np.rint(third[hidden, state] * UNIT))
+
+
+@compiled()
+def draw_many(tables_BKNC: Any, outputs_BCN: Any, key: Any, number_B2: Any, shape: Any) -> None:
+    """Draw the candidates; `shape` is (input channels, linear channels, the three standard deviations)."""
+    inputs, linear, scale0, scale1, scale2 = shape
+    _, window, states, hidden = tables_BKNC.shape
+    end0 = window * inputs * linear
+    end1 = end0 + linear * hidden
+    flat = np.empty(end1 + hidden * states, np.float64)
+    for b in range(tables_BKNC.shape[0]):
+        fill_normals(flat, key, number_B2[b], U0, 2.0)
+        first = (flat[:end0] * scale0).reshape((window, inputs, linear))
+        second = (flat[end0:end1] * scale1).reshape((linear, hidden))
+        third = (flat[end1:] * scale2).reshape((hidden, states))
+        fill_rule(tables_BKNC[b], outputs_BCN[b], first, second, third)
+
+
+@compiled()
+def fill_words(out_BT: Any, key: Any, number_B2: Any) -> None:
+    """Fill (B, T) with the first words of blocks (a, b, 0, position)."""
+    for b in range(out_BT.shape[0]):
+        for position in range(out_BT.shape[1]):
+            out_BT[b, position], _ = block(key, number_B2[b, 0], number_B2[b, 1], U0, np.uint64(position))
+
+
+def draw_rules(bank: NcaBankScience, key: Words, number_B2: Words) -> Rules:
+    """Return the candidates numbered (k, j)."""
+    net, states, batch = bank.network, bank.states, len(number_B2)
+    window, inputs = net.neighbourhood**2, states + 2 if bank.pad_channels else states
+    fans = (window * inputs, net.linear_channels, net.relu_channels)
+    tables = np.empty((batch, window, states, net.relu_channels), np.int32)
+    outputs = np.empty((batch, net.relu_channels, states), np.int32)
+    scales = tuple(TRUNCATION * 0.5 / math.sqrt(fan) for fan in fans)
+    draw_many(tables, outputs, key, number_B2, (inputs, net.linear_channels, *scales))
+    return Rules(tables_BKNC=tables, outputs_BCN=outputs)
+
+
+def rollout(
+    bank: NcaBankScience, rules: Rules, key: Words, number_B2: Words, frames: int
+) -> npt.NDArray[np.uint8]:
+    """Return the first `frames` kept frames (B, F, H, W); rollout b runs rule b under the number (a, b)."""
+    kept = np.empty((len(number_B2), frames, bank.grid.height * bank.grid.width), np.uint8)
+    plan = (bank.initial_grid == "uniform", bank.temperature, bank.burn_in, bank.frame_stride, bank.states)
+    # Copies only where a caller hands over a read-only or strided view: each memory layout would compile again.
+    tables, outputs = (
+        np.require(part, np.int32, ["C", "W"]) for part in (rules.tables_BKNC, rules.outputs_BCN)
+    )
+    run(kept, (tables, outputs), (key, number_B2), neighbours(bank), plan)
+    return kept.reshape(len(number_B2), frames, bank.grid.height, bank.grid.width)
+
+
+def words(key: Words, number_B2: Words, count: int) -> Words:
+    """Return (B, count) 64-bit words: the first ones of blocks (a, b, 0, position)."""
+    out = np.empty((len(number_B2), count), np.uint64)
+    fill_words(out, key, number_B2)
+    return out

@@ -1,0 +1,33 @@
+"""Upstream `shuffle_dyck`: k bracket types, each balanced, freely interleaved (Hu et al. 2025). Light: fields only."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from sweeps.language.plugins import Science, Upstream
+
+
+class ShuffleDyckScience(Science):
+    """Fields of k-shuffle Dyck, after Hu et al., "Between Circuits and Chomsky" (arXiv 2502.19249), appendix B."""
+
+    k: Annotated[int, Field(ge=1, le=32_767)] = 64
+    """Bracket types; the vocabulary is 2k: i opens, i + k closes. 64 in the paper."""
+    p_open: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability of opening where both are allowed. 0.5 in the paper."""
+    max_depth: Annotated[int, Field(ge=1, le=1_000_000)] = 16
+    """Open brackets at most, of all types together. 16 in the paper's listing."""
+
+
+def vocabulary(science: ShuffleDyckScience) -> int:
+    """Return the number of token ids."""
+    return 2 * science.k
+
+
+PLUGIN = Upstream(
+    science=ShuffleDyckScience,
+    revision=1,
+    implementation="workloads.upstreams._shuffle_dyck:make_source",
+    vocabulary=vocabulary,
+)
