@@ -1,8 +1,8 @@
 """Claims written before the first run, judged by one rule. Pure, on a study.
 
 Rule for `> c`: *supported* where the 95 % interval of the gain lies above c, *contradicted* where it lies below,
-*inconclusive* where it holds c, *not tested* below three seeds. `< c` is the mirror image. `best_band` chooses the band with
-the largest mean gain, so its interval is the simultaneous one over all bands of the domain (max-t).
+*inconclusive* where it holds c, *not tested* below three seeds. `< c` is the mirror image. `best_band` chooses the band
+with the largest mean gain, so its interval is the simultaneous one over all bands of the domain (max-t).
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def contrasts(study: Study, domain: str) -> list[Contrast]:
         for name in _closest(row, mine):
             found.append(Contrast(
                 domain=domain, arm=arm, control=name,
-                same_band=study.cells[domain, name][0]["complexity"] in ("", row["complexity"]),
+                same_band=study.cells[domain, name][0]["band"] == row["band"],
                 over_scratch=study.effect(domain, arm),
                 control_over_scratch=study.effect(domain, name), difference=study.effect(domain, arm, name),
             ))
@@ -68,7 +68,7 @@ def _tested(control: str, upstreams: set[str]) -> set[str]:
 
 def _closest(row: dict[str, Any], controls: list[tuple[str, dict[str, Any]]]) -> list[str]:
     kept = controls
-    for key in ("token_budget", "complexity"):
+    for key in ("token_budget", "band"):
         same = {c["upstream"] for _, c in kept if c[key] == row[key]}
         kept = [(name, c) for name, c in kept if c[key] == row[key] or c["upstream"] not in same]
     return [name for name, _ in kept]

@@ -1,7 +1,7 @@
 """One style for every figure, and figures as text: SVG with the same bytes for the same records.
 
-Colours are Okabe and Ito's (colour-blind safe); arms also differ by dash and marker. Ink is `currentColor`, so a page in
-a dark scheme can colour axes and text. Names are never read as mathematics.
+Colours are Okabe and Ito's (colour-blind safe); arms also differ by dash and marker. Ink is `currentColor`, so a page
+in a dark scheme can colour axes and text. Names are never read as mathematics.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ INK = "#010203"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-_STYLE: Mapping[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "sweep", "text.parse_math": False, "font.size": 9.0,
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "axes.edgecolor": INK, "axes.labelcolor": INK,
     "axes.titlecolor": INK, "axes.spines.top": False, "axes.spines.right": False, "text.color": INK,
@@ -92,7 +92,7 @@ def draw(key: str, title: str, description: str, size: tuple[float, float], pain
         size: width and height in inches.
         paint: draws into the axes.
     """
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         paint(figure.add_subplot())

@@ -108,7 +108,8 @@ def _as_speedup(accepted: list[tuple[float, float]], knots: Floats, values: Floa
     if not accepted:  # one sign throughout: better than L* from the first evaluation on, or worse up to the last
         if values[:, -1].mean() > 0:
             return SpeedupInterval(
-                low=math.nan, high=bounds["at_end"], n=n, note=f"below {bounds['at_end']:.4g}, open: L* is never reached"
+                low=math.nan, high=bounds["at_end"], n=n,
+                note=f"below {bounds['at_end']:.4g}, open: L* is never reached",
             )
         return SpeedupInterval(
             low=bounds["at_first"], high=math.nan, n=n,

@@ -111,6 +111,7 @@ class _Loader:
         self.labels = arm_labels(plan)
         self.stages = {(s.kind, s.fingerprint): s for s in plan.stages}
         self.states: dict[tuple[str, str], StageState] = {}
+        self.bands: dict[str, str] = {}
         self.trials: list[dict[str, Any]] = []
         self.curves: dict[str, list[Any]] = {c.name: [] for c in schema.CURVES}
         self.scores: dict[str, list[Any]] = {c.name: [] for c in schema.SCORES}
@@ -171,11 +172,25 @@ class _Loader:
     def _is_cosine(self, trial: PlanTrial, step: PathStep) -> bool:
         if sum(s.role == "end" for s in trial.path) != 1:
             return False
+        spec = self._spec(step)
+        return _schedule(spec) == "cosine" if spec else not _has_trunk(trial)
+
+    def _spec(self, step: PathStep) -> dict[str, Any]:
         try:
-            spec = files.read_json(self.layout.stage(step.kind, step.fingerprint).spec)
+            return files.read_json(self.layout.stage(step.kind, step.fingerprint).spec)
         except (FileNotFoundError, ValueError):
-            return not _has_trunk(trial)
-        return _schedule(spec) == "cosine"
+            return {}
+
+    def _band(self, trial: PlanTrial) -> str:
+        """Return the band of an upstream whose band is no axis of the grid, from its stage's spec."""
+        step = next((s for s in trial.path if s.role == "prepretrain"), None)
+        if step is None:
+            return ""
+        if step.fingerprint not in self.bands:
+            values = self._spec(step).get("sections", {}).get("upstream", {}).get("values", {})
+            complexity = values.get("complexity", {})
+            self.bands[step.fingerprint] = str(complexity.get("band", "")) if isinstance(complexity, dict) else ""
+        return self.bands[step.fingerprint]
 
     def _add_curve(self, trial: PlanTrial, rows: list[Evaluation], *, scored: bool) -> None:
         by_tokens = {row.tokens: row for row in rows}
@@ -217,6 +232,7 @@ class _Loader:
             )},
             "trial": trial.id, "arm": self.labels[trial.id], "is_baseline": trial.baseline == trial.id,
             "is_control": trial.upstream in self.plan.controls, "status": _trial_status(training, final),
+            "band": trial.complexity or self._band(trial),
             "complete": all(status == "done" for step, status in statuses if step.role == "end"),
             **self._flops(trial),
         })

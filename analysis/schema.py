@@ -51,6 +51,7 @@ TRIALS = (
     Column("arm", "str", "", "what is compared, the same in all domains"),
     Column("upstream", "str", "", "upstream plug-in"),
     Column("complexity", "str", "%", "complexity band as written; empty where the upstream has none"),
+    Column("band", "str", "%", "the band, also where it is a plain field of the upstream (a control); empty: none"),
     Column("note", "str", "", "the upstream's own note, for instance the raw band"),
     Column("token_budget", "str", "", "upstream budget as written"),
     Column("upstream_tokens", "int64", TOKENS, "realised upstream tokens T_ppt"),

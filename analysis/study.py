@@ -82,7 +82,8 @@ class Study:
     @cached_property
     def trials(self) -> dict[str, dict[str, Any]]:
         """Trial id -> its row of `schema.TRIALS`."""
-        return {str(row["trial"]): {str(k): v for k, v in row.items()} for row in self.records.trials.to_dict("records")}
+        rows = self.records.trials.to_dict("records")
+        return {str(row["trial"]): {str(k): v for k, v in row.items()} for row in rows}
 
     @cached_property
     def cells(self) -> dict[tuple[str, str], list[dict[str, Any]]]:

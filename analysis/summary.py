@@ -19,12 +19,12 @@ _FAR = 10
 """A body this many times smaller than the published one is said to be."""
 
 
-def verdict_sentences(study: Study) -> list[str]:
-    """Return what the records say, most important first; works on partial sweeps."""
+def verdict_sentences(study: Study, *, claims: bool = True) -> list[str]:
+    """Return what the records say, most important first; works on partial sweeps. `claims`: their verdicts too."""
     parts: tuple[Callable[[Study], list[str]], ...] = (
         _gains, _structure, _best_band, _claims, _gate, _probes, _few_seeds, _missing, _unsearched, _scale,
     )
-    return [sentence for part in parts for sentence in part(study)]
+    return [sentence for part in parts if claims or part is not _claims for sentence in part(study)]
 
 
 def _gains(study: Study) -> list[str]:
@@ -39,13 +39,16 @@ def _gains(study: Study) -> list[str]:
             f"no interval (fewer than {MIN_SEEDS} seeds)": [a for a, e in effects.items() if e.note and e.n],
         }
         texts = [
-            f"{label}: " + listed(f"{arm} {interval(effects[arm])}" for arm in arms)
+            f"{label}: " + listed(
+                f"{arm} {interval(effects[arm])}" for arm in sorted(arms, key=lambda a: -effects[a].mean))
             for label, arms in sides.items() if arms
         ]
         if texts:
             sentences.append(f"{plain(domain)}: " + "; ".join(texts) + ".")
     if any(not study.effect(d, a).note for d in study.records.domains for a in study.treated(d)):
-        sentences.append("Each of these 95 % intervals stands for itself; they are not corrected for the number of arms.")
+        sentences.append(
+            "Each of these 95 % intervals stands for itself; they are not corrected for the number of arms."
+        )
     return sentences or ["No arm has been scored together with its baseline yet."]
 
 
@@ -100,17 +103,18 @@ def _best_band(study: Study) -> list[str]:
             else:
                 known = "is resolved" if lead.resolved else "is not resolved, so the best band is not known"
                 verdict = f"its lead over the next, {interval(lead)}, {known}"
+            joint = "" if best.note else f" (simultaneous over the bands, {len(seeds)} seeds)"
             sentences.append(
                 f"{plain(domain)}: largest mean gain of {count(len(kept), 'band')}: {plain(kept[made.best])}, "
-                f"{interval(best)}{'' if best.note else f' (simultaneous over the bands, {len(seeds)} seeds)'}; {verdict}."
+                f"{interval(best)}{joint}; {verdict}."
             )
     return sentences
 
 
 def _claims(study: Study) -> list[str]:
     return [
-        f"Claim {plain(v.claim)} ({plain(v.arm)} over {plain(v.over)} in {plain(v.domain)}, gain {plain(v.statement)}): "
-        f"{v.verdict.upper()}"
+        f"Claim {plain(v.claim)} ({plain(v.arm)} over {plain(v.over)} in {plain(v.domain)}, gain "
+        f"{plain(v.statement)}): {v.verdict.upper()}"
         + (f"; {plain(v.chosen)} {interval(v.interval)}" if v.chosen else "") + f"; {plain(v.rule)}."
         for v in judge(study)
     ]
@@ -155,7 +159,8 @@ def _few_seeds(study: Study) -> list[str]:
             found.append(f"{plain(domain)} about {detectable_effect(sd, MIN_SEEDS):.3f}")
     if not found:
         return []
-    return [f"From the spread of these seeds, {MIN_SEEDS} seeds would find gains (nats, 80 % power) of: " + ", ".join(found) + "."]
+    return [f"From the spread of these seeds, {MIN_SEEDS} seeds would find gains (nats, 80 % power) of: "
+            + ", ".join(found) + "."]
 
 
 def _missing(study: Study) -> list[str]:
@@ -170,7 +175,8 @@ def _missing(study: Study) -> list[str]:
         sentences.append(f"Not in the numbers: {waiting[status]} of {count(len(trials), 'trial')} {label} "
                          f"({listed(names, 4)}).")
     if len(unpaired):
-        sentences.append(f"{count(len(unpaired), 'finished trial')} without a scored baseline ({listed(unpaired['trial'], 4)}).")
+        sentences.append(f"{count(len(unpaired), 'finished trial')} without a gain: "
+                         f"{listed(sorted(set(unpaired['status'])))} ({listed(unpaired['trial'], 4)}).")
     if lines:
         sentences.append(f"{count(lines, 'line')} of metrics did not verify and were left out.")
     return sentences

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,9 @@ from analysis.summary import detectable_text, verdict_sentences
 from analysis.tables.convergence import bits_per_byte, learned_text
 from analysis.wording import nats, parameters, plain
 
-_CELL, _LEARNED, _ARM_MOST, _MIN_WIDTH = 16, 7, 26, 48
+_CELL, _LEARNED, _ARM_LEAST, _MIN_WIDTH = 16, 7, 16, 48
+_ABREAST = 3
+"""Domains beside each other that long arm names make room for."""
 LEGEND = (
     "Gain over scratch in nats per token at the end of pre-training (loss of scratch minus loss of the arm, paired by "
     "seed; positive is better), +- half the 95 % paired-t interval. * the interval excludes zero. ! a planned seed is "
@@ -38,7 +41,9 @@ def text_of(found: Study, width: int = 80) -> str:
         f"{scored} of {len(found.records.trials)} trials scored",
     ]
     lines = [line for text in head for line in textwrap.wrap(plain(text), width)]
-    label = min(max(len(plain(a)) for a in [*found.records.arms, "bits per byte"]), _ARM_MOST, width - _CELL - _LEARNED - 2)
+    longest = max(len(plain(arm)) for arm in [*found.records.arms, "bits per byte"])
+    room = width - 1 - _LEARNED - min(_ABREAST, len(found.records.domains)) * (_CELL + 1)
+    label = min(longest, max(_ARM_LEAST, room))
     per_block = max(1, (width - label - 1 - _LEARNED) // (_CELL + 1))
     for start in range(0, len(found.records.domains), per_block):
         lines += ["", *_block(found, found.records.domains[start : start + per_block], label)]
@@ -50,7 +55,9 @@ def text_of(found: Study, width: int = 80) -> str:
 
 def _block(found: Study, domains: Sequence[str], label: int) -> Iterator[str]:
     rule = "-" * (label + 1 + _LEARNED + len(domains) * (_CELL + 1))
-    yield from _line("", "learned", domains, label)
+    names = [textwrap.wrap(plain(d), _CELL - 1) for d in domains]
+    for i, parts in enumerate(itertools.zip_longest(*names, fillvalue="")):
+        yield from _line("", "" if i else "learned", [f" {p}" for p in parts], label)
     yield rule
     for arm in found.records.baseline_arms:
         yield from _line(f"{arm} loss", "", [_loss(found, d, arm) for d in domains], label)

@@ -40,6 +40,12 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in flat)
 
 
+def short(text: str, limit: int = 24) -> str:
+    """Return a name cut in its middle to `limit` characters, for figures."""
+    shown = plain(text)
+    return shown if len(shown) <= limit else f"{shown[: limit - 10]}...{shown[-7:]}"
+
+
 def listed(parts: Iterable[str], limit: int = 6) -> str:
     """Return parts joined by commas, at most `limit` of them, with the number of the others."""
     given = [plain(p) for p in parts]

@@ -111,10 +111,11 @@ def bare(updates: int) -> float:
                                   fused=True)
     corpus = Random()
     batches = [torch.from_numpy(corpus.train(np.arange(u * 4, u * 4 + 4)).astype(np.int64)) for u in range(updates)]
+    labels = [F.pad(tokens[:, 1:], (0, 1), value=-100) for tokens in batches]  # saves a copy of the logits
     began = time.monotonic()
-    for tokens in batches:
+    for tokens, label in zip(batches, labels, strict=True):
         logits = model(input_ids=tokens).logits
-        F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        F.cross_entropy(logits.flatten(0, 1), label.flatten()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), OPTIM.clip)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)

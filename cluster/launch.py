@@ -2,8 +2,8 @@
 
 It waits for one line on standard input, which the executor writes once the job's process is on record; where the
 executor dies first, the pipe closes and the job leaves without having done anything. So no job runs that a later
-controller could not find. TERM and USR2 are held back until `workloads.run`, which takes them, is imported. The exit
-note is the last act: a job that is gone without one was killed.
+controller could not find. TERM and USR2 are held back (by the executor, from before the first instruction) until
+`workloads.run`, which takes them, is imported. The exit note is the last act: a job gone without one was killed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from sweeps.store import files
 
 GO = "go"
 """The line that lets a job begin."""
+HELD_BACK = (signal.SIGTERM, signal.SIGUSR2)
+"""Signals that wait for the job's own handlers."""
 NEVER_BEGAN = 75
 """Exit code of a job whose executor died before it was on record (EX_TEMPFAIL)."""
 JOB = "workloads.run"
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--note", type=Path, required=True)
     parser.add_argument("--token", required=True, help="proves whose process this is; read from outside")
     given = parser.parse_args(arguments)
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR2))
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
     os.umask(0o077)
     if sys.stdin.readline().strip() != GO:
         leave(given.note, code=NEVER_BEGAN, detail="the executor died before the job began")

@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,62 +89,27 @@ def _environment() -> None:
 
 def _fit(planned: Planned, thread: ReconcilerThread, temporary: Path) -> None:
     from ray import tune
-    from ray.tune.search import Searcher
-    from ray.tune.stopper import Stopper
 
+    from orchestrator.search import Asked, LiveTrials
     from orchestrator.trainable import TrialClient
 
     progress = thread.progress
     stop_file = temporary / "stop"
+    paths = {t.id: t.path for t in planned.file.trials}
 
-    class LiveTrials(Searcher):  # type: ignore[misc]
-        """Hands Tune a trial once its stages have begun: live trials are capped, the plan is not."""
+    def config(trial: str) -> dict[str, Any]:
+        return {
+            "root": str(planned.layout.root), "trial": trial,
+            "pretrain": [s.fingerprint for s in paths[trial] if s.kind == "pretrain"],
+            "state_file": str(thread.trial_folder / f"{trial}.json"), "stop_file": str(stop_file),
+        }
 
-        def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-            if thread.over.is_set() and progress.next_live is None:
-                return str(Searcher.FINISHED)
-            trial = progress.next_live()
-            if trial is None:
-                time.sleep(0.02)  # Tune asks again at once
-                return Searcher.FINISHED if thread.over.is_set() else None
-            return _config(planned, trial, thread.trial_folder, stop_file)
-
-        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            """Nothing to learn: the store has it."""
-
-        def save(self, checkpoint_path: str) -> None:
-            """Nothing to save: the store has it."""
-
-        def restore(self, checkpoint_path: str) -> None:
-            """Never used: running the command again is the resume."""
-
-    class Asked(Stopper):  # type: ignore[misc]
-        """Stops Tune when the controller was asked to leave."""
-
-        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-            return False
-
-        def stop_all(self) -> bool:
-            asked = thread.stop_asked.is_set() or thread.error is not None
-            if asked:
-                stop_file.touch()
-            return asked
-
-    left = len(progress.trials) - len(progress.reused)
-    tuner = tune.Tuner(
+    search = LiveTrials(progress.next_live, thread.over.is_set, config)
+    asked = Asked(lambda: thread.stop_asked.is_set() or thread.error is not None, stop_file)
+    tune.Tuner(
         tune.with_resources(TrialClient, {"cpu": 1}),
-        tune_config=tune.TuneConfig(search_alg=LiveTrials(), num_samples=left, max_concurrent_trials=LIVE_TRIALS,
-                                    reuse_actors=True, metric=None),
-        run_config=tune.RunConfig(name=planned.sweep.name, storage_path=str(temporary / "tune"), verbose=0,
-                                  stop=Asked()),
-    )
-    tuner.fit()
-
-
-def _config(planned: Planned, trial: str, folder: Path, stop_file: Path) -> dict[str, Any]:
-    path = next(t for t in planned.file.trials if t.id == trial).path
-    return {
-        "root": str(planned.layout.root), "trial": trial,
-        "pretrain": [s.fingerprint for s in path if s.kind == "pretrain"],
-        "state_file": str(folder / f"{trial}.json"), "stop_file": str(stop_file),
-    }
+        tune_config=tune.TuneConfig(search_alg=search, num_samples=len(progress.trials) - len(progress.reused),
+                                    max_concurrent_trials=LIVE_TRIALS, reuse_actors=True),
+        run_config=tune.RunConfig(name=planned.sweep.name, storage_path=str(temporary / "tune"), verbose=0, stop=asked,
+                                  checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)),
+    ).fit()

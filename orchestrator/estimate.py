@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.packer import throughput
 from orchestrator.clusters import slots_of
+from orchestrator.packer import throughput
 from orchestrator.plan import Planned, StageState, seconds_guess, storage_bytes
 from sweeps.language.graph import Node
 from sweeps.language.presets import SCALES

@@ -7,13 +7,16 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.arguments import duration
 from orchestrator.plan import Planned
 from orchestrator.progress import Progress, TrialEnd
 from orchestrator.reconciler import Notice, Reconciler, Status
 from orchestrator.watch import sweep_status
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 REFRESH_SECONDS = 1.0
 RESULTS_SECONDS = 20.0
@@ -138,9 +141,7 @@ class LiveDisplay:
         while not self._stop.wait(REFRESH_SECONDS):
             self._live.update(self._text(), refresh=True)
 
-    def _text(self) -> object:
-        from rich.text import Text
-
+    def _text(self) -> Text:
         assert self._state is not None
         progress, reconciler = self._state
         status = sweep_status(self._planned.layout, self._planned.sweep.name)
@@ -154,6 +155,8 @@ class LiveDisplay:
         if progress.counts()["done"] and time.monotonic() - self._results_at > RESULTS_SECONDS:
             self._results = self._table()
             self._results_at = time.monotonic()
+        from rich.text import Text
+
         width, height = self._console.size
         lines += ["", *self._results.splitlines()[: max(height - len(lines) - 2, 0)]]
         return Text("\n".join(line[: width - 1] for line in lines[: height - 1]))

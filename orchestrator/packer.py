@@ -39,12 +39,20 @@ class Packer:
     def _rank(self, key: str) -> tuple[int, int]:
         return self.graph.nodes[key].priority, self._order[key]
 
-    def ready(self, waiting: Iterable[str], done: Collection[str]) -> list[str]:
-        """Return the waiting stages whose needs are done, in the order in which they should start."""
-        found = (k for k in waiting if all(n in done for n in self.needs(self.graph.nodes[k])))
+    def ready(self, waiting: Iterable[str], done: Collection[str], ended: Collection[str]) -> list[str]:
+        """Return the waiting stages that may start, in the order in which they should.
+
+        Inputs must be done; the trunk point before must have ended, in whatever way: it is no input.
+        """
+        found = (k for k in waiting if self._may_start(self.graph.nodes[k], done, ended))
         return sorted(found, key=self._rank)
 
-    def ticket(self, ready: list[str], waiting: Collection[str], done: Collection[str], limit: float) -> list[str]:
+    @staticmethod
+    def _may_start(node: Node, done: Collection[str], ended: Collection[str]) -> bool:
+        return all(i.fingerprint in done for i in node.spec.inputs) and (
+            node.after is None or node.after.fingerprint in ended)
+
+    def ticket(self, ready: list[str], waiting: Collection[str], ended: Collection[str], limit: float) -> list[str]:
         """Take stages from `ready` (which shrinks), and what they make ready, until about `limit` seconds.
 
         A stage that follows one in the ticket is preferred to another trial's: the same trial first.
@@ -61,7 +69,7 @@ class Packer:
             total += self.seconds(self.graph.nodes[key])
             for reader in self.readers(key):
                 if reader in waiting and reader not in chosen and all(
-                    n in done or n in chosen for n in self.needs(self.graph.nodes[reader])
+                    n in ended or n in chosen for n in self.needs(self.graph.nodes[reader])
                 ):
                     heapq.heappush(heap, (self._rank(reader), reader))
         ready[:] = [k for k in ready if k not in chosen]

@@ -14,6 +14,7 @@ from sweeps.language.grid import Trial, trials
 from sweeps.language.manifest import PlanFile, PlanStage, PlanTrial
 from sweeps.language.plugins import Registries
 from sweeps.language.presets import SCALES
+from sweeps.language.read import Source
 from sweeps.language.resolve import Resolver
 from sweeps.language.spec import Overrides, SweepFile, load_sweep
 from sweeps.language.stage import Execution
@@ -63,7 +64,22 @@ def make_plan(path: Path, overrides: Overrides, root: Path) -> Planned:
     """
     sweep, source = load_sweep(path, overrides)
     plugins = tuple((path.parent / p).resolve() for p in sweep.plugins)
-    registries = load_registries(plugins)
+    bare = Planned(
+        sweep=sweep, text=path.read_text(encoding="utf-8"), overrides=overrides, plugins=plugins,
+        registries=load_registries(plugins), layout=Layout(root.resolve()), trials=(), graph=Graph(nodes={}, paths={}),
+        file=PlanFile(name=sweep.name, question=sweep.question, protocol=sweep.protocol, scale=sweep.scale, trials=(),
+                      stages=()),
+    )
+    return resolve(bare, source)
+
+
+def resolve(bare: Planned, source: Source) -> Planned:
+    """Return the plan with its trials, stages and plan.json filled in.
+
+    Raises:
+        SweepFileError: with every problem of the file.
+    """
+    sweep, registries = bare.sweep, bare.registries
     resolver = Resolver(sweep, source, registries)
     found = trials(resolver)
     try:
@@ -72,17 +88,15 @@ def make_plan(path: Path, overrides: Overrides, root: Path) -> Planned:
         resolver.problem("fields", None, str(error))
         resolver.raise_problems()
         raise
-    file = PlanFile(
-        name=sweep.name, question=sweep.question, protocol=sweep.protocol, scale=sweep.scale,
-        overrides=overrides.texts(), departures=resolver.departures(),
-        claims={k: c.model_dump() for k, c in sweep.claims.items()},
-        controls=tuple(u for u in map(str, sweep.axes["upstream"]) if registries.upstreams[u].control),
-        body_parameters=found[0].core["model"].body_parameters,
-        trials=tuple(_plan_trial(t, graph) for t in found), stages=tuple(map(_plan_stage, graph.nodes.values())),
-        versions=versions(),
-    )
-    return Planned(sweep=sweep, text=path.read_text(encoding="utf-8"), overrides=overrides, plugins=plugins,
-                   registries=registries, trials=tuple(found), graph=graph, layout=Layout(root.resolve()), file=file)
+    file = bare.file.model_copy(update={
+        "overrides": bare.overrides.texts(), "departures": resolver.departures(),
+        "claims": {k: c.model_dump() for k, c in sweep.claims.items()},
+        "controls": tuple(u for u in map(str, sweep.axes["upstream"]) if registries.upstreams[u].control),
+        "body_parameters": found[0].core["model"].body_parameters,
+        "trials": tuple(_plan_trial(t, graph) for t in found),
+        "stages": tuple(map(_plan_stage, graph.nodes.values())), "versions": versions(),
+    })
+    return replace(bare, trials=tuple(found), graph=graph, file=file)
 
 
 def run_pilots(planned: Planned) -> None:
@@ -181,7 +195,7 @@ def stage_states(planned: Planned, live: Mapping[str, str]) -> dict[str, StageSt
                             if i.fingerprint in states and states[i.fingerprint].state == "blocked"), None)
             states[key] = StageState(
                 state="blocked" if blocked else "run",
-                reason=f"needs {blocked.kind} {blocked.fingerprint[:8]}, which is blocked" if blocked else "no result yet",
+                reason=f"needs {blocked.kind} {blocked.fingerprint[:8]}, blocked" if blocked else "no result yet",
             )
     return states
 
@@ -205,7 +219,7 @@ def storage_bytes(planned: Planned, node: Node) -> int:
     if node.spec.kind in ("prepretrain", "pretrain"):
         model = node.spec.sections["model"].values
         body = planned.file.body_parameters
-        vocabulary = planned.trials[0].core["tokenizer"].vocabulary
+        vocabulary = int(planned.trials[0].core["tokenizer"].vocabulary)
         return 4 * 4 * (body + 2 * vocabulary * int(model["width"])) + 20_000
     return {"text": 6_000_000, "corpus": 5_000_000, "rules": 1_000_000}.get(node.spec.kind, 20_000)
 

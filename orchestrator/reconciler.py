@@ -40,7 +40,8 @@ class Status(StrEnum):
     """It needs a stage that failed or diverged."""
 
 
-ENDED = frozenset({Status.DONE, Status.DIVERGED, Status.FAILED, Status.SKIPPED})
+FRUITLESS = frozenset({Status.DIVERGED, Status.FAILED, Status.SKIPPED})
+ENDED = FRUITLESS | {Status.DONE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,7 @@ class Reconciler:
         self.reasons: dict[str, str] = {}
         self._waiting: set[str] = set(self.graph.nodes)
         self._done: set[str] = set()
+        self._ended: set[str] = set()
         self._jobs: list[_Job] = []
         self._following: dict[str, claims.Claim] = {}
         self._failures: dict[str, int] = {}
@@ -108,6 +110,8 @@ class Reconciler:
 
     def _set(self, key: str, status: Status, reason: str = "") -> None:
         self.status[key] = status
+        if status in ENDED:
+            self._ended.add(key)
         if reason:
             self.reasons[key] = reason
         self.changed.append(key)
@@ -170,6 +174,12 @@ class Reconciler:
     def _unfinished(self, key: str, detail: str) -> None:
         """A job left without finishing this stage: run it again, or give up with the reason."""
         node = self.graph.nodes[key]
+        bad = next((i.fingerprint for i in node.spec.inputs if self.status.get(i.fingerprint) in FRUITLESS), None)
+        if bad is not None:
+            reason = self.reasons.get(bad) or f"{self.graph.nodes[bad].label} diverged"
+            self._set(key, Status.SKIPPED, reason)
+            self._skip_readers(key, reason)
+            return
         self._set(key, Status.WAITING)
         self._waiting.add(key)
         failure, started = self._failure(node)
@@ -178,7 +188,8 @@ class Reconciler:
         self._failures[key] = self._failures.get(key, 0) + 1
         self.ledger.append("failed", fingerprint=key, detail=detail, reason=failure or "")
         if failure is None and self._failures[key] < MAX_LOST:
-            self.notify(Notice(kind="lost", stage=key, text=f"{node.label}: {detail}; it goes on from its last checkpoint"))
+            text = f"{node.label}: {detail}; it goes on from its last checkpoint"
+            self.notify(Notice(kind="lost", stage=key, text=text))
             return
         self._set(key, Status.FAILED, failure or f"{detail}, {self._failures[key]} times")
         self._waiting.discard(key)
@@ -228,12 +239,12 @@ class Reconciler:
         waiting = self._waiting - set(self._following)
         if free <= 0 or not waiting:
             return
-        ready = self._packer.ready(waiting, self._done)
+        ready = self._packer.ready(waiting, self._done, self._ended)
         limit = pack_limit(self.planned.sweep.run.pack.seconds,
                            total_seconds(self.graph, waiting, self.seconds), self.slots)
         tickets: list[list[str]] = []
         while ready and len(tickets) < free:
-            tickets.append(self._packer.ticket(ready, waiting, self._done, limit))
+            tickets.append(self._packer.ticket(ready, waiting, self._ended, limit))
             waiting -= set(tickets[-1])
         if tickets:
             self._send(tickets)

@@ -17,8 +17,8 @@ from orchestrator.plan import Planned
 from orchestrator.progress import Progress, TrialEnd
 from orchestrator.reconciler import Reconciler
 from sweeps.store import files
-from sweeps.store.ledger import Ledger, begin_term
 from sweeps.store.layout import SweepFolder
+from sweeps.store.ledger import Ledger, begin_term
 
 LEAVE_SECONDS = 15.0
 """How long local jobs may take to checkpoint after Ctrl-C."""

@@ -29,6 +29,12 @@ class TrialClient(tune.Trainable):  # type: ignore[misc]
         self._open(new_config)
         return True
 
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing to save: the store has it."""
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Never used: Tune is not restored."""
+
     def _open(self, config: dict[str, Any]) -> None:
         self._layout = Layout(Path(config["root"]))
         self._stages: list[str] = list(config["pretrain"])

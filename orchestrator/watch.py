@@ -62,7 +62,8 @@ def live_stages(layout: Layout) -> dict[str, str]:
 def sweep_status(layout: Layout, name: str) -> SweepStatus:
     """Return what one sweep's files say."""
     folder = layout.sweep(name)
-    plan = read_json(folder.plan) if folder.plan.exists() else {"question": "", "trials": [], "stages": []}
+    empty: dict[str, Any] = {"question": "", "trials": [], "stages": []}
+    plan = read_json(folder.plan) if folder.plan.exists() else empty
     state = fold(read_events(folder))
     alive = controller(state)
     submitted = set(open_stages(state)) if alive else set()

@@ -118,10 +118,6 @@ class StageContext(Protocol):
         """The plug-in descriptor that owns a section of `science`: `plugin("upstream")` is an `Upstream`."""
         ...
 
-    def roles(self) -> Sequence[str]:
-        """Roles of the stage's inputs, each once, in order: `corpus:web`, `model`."""
-        ...
-
     def inputs(self, role: str) -> Sequence[Path]:
         """Artifact folders of the finished input stages with this role, in order; empty where there is none."""
         ...

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from analysis.drawing import INK, Drawing, FigurePlugin, draw, pens
 from analysis.statistics import Interval
 from analysis.study import Study
-from analysis.wording import interval, listed, plain
+from analysis.wording import interval, listed, plain, short
 
 
 def _build(study: Study) -> list[Drawing]:
@@ -42,10 +42,10 @@ def _paint(axes: Axes, study: Study, domain: str, arms: list[str]) -> None:
             axes.plot([effect.low, effect.high], [row, row], color=pen.colour, linewidth=1.6)
         axes.plot(seeds, np.full(len(seeds), row + 0.22), linestyle="", marker="|", markersize=6, color=pen.colour)
         axes.plot([effect.mean], [row], marker=pen.marker, color=pen.colour, markersize=5, linestyle="")
-    names = [plain(a) + (" (control)" if study.cells[domain, a][0]["is_control"] else "") for a in arms]
+    names = [short(a) + (" (control)" if study.cells[domain, a][0]["is_control"] else "") for a in arms]
     axes.set_yticks(range(len(arms)), names)
     axes.set_ylim(len(arms) - 0.5, -0.6)
-    axes.set(xlabel="gain over scratch (nats per token)", title=plain(domain))
+    axes.set(xlabel="gain over scratch (nats per token)", title=short(domain))
 
 
 def _joint(study: Study, domain: str) -> dict[str, Interval]:

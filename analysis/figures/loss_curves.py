@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter
 
 from analysis.drawing import Drawing, FigurePlugin, Pen, draw, pens
 from analysis.study import Study
-from analysis.wording import interval, listed, plain
+from analysis.wording import interval, listed, plain, short
 
 _SHOWN_FROM = 0.15
 """Share of the horizon before which the loss falls off the top: ends would be indistinguishable below it."""
@@ -28,7 +28,7 @@ def _drawings(study: Study) -> Iterator[Drawing]:
         ends = listed((f"{a} {interval(study.effect(domain, a))}" for a in study.treated(domain)), 12)
         yield draw(
             f"loss_curves-{i}", f"Validation loss, {plain(domain)}",
-            f"Validation loss against pre-training tokens in {plain(domain)}. Gains over scratch at the end, nats: {ends}.",
+            f"Validation loss against pre-training tokens in {plain(domain)}. Gains over scratch, nats: {ends}.",
             (5.0, 3.6), lambda axes, part=part, domain=domain: _paint(axes, study, part, domain),  # type: ignore[misc]
         )
 
@@ -38,11 +38,11 @@ def _paint(axes: Axes, study: Study, part: pd.DataFrame, domain: str) -> None:
         own = part[part["arm"] == arm]
         if not own.empty:
             _trunk(axes, own[~own["scored"]], pen)
-            _ends(axes, own[own["scored"]], pen, plain(arm))
+            _ends(axes, own[own["scored"]], pen, short(arm))
     late = part[part["tokens"] >= _SHOWN_FROM * part["tokens"].max()]["loss"]
     room = 0.05 * float(late.max() - late.min()) or 0.05
     axes.set_ylim(float(late.min()) - room, float(late.max()) + room)
-    axes.set(xlabel="pre-training tokens", ylabel="validation loss (nats per token)", title=plain(domain))
+    axes.set(xlabel="pre-training tokens", ylabel="validation loss (nats per token)", title=short(domain))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.legend(loc="upper right", ncols=1 + (len(study.records.arms) > 8))
 

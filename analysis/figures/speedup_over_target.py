@@ -10,7 +10,7 @@ from analysis.convergence import Floats
 from analysis.drawing import INK, Drawing, FigurePlugin, draw, pens
 from analysis.study import Study
 from analysis.tables.speedup_over_target import ratios
-from analysis.wording import listed, plain
+from analysis.wording import listed, plain, short
 
 Lines = dict[str, tuple[Floats, Floats]]
 
@@ -39,17 +39,17 @@ def _paint(axes: Axes, study: Study, domain: str, lines: Lines) -> None:
     look = pens(study)
     axes.axhline(1, color=INK, linewidth=0.8)
     for arm, (targets, speedups) in lines.items():
-        axes.plot(targets, speedups, color=look[arm].colour, linestyle=look[arm].dash, label=plain(arm))
+        axes.plot(targets, speedups, color=look[arm].colour, linestyle=look[arm].dash, label=short(arm))
         axes.plot(targets[-1:], speedups[-1:], color=look[arm].colour, marker=look[arm].marker, markersize=5)
     axes.invert_xaxis()
     axes.set(xlabel="target loss (nats per token), harder to the right", ylabel="speed-up (tokens over tokens)",
-             title=plain(domain))
+             title=short(domain))
     axes.legend(loc="best")
 
 
 PLUGIN = FigurePlugin(
     title="Speed-up over the target loss",
-    caption="Tokens that scratch needs over tokens that the arm needs for the same loss; geometric mean over seeds, only "
-            "targets that every seed brackets. Descriptive: it carries no interval, and upstream tokens are not charged.",
+    caption="Tokens that scratch needs over tokens that the arm needs for the same loss; geometric mean over seeds, "
+            "only targets that every seed brackets. Descriptive: no interval, and upstream tokens are not charged.",
     build=_build,
 )

@@ -21,8 +21,8 @@ COLUMNS = (
     Column("low", "float64", NATS, "lower end of the interval"),
     Column("high", "float64", NATS, "upper end"),
     Column("seeds", "int64", "", "seeds"),
-    Column("rule", "str", "", "what the interval is, or why the claim was not tested; supported: the whole interval is on "
-                              "the claimed side, contradicted: on the other side, else inconclusive"),
+    Column("rule", "str", "", "what the interval is, or why the claim was not tested; supported: the whole interval is "
+                              "on the claimed side, contradicted: on the other side, else inconclusive"),
 )
 
 

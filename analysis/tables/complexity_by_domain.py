@@ -55,8 +55,8 @@ def _row(study: Study, domain: str, arm: str, over: str) -> dict[str, Any]:
 
 def _values(made: Family | None, position: int) -> dict[str, Any]:
     if made is None or position < 0:
-        blank = dict.fromkeys(("gain_nats", "low", "high", "critical_t", "lead_nats", "lead_low", "lead_high"), math.nan)
-        return {**blank, "df": 0, "best": False}
+        names = ("gain_nats", "low", "high", "critical_t", "lead_nats", "lead_low", "lead_high")
+        return {**dict.fromkeys(names, math.nan), "df": 0, "best": False}
     interval, best = made.intervals[position], position == made.best and len(made.intervals) > 1
     lead = made.best_over_next
     return {

@@ -49,7 +49,7 @@ def _rows(study: Study) -> Iterator[dict[str, Any]]:
     steps = study.records.steps.drop_duplicates(["trial", "kind", "fingerprint"])
     arms = steps["trial"].map({t: row["arm"] for t, row in study.trials.items()})
     sums: dict[tuple[str, str], _Sum] = {}
-    for (kind, fingerprint), part in steps.groupby(["kind", "fingerprint"], observed=True, sort=False):  # type: ignore[misc]
+    for (kind, fingerprint), part in steps.groupby(["kind", "fingerprint"], observed=True, sort=False):
         users = sorted(set(arms[part.index].astype(str)))
         total = sums.setdefault((users[0] if len(users) == 1 else SHARED, str(kind)), _Sum())
         total.stages, total.uses = total.stages + 1, total.uses + len(part)

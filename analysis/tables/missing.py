@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,25 +30,32 @@ def _build(study: Study) -> pd.DataFrame:
 
 
 def _rows(study: Study) -> Iterator[dict[str, Any]]:
-    steps = study.records.steps
-    # An absent evaluation of an annealed end and its absent inputs are rows of their own; equal ones are counted.
-    wrong = steps[steps["status"] != "done"].groupby(["trial", "role", "status"], observed=True, sort=False).size()
-    lines = steps[steps["damaged_lines"] > 0].groupby(["trial", "role"], observed=True, sort=False)["damaged_lines"].max()
     found: dict[str, list[tuple[str, str, int]]] = {}
-    for (trial, role, status), count in wrong.items():  # type: ignore[misc]
-        found.setdefault(str(trial), []).append((str(role), str(status), int(count)))
-    for (trial, role), count in lines.items():  # type: ignore[misc]
-        found.setdefault(str(trial), []).append((str(role), "damaged lines", int(count)))
+    for trial, role, status, count in _steps(study.records.steps):
+        found.setdefault(trial, []).append((role, status, count))
     unpaired = study.pairs[study.pairs["status"] != "scored"]
     for trial, status in zip(unpaired["trial"], unpaired["status"], strict=True):
         if status.startswith(("baseline", "ends")):
             found.setdefault(str(trial), []).append(("gain", str(status), 1))
-    scored = {seed_trial for seed_trial, row in study.trials.items() if row["status"] == "scored"}
+    scored = {trial for trial, row in study.trials.items() if row["status"] == "scored"}
     scored -= set(unpaired["trial"])
     for trial, row in study.trials.items():
         for what, status, count in found.get(trial, ()):
             yield {"domain": row["domain"], "arm": row["arm"], "seed": row["seed"], "trial": trial, "what": what,
                    "status": status, "count": count, "scored": trial in scored}
+
+
+def _steps(steps: pd.DataFrame) -> Iterator[tuple[str, str, str, int]]:
+    """Yield trial, role, status and number of the steps that are not done, then of damaged lines."""
+    wrong = Counter(_values(steps[steps["status"] != "done"], "trial", "role", "status"))
+    yield from ((trial, role, status, count) for (trial, role, status), count in wrong.items())
+    damaged = steps[steps["damaged_lines"] > 0].drop_duplicates(["trial", "role"])
+    for trial, role, lines in _values(damaged, "trial", "role", "damaged_lines"):
+        yield trial, role, "damaged lines", int(lines)
+
+
+def _values(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[str, ...]]:
+    return zip(*(frame[c].astype(str) for c in columns), strict=True)
 
 
 PLUGIN = Table(title="Missing", columns=COLUMNS, build=_build, empty="Nothing is missing: every planned step is done.")

@@ -19,8 +19,8 @@ COLUMNS = (
     Column("arm", "str", "", "what is compared"),
     Column("target_loss", "float64", NATS, "loss that both runs reach"),
     Column("seeds", "int64", "", "seeds"),
-    Column("speedup", "float64", "", "baseline's tokens over the arm's tokens to reach it, geometric mean over seeds; only "
-                                     "targets that every seed brackets (descriptive)"),
+    Column("speedup", "float64", "", "baseline's tokens over the arm's tokens to reach it, geometric mean over seeds; "
+                                     "only targets that every seed brackets (descriptive)"),
 )
 
 

@@ -25,7 +25,7 @@ from pydantic import Field
 from cluster.executors._notes import Note, read_exit, read_notes, read_process, write_process
 from cluster.executors._process import Identity, alive, machine, start_time
 from cluster.job import Executor, JobHandle, JobReport, JobRequest, JobState
-from cluster.launch import GO, leave
+from cluster.launch import GO, HELD_BACK, leave
 from sweeps.errors import EnvironmentError_, UsageError
 from sweeps.language.stage import Frozen
 from sweeps.store import files
@@ -158,7 +158,7 @@ class LocalExecutor:
         self._discover()
         for handle in handles:
             job = self._jobs.get((handle.submission, handle.index))
-            if job is not None and job.process is not None and job.kill_at is None:
+            if job is not None and self._observe(job)[0] is JobState.RUNNING and job.kill_at is None:
                 job.kill_at = self._clock() + self._grace
                 self._signal(job, signal.SIGTERM)
 
@@ -195,10 +195,14 @@ class LocalExecutor:
     def _start(self, note: Note, variables: Mapping[str, str], folder: Path) -> None:
         path = note.path(self._folder).absolute()
         with _log(note.out) as out, _log(note.err) as err:
-            child = subprocess.Popen(
-                command(note.ticket, path, note.token), stdin=subprocess.PIPE, stdout=out, stderr=err, cwd=folder,
-                env=dict(variables), start_new_session=True,
-            )
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)  # the child inherits this
+            try:
+                child = subprocess.Popen(
+                    command(note.ticket, path, note.token), stdin=subprocess.PIPE, stdout=out, stderr=err, cwd=folder,
+                    env=dict(variables), start_new_session=True,
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         child.returncode = 0  # `_reap` collects it; this stops Popen from warning that it still runs
         assert child.stdin is not None
         process = Identity(pid=child.pid, start=start_time(child.pid) or 0, token=note.token)

@@ -200,7 +200,7 @@ def _write(layout: Layout, stage: TicketStage, attempt: Attempt, status: str) ->
 
 def _parent(layout: Layout, stage: TicketStage) -> Parent | None:
     """Return the furthest finished stage of the same run, as a real job would continue it."""
-    trunk = [i for i in (*stage.spec.inputs, *stage.continues) if i.kind == stage.spec.kind and i.role != "body"]
+    trunk = [*(i for i in stage.spec.inputs if i.role == "trunk"), *stage.continues]
     best: Parent | None = None
     for needed in trunk:
         folder = layout.stage(needed.kind, needed.fingerprint)
@@ -208,6 +208,6 @@ def _parent(layout: Layout, stage: TicketStage) -> Parent | None:
         if result is None:
             continue
         tokens = int(files.read_json(folder.spec)["sections"]["segment"]["values"]["end_tokens"])
-        if best is None or tokens > best.tokens:
+        if tokens < _synthetic.end_tokens(stage.spec) and (best is None or tokens > best.tokens):
             best = Parent(kind=needed.kind, fingerprint=needed.fingerprint, attempt=result.attempt, tokens=tokens)
     return best

@@ -164,7 +164,7 @@ class DataStages:
             spec = StageSpec(
                 kind="rules", revisions=self._revision("rules", **{f"upstream__{plugin.bank_owner}": owner}),
                 sections={"bank": self._section(bank, f"bank:{plugin.bank_owner}"),
-                          "block": self._section(BlockScience(stream=stream, first=first, count=count)),  # type: ignore[arg-type]
+                          "block": self._section(BlockScience(stream=stream, first=first, count=count)),
                           "seed": self._section(SeedScience(seed=trial.seed))},
             )
             return self._add(spec, f"rules {trial.complexity or trial.note or trial.upstream} {stream} "

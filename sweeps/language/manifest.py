@@ -1,4 +1,4 @@
-"""plan.json: what a sweep means, resolved. Written by the controller, read by reports; no later code re-plans a report."""
+"""plan.json: what a sweep means, resolved. Written by the controller, read by reports, which never plan again."""
 
 from __future__ import annotations
 

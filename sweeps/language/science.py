@@ -1,8 +1,8 @@
 """The science fields that no plug-in owns. Every value that can change a result is here, with its unit and source.
 
 Sections in YAML: `model.*`, `transfer.*`, `prepretrain.*`, `pretrain.*`, `evaluate.*`, `engine.*`, `tokenizer.*`,
-`documents.*` (section `text` of a stage). "Protocol" is this project's description of the experiment (docs/protocol.md); "release" and "paper" are the
-code and the text of arXiv 2603.10055.
+`documents.*` (section `text` of a stage). "Protocol" is this project's description of the experiment
+(docs/protocol.md); "release" and "paper" are the code and the text of arXiv 2603.10055.
 """
 
 from __future__ import annotations

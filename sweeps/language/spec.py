@@ -179,12 +179,7 @@ def apply(source: Source, overrides: Overrides) -> Source:
     axes = dict(values.get("axes") or {})
     fields = dict(values.get("fields") or {})
     lines = dict(source.lines)
-    for text in overrides.sets:
-        key, mark, given = text.partition("=")
-        key = key.strip()
-        if not mark or not key or not given.strip():
-            raise UsageError(f"--set {text!r}: write --set AXIS_OR_FIELD=VALUE, for instance --set domain=[web]")
-        value = parse_value(given)
+    for key, value in map(_assignment, overrides.sets):
         if key in axes or ("." not in key and isinstance(value, list)):
             axes[key] = value if isinstance(value, list) else [value]
         elif "." in key:
@@ -205,6 +200,13 @@ def apply(source: Source, overrides: Overrides) -> Source:
     if fields:
         values["fields"] = fields
     return Source(name=source.name, values=values, lines=lines)
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    key, mark, given = text.partition("=")
+    if not mark or not key.strip() or not given.strip():
+        raise UsageError(f"--set {text!r}: write --set AXIS_OR_FIELD=VALUE, for instance --set domain=[web]")
+    return key.strip(), parse_value(given)
 
 
 def _seeds(text: str) -> list[int]:

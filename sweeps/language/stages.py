@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweeps.language.graph import DataStages, Graph, Node
-from sweeps.language.grid import Trial
+from sweeps.language.grid import GATE, Trial
 from sweeps.language.manifest import PathStep
 from sweeps.language.plugins import Registries
 from sweeps.language.science import MeasureScience, OptimScience, SeedScience, SegmentScience, ValidationScience
@@ -181,7 +181,7 @@ class GraphBuilder(DataStages):
             sections={
                 "model": self._section(trial.core["model"]), "engine": self._section(trial.core["engine"]),
                 "seed": self._section(SeedScience(seed=trial.seed)),
-                "measure": self._section(MeasureScience(subject=subject, tokens=tokens)),  # type: ignore[arg-type]
+                "measure": self._section(MeasureScience(subject=subject, tokens=tokens)),
                 **{f"task.{t}": self._section(science, f"task:{t}") for t, science in tasks.items()}, **extra,
             },
         )
@@ -200,8 +200,8 @@ class GraphBuilder(DataStages):
                 *self._banks(trial, "held_out", range(0, count), "bank_held_out"),
             )
             upstream = self._section(trial.upstream_science, f"upstream:{trial.upstream}")
-            return self._measure(trial, "prepretrained", inputs, {"upstream_gate": trial.core["tasks"]["upstream_gate"]},
-                                 {"upstream": upstream})
+            tasks = {GATE: trial.core["tasks"][GATE]}
+            return self._measure(trial, "prepretrained", inputs, tasks, {"upstream": upstream})
 
         return str(self._once(("gate", body), make))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import Any
 
 from sweeps.errors import OwnedError
 from sweeps.store.files import SCHEMA_VERSION, encode_line, read_lines, sync_folder
@@ -108,23 +108,22 @@ def read_events(sweep: SweepFolder) -> Iterator[Event]:
 class Ledger:
     """The writing side; made by `begin_term`."""
 
-    def __init__(self, handle: TextIO, term: int) -> None:
-        """Use `begin_term`."""
-        self._handle = handle
+    def __init__(self, descriptor: int, term: int) -> None:
+        """Use `begin_term`. `descriptor` is open for appending."""
+        self._descriptor = descriptor
         self._sequence = 0
         self.term = term
 
     def append(self, event: str, **fields: Any) -> None:
         """Write one event durably; returns when it is on disk."""
-        self._handle.write(encode_line(self._sequence, {"event": event, **fields}))
-        self._handle.flush()
-        os.fsync(self._handle.fileno())
+        os.write(self._descriptor, encode_line(self._sequence, {"event": event, **fields}).encode())
+        os.fsync(self._descriptor)
         self._sequence += 1
 
     def close(self) -> None:
         """Release the sweep and close."""
         self.append("release")
-        self._handle.close()
+        os.close(self._descriptor)
 
 
 def begin_term(sweep: SweepFolder, *, takeover: bool = False) -> tuple[Ledger, State]:
@@ -143,10 +142,11 @@ def begin_term(sweep: SweepFolder, *, takeover: bool = False) -> tuple[Ledger, S
     older = {str(t): sum(e is not None for e in read_lines(sweep.ledger / f"{t}.jsonl")) for t in terms(sweep)}
     term = max(terms(sweep), default=0) + 1
     try:
-        handle = (sweep.ledger / f"{term}.jsonl").open("x", encoding="utf-8")
+        path = sweep.ledger / f"{term}.jsonl"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
     except FileExistsError as error:
         raise OwnedError(f"another controller of sweep {sweep.name!r} started at the same moment") from error
-    ledger = Ledger(handle, term)
+    ledger = Ledger(descriptor, term)
     ledger.append("start", term=term, owner=Owner.me().fields(), older=older, schema_version=SCHEMA_VERSION)
     sync_folder(sweep.ledger)
     state.term, state.owner, state.released, state.failures = term, Owner.me(), False, {}

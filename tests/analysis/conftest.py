@@ -143,7 +143,8 @@ class SweepBuilder:
                     attempt.row(tokens=t, kind="train", values={"loss": 5.0})
                     attempt.row(tokens=t, kind="validation", values=_values(_loss(t) + 0.05))
         if step.role == "end":
-            attempt.row(tokens=step.tokens, kind="end", values=_values(math.nan if fate == "nan" else self._end(step, about)))
+            loss = math.nan if fate == "nan" else self._end(step, about)
+            attempt.row(tokens=step.tokens, kind="end", values=_values(loss))
         if fate != "started":
             scores = {k: float(v) for k, v in _scores(step, about).items()}
             attempt.commit(scores, status="diverged" if fate == "diverged" else "done", seconds=self.seconds)

@@ -34,8 +34,8 @@ class Empty(Science):
 def registries(**extra: Any) -> Registries:
     """Return fake registries; `extra` adds domains."""
     rules: dict[str, Any] = {
-        "science": Rules, "revision": 1, "vocabulary": lambda s: s.n**4 + 2, "bank": lambda s: Bank(band=s.complexity.band),
-        "bank_owner": "nca", "rules_needed": lambda s, count: count,
+        "science": Rules, "revision": 1, "vocabulary": lambda s: s.n**4 + 2,
+        "bank": lambda s: Bank(band=s.complexity.band), "bank_owner": "nca", "rules_needed": lambda s, count: count,
     }
     return Registries(
         upstreams=Registry("upstream", {

@@ -10,12 +10,13 @@ import random
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from sweeps.errors import RecordError, UsageError
+from sweeps.errors import EnvironmentError_, RecordError, UsageError
 from sweeps.language.science import SegmentScience
 from sweeps.language.stage import Execution
 from sweeps.store import files, records
@@ -25,6 +26,10 @@ from workloads.contract import StageContext
 from workloads.training.engine import Engine
 
 STATE = "state.json"
+PARAMETER_BYTES = 16
+"""Bytes of a checkpoint per parameter: weights, master copy and two moments of Adam."""
+SPARE_BYTES = 16_000_000
+"""Bytes that stay free for rows and other files."""
 KEPT = 2
 """Checkpoints kept per attempt; the newest is the stage's final state once it is complete."""
 
@@ -93,15 +98,21 @@ def save(engine: Engine, attempt: Attempt, tokens: int, progress: Progress, exec
         tokens: tokens consumed since the beginning of the run.
         progress: counters and unreported losses.
         execution: layout, recorded.
+
+    Raises:
+        EnvironmentError_: the disk is too full; nothing was written.
     """
     place = engine.place
-    folder = attempt.folder.checkpoint(tokens)
-    if place.first:
-        attempt.checkpoint_folder(tokens)
-        state = {"schema_version": files.SCHEMA_VERSION, "tokens": tokens, "updates": progress.updates,
-                 "loss": progress.loss, "layout": layout_of(execution)}
-        (folder / STATE).write_text(files.to_json(state), encoding="utf-8")
-    place.barrier()
+    state = {"schema_version": files.SCHEMA_VERSION, "tokens": tokens, "updates": progress.updates,
+             "loss": progress.loss, "layout": layout_of(execution)}
+
+    def prepare() -> Path:
+        _require_space(attempt.folder.path, engine.parameters)
+        made = attempt.checkpoint_folder(tokens)
+        (made / STATE).write_text(files.to_json(state), encoding="utf-8")
+        return made
+
+    folder = place.decide(prepare)
     engine.save(folder)
     torch.save(_rank_state(progress), folder / f"rank_{place.rank}.pt")
     place.barrier()
@@ -109,6 +120,13 @@ def save(engine: Engine, attempt: Attempt, tokens: int, progress: Progress, exec
         attempt.commit_checkpoint(tokens)
         prune(attempt.folder)
     place.barrier()
+
+
+def _require_space(folder: Path, parameters: int) -> None:
+    free, needed = shutil.disk_usage(folder).free, parameters * PARAMETER_BYTES + SPARE_BYTES
+    if free < needed:
+        raise EnvironmentError_(f"{folder}: {free / 1e6:,.0f} MB are free, a checkpoint needs {needed / 1e6:,.0f} MB; "
+                                "free some space and run again")
 
 
 def load(engine: Engine, found: Checkpoint, execution: Execution) -> Progress:

@@ -107,9 +107,8 @@ class Engine:
         """
         if place.world != execution.ranks:
             raise UsageError(f"{place.world} processes were started for a stage of {execution.ranks} ranks")
-        config = deepspeed_config(
-            optim, engine, execution, parameters=sum(p.numel() for p in model.parameters())
-        )
+        self.parameters = sum(p.numel() for p in model.parameters())
+        config = deepspeed_config(optim, engine, execution, parameters=self.parameters)
         import deepspeed
 
         self.place = place

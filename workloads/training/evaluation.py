@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from sweeps.errors import RecordError
+from sweeps.store import files
 from workloads.contract import CorpusReader, Diverged, SequenceSource, StageContext
 from workloads.training.losses import Logits
 from workloads.training.model import INPUT, build_model, empty_model
@@ -68,7 +69,7 @@ def _subject(context: StageContext, device: torch.device) -> Measured:
     science = context.science
     corpora = {
         role.removeprefix(CORPUS): open_reader(one(context, role), context)
-        for role in context.roles() if role.startswith(CORPUS)
+        for role in _roles(context) if role.startswith(CORPUS)
     }
     model, vocabulary = _model(context, corpora)
     subject = Measured(
@@ -79,6 +80,11 @@ def _subject(context: StageContext, device: torch.device) -> Measured:
         subject.source = upstream_source(context, stream="train", role="bank")
         subject.held_out = upstream_source(context, stream="held_out", role="bank_held_out")
     return subject
+
+
+def _roles(context: StageContext) -> list[str]:
+    """Return the roles of the stage's inputs, as its spec on disk lists them."""
+    return [given["role"] for given in files.read_json(context.attempt.stage.spec)["inputs"]]
 
 
 def _model(context: StageContext, corpora: Mapping[str, CorpusReader]) -> tuple[Any, int]:

@@ -219,6 +219,7 @@ class Trainer:
     def _save(self) -> None:
         with self.watch:
             if self.progress.pending and not math.isfinite(loss := self._pending_loss()):
+                self._row("train", {"loss": loss})
                 raise Diverged(f"loss {loss} before {self.tokens} tokens")
             context = self.run.context
             checkpoints.save(self.engine, context.attempt, self.tokens, self.progress, context.execution)

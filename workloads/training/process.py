@@ -10,11 +10,17 @@ import logging
 import os
 import random
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
+
+from sweeps.errors import OrchestratorError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +40,26 @@ class Place:
         """Wait for every rank."""
         if self.world > 1:
             dist.barrier()
+
+    def decide(self, make: Callable[[], T]) -> T:
+        """Return what `make` returns on rank 0, on every rank; also waits for it.
+
+        Raises:
+            OrchestratorError: `make` raised it on rank 0; every rank raises it, so that none waits for ever.
+        """
+        if self.world == 1:
+            return make()
+        outcome: list[Any] = [None]
+        if self.first:
+            try:
+                outcome = [make()]
+            except OrchestratorError as error:
+                outcome = [error]
+        dist.broadcast_object_list(outcome)
+        if isinstance(outcome[0], OrchestratorError):
+            raise outcome[0]
+        decided: T = outcome[0]
+        return decided
 
     def any(self, *flags: bool) -> list[bool]:
         """Return each flag or-ed over all ranks, so that every rank decides alike."""

@@ -54,7 +54,7 @@ def _train(
     science = context.science
     place = join(science["engine"].threads_per_rank)
     seed = science["seed"].seed
-    start = find_start(context, science["segment"])
+    start = place.decide(lambda: find_start(context, science["segment"]))
     if start is not None:
         model = empty_model(science["model"], feed.vocabulary)
     else:

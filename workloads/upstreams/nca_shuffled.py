@@ -18,6 +18,7 @@ PLUGIN = Upstream(
     science=NcaShuffledScience,
     revision=1,
     implementation="workloads.upstreams.nca.shuffled:make_shuffled_source",
+    control=True,
     inherits="nca",
     protocols=nca.PROTOCOLS,
     scales=nca.SCALES,

@@ -19,7 +19,7 @@ from sweeps.language.science import (
     TransferScience,
     ValidationScience,
 )
-from sweeps.language.stage import Execution, StageSpec, section
+from sweeps.language.stage import Execution, Input, StageSpec, section
 from sweeps.store import files, records
 from sweeps.store.layout import Layout, StageFolder
 from workloads.contract import Ints, SequenceBatch
@@ -112,7 +112,9 @@ class FakeContext:
         folder = self.store.stage(self.kind, self.fingerprint)
         folder.attempts.mkdir(parents=True, exist_ok=True)
         plain = {k: section(v) for k, v in self.science.items() if not k.startswith("task.") and k != "upstream"}
-        spec = StageSpec(kind=self.kind, revisions={}, sections=plain)
+        spec = StageSpec(kind=self.kind, revisions={}, sections=plain, inputs=tuple(
+            Input(role=r, kind=s.kind, fingerprint=s.fingerprint) for r, given in self.given.items() for s in given
+        ))
         files.create(folder.spec, spec.to_text())
         self.attempt = records.open_attempt(folder, {})
         self.made.append(self)
@@ -120,9 +122,6 @@ class FakeContext:
     def plugin(self, section: str) -> Plugin:
         return Upstream(science=FakeScience, revision=1, implementation=f"{__name__}:make_source",
                         vocabulary=lambda _: UPSTREAM_VOCABULARY)
-
-    def roles(self) -> list[str]:
-        return list(self.given)
 
     def inputs(self, role: str) -> list[Path]:
         return [records.artifacts_of(s) for s in self.given.get(role, [])]

@@ -119,7 +119,7 @@ def wilson(accepted: int, candidates: int, z: float = 1.959963984540054) -> tupl
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def make_bank(
+def make_bank(  # noqa: PLR0913 - the arguments of contract.MakeBank
     bank: NcaBankScience, *, seed: int, stream: str, first: int, count: int, folder: Path,
     progress: Callable[[int], bool],
 ) -> Mapping[str, float]:

@@ -47,7 +47,7 @@ def _ceiling(states: int, patch: int, height: int, width: int, frames: int) -> f
     word: Words = words(derive_key("nca", "ceiling"), split(np.arange(CEILING_DRAWS)), frames * height * width)
     noise = multiply_high(word, np.full_like(word, states)).astype(np.uint8)
     tokens = patch_tokens(noise.reshape(CEILING_DRAWS, frames, height, width), states, patch)
-    return int(gzip_lengths(tokens).sum()) / (CEILING_DRAWS * 4 * tokens[0].size)
+    return float(gzip_lengths(tokens).sum() / (CEILING_DRAWS * tokens[0].nbytes))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,8 @@ def conformance(path: Path) -> ConformanceResult:
 
 def _read(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:  # np.load leaves a file open that it cannot read
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise UsageError(f"{path} holds one array; a golden file is an npz with {', '.join(AXES)}")
             missing = sorted(set(AXES) - set(archive.files))

@@ -51,7 +51,7 @@ def block(key: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
 
 
 @compiled()
-def scaled_exp(x: float, scale: float) -> int:
+def scaled_exp(x: float, scale: float) -> Any:
     """Return floor(scale exp(-x)), in the order of `philox.scaled_exp`; `scale` is a power of two."""
     y = x * LOG2E
     whole = math.floor(y)
@@ -97,7 +97,7 @@ def fill_weights(weights: Any, logits: Any, temperature: float) -> None:
 
 
 @compiled()
-def draw(weights: Any, word: Any) -> int:
+def draw(weights: Any, word: Any) -> Any:
     """Return the state that `word` picks under cumulative weights."""
     point = np.int64(multiply_high(word, np.uint64(weights[-1])))
     for state in range(weights.size):

@@ -56,7 +56,7 @@ def philox(key: Words, counter: tuple[Words, Words, Words, Words]) -> tuple[Word
 def split(index_B: npt.NDArray[np.int64]) -> Words:
     """Return the (low, high) 32-bit words of sequence numbers as an array (B, 2)."""
     wide = index_B.astype(np.uint64)
-    return np.stack([wide & np.uint64(LOW32), wide >> np.uint64(32)], axis=1)
+    return np.ascontiguousarray(np.stack([wide & np.uint64(LOW32), wide >> np.uint64(32)], axis=1))
 
 
 def scaled_exp(x: Floats, bits: int) -> npt.NDArray[np.int64]:
@@ -76,7 +76,7 @@ def multiply_high(a: Words, b: Words) -> Words:
     a0, a1, b0, b1 = a & low, a >> half, b & low, b >> half
     middle = a1 * b0 + ((a0 * b0) >> half)
     other = a0 * b1 + (middle & low)
-    return a1 * b1 + (middle >> half) + (other >> half)
+    return np.asarray(a1 * b1 + (middle >> half) + (other >> half))
 
 
 def normals(key: Words, prefix_R3: Words, count: int, limit: float) -> Floats:

@@ -121,7 +121,7 @@ class NcaBankScience(Science):
     @property
     def vocabulary(self) -> int:
         """Patch tokens and the two delimiters."""
-        return self.states**(self.patch**2) + 2
+        return int(self.states ** (self.patch**2)) + 2
 
     @property
     def patches(self) -> int:

@@ -13,7 +13,7 @@ from workloads.upstreams.nca.science import NcaBankScience
 Int32s = npt.NDArray[np.int32]
 
 
-def patch_tokens(frames_BFHW: npt.NDArray[np.uint8], states: int, patch: int) -> Int32s:
+def patch_tokens(frames_BFHW: npt.NDArray[np.integer], states: int, patch: int) -> Int32s:
     """Return (B, F, P): row-major patches; inside a patch cell p counts states^p, so [[1, 2], [3, 4]] is 4321."""
     tokens = np.zeros(
         (*frames_BFHW.shape[:2], frames_BFHW.shape[2] // patch, frames_BFHW.shape[3] // patch), dtype=np.int32

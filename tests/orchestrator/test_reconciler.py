@@ -1,0 +1,154 @@
+"""The reconciler on the memory executor: every stage once, whatever is lost in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cluster.executors.memory import MemoryExecutor
+from orchestrator.progress import Progress
+from orchestrator.reconciler import Notice, Reconciler, Status
+from sweeps.errors import OwnedError
+from sweeps.language.stage import StageSpec
+from sweeps.store import claims
+from sweeps.store.ledger import Ledger, begin_term, fold, read_events
+from sweeps.store.records import read_result
+from tests.orchestrator.plans import planned
+
+
+def begin(plan: object, executor: MemoryExecutor, notices: list[Notice] | None = None) -> tuple[Reconciler, Ledger]:
+    from orchestrator.plan import Planned
+
+    assert isinstance(plan, Planned)
+    ledger, state = begin_term(plan.layout.sweep(plan.sweep.name))
+    sink = notices if notices is not None else []
+    return Reconciler(plan, executor, ledger, state, sink.append), ledger
+
+
+def drive(reconciler: Reconciler, steps: int = 400) -> None:
+    for _ in range(steps):
+        reconciler.step()
+        if reconciler.finished:
+            return
+    raise AssertionError(f"not finished after {steps} steps: {reconciler.counts()}")
+
+
+def test_every_stage_runs_once_and_every_trial_ends(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    reconciler, _ = begin(plan, MemoryExecutor(slots=2))
+    progress = Progress(plan.file.trials, reconciler)
+    drive(reconciler)
+    ended = progress.update()
+    assert {e.state for e in ended} == {"done"} and len(ended) == len(plan.trials)
+    for key, node in plan.graph.nodes.items():
+        stage = plan.layout.stage(node.spec.kind, key)
+        assert read_result(stage) is not None
+        assert len(list(stage.attempts.iterdir())) == 1, node.label
+
+
+def test_a_second_run_reuses_everything(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    first, ledger = begin(plan, MemoryExecutor(slots=2))
+    drive(first)
+    ledger.close()
+    second, _ = begin(plan, MemoryExecutor(slots=2))
+    assert second.finished
+    assert Progress(plan.file.trials, second).all_ended
+
+
+def test_a_lost_acknowledgement_submits_nothing_twice(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    executor = MemoryExecutor(slots=2, lose_answer=lambda name: True)
+    reconciler, _ = begin(plan, executor)
+    drive(reconciler)
+    for key, node in plan.graph.nodes.items():
+        assert len(list(plan.layout.stage(node.spec.kind, key).attempts.iterdir())) == 1
+
+
+def test_a_failure_fails_only_what_needs_it(tmp_path: Path) -> None:
+    def fail(spec: StageSpec, attempt: int) -> str:
+        bad = spec.kind == "prepretrain" and spec.sections["upstream"].changed.get("complexity") == {"band": "30-45"}
+        return "ValueError" if bad else ""
+
+    plan = planned(tmp_path)
+    notices: list[Notice] = []
+    reconciler, _ = begin(plan, MemoryExecutor(slots=2, fail=fail), notices)
+    progress = Progress(plan.file.trials, reconciler)
+    drive(reconciler)
+    states = {e.id: e.state for e in progress.update()}
+    assert {k for k, v in states.items() if v == "failed"} == {"nca_30-45-web-s0", "nca_30-45-web-s1"}
+    assert sum(v == "done" for v in states.values()) == 4
+    assert [n for n in notices if n.kind == "failed"]
+
+
+def test_divergence_is_a_result_and_not_a_failure(tmp_path: Path) -> None:
+    def fail(spec: StageSpec, attempt: int) -> str:
+        return "diverged" if spec.kind == "pretrain" and not spec.inputs[1:] else ""
+
+    plan = planned(tmp_path)
+    reconciler, _ = begin(plan, MemoryExecutor(slots=2, fail=fail))
+    progress = Progress(plan.file.trials, reconciler)
+    drive(reconciler)
+    states = {e.id: e.state for e in progress.update()}
+    assert {k for k, v in states.items() if v == "diverged"} == {"scratch-web-s0", "scratch-web-s1"}
+
+
+def test_a_killed_job_is_tried_again_and_given_up_with_its_reason(tmp_path: Path) -> None:
+    def fail(spec: StageSpec, attempt: int) -> str:
+        if spec.kind == "tokenizer":
+            return "killed" if attempt < 3 else ""
+        return "killed" if spec.kind == "rules" else ""
+
+    plan = planned(tmp_path)
+    reconciler, _ = begin(plan, MemoryExecutor(slots=2, fail=fail))
+    drive(reconciler)
+    status = {n.spec.kind: reconciler.status[k] for k, n in plan.graph.nodes.items()}
+    assert status["tokenizer"] is Status.DONE and status["rules"] is Status.FAILED
+
+
+def test_a_controller_that_vanished_leaves_everything_to_its_successor(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    executor = MemoryExecutor(slots=2)
+    first, _ = begin(plan, executor)
+    for _ in range(3):
+        first.step()
+    ledger, state = begin_term(plan.layout.sweep("t"), takeover=True)
+    second = Reconciler(plan, executor, ledger, state, lambda notice: None)
+    drive(second)
+    for key, node in plan.graph.nodes.items():
+        stage = plan.layout.stage(node.spec.kind, key)
+        assert read_result(stage) is not None and len(list(stage.attempts.iterdir())) == 1
+
+
+def test_a_second_controller_is_refused_and_names_the_owner(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    begin(plan, MemoryExecutor(slots=2))
+    with pytest.raises(OwnedError, match="pid"):
+        begin(plan, MemoryExecutor(slots=2))
+
+
+def test_a_fenced_controllers_later_lines_count_for_nothing(tmp_path: Path) -> None:
+    folder = planned(tmp_path).layout.sweep("t")
+    old, _ = begin_term(folder)
+    old.append("intent", name="a", tickets=[["x"]])
+    begin_term(folder, takeover=True)
+    old.append("intent", name="b", tickets=[["y"]])
+    assert set(fold(read_events(folder)).submissions) == {"a"}
+
+
+def test_two_sweeps_that_share_stages_run_each_once(tmp_path: Path) -> None:
+    one, two = planned(tmp_path, name="one"), planned(tmp_path, name="two")
+    executor = MemoryExecutor(slots=4)
+    first, _ = begin(one, executor)
+    second, _ = begin(two, executor)
+    for _ in range(400):
+        first.step()
+        second.step()
+        if first.finished and second.finished and not second._following:
+            break
+    for key, node in one.graph.nodes.items():
+        stage = one.layout.stage(node.spec.kind, key)
+        assert read_result(stage) is not None and len(list(stage.attempts.iterdir())) == 1
+        held = claims.holder(stage)
+        assert held is not None and held.number == 1

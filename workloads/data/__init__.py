@@ -1,0 +1,1 @@
+"""Text and tokens: from installed sources or folders to deduplicated, split, tokenised corpora and their reader."""

@@ -1,0 +1,28 @@
+"""Domain `math`: docstrings of SymPy and mpmath: definitions, formulas and worked examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
+
+from sweeps.language.plugins import Domain, Science
+from workloads.data.installed import versions
+
+
+class MathScience(Science):
+    """Which docstrings are read."""
+
+    packages: tuple[str, ...] = ("sympy", "mpmath")
+    """Installed packages."""
+    min_chars: Annotated[int, Field(ge=0)] = 80
+    """Shorter docstrings are left out."""
+
+
+def identity(science: MathScience) -> Mapping[str, str | None]:
+    """Return package -> version."""
+    return versions(science.packages)
+
+
+PLUGIN = Domain(science=MathScience, revision=1, implementation="workloads.domains._math:read", identity=identity)

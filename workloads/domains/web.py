@@ -1,0 +1,35 @@
+"""Domain `web`: English prose about software: docstrings, language reference topics, package descriptions, licences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
+
+from sweeps.language.plugins import Domain, Science
+from workloads.data.installed import versions
+
+
+class WebScience(Science):
+    """Which prose is read."""
+
+    packages: tuple[str, ...] = ("torch", "transformers", "pandas", "ray")
+    """Installed packages whose docstrings are read."""
+    described: tuple[str, ...] = (
+        "accelerate", "deepspeed", "einops", "fonttools", "hypothesis", "jinja2", "matplotlib", "mpmath", "networkx",
+        "numba", "numpy", "pandas", "pillow", "psutil", "pyarrow", "pydantic", "pytest", "ray", "regex", "rich",
+        "safetensors", "scipy", "submitit", "sympy", "tokenizers", "torch", "tqdm", "transformers",
+    )
+    """Installed distributions whose description and licences are read. A fixed list: installing something else
+    changes nothing."""
+    min_chars: Annotated[int, Field(ge=0)] = 120
+    """Shorter docstrings are left out."""
+
+
+def identity(science: WebScience) -> Mapping[str, str | None]:
+    """Return package -> version, and the interpreter's (its pydoc topics are read)."""
+    return versions(dict.fromkeys((*science.packages, *science.described)), python=True)
+
+
+PLUGIN = Domain(science=WebScience, revision=1, implementation="workloads.domains._web:read", identity=identity)
