@@ -63,9 +63,7 @@ def speedup_interval(
 
 def _accepted(knots: Floats, values: Floats, critical: float) -> list[tuple[float, float]]:
     """Return the closed intervals of u in which n mean^2 <= critical^2 variance; `values` is (seeds, knots)."""
-    if len(knots) == 1:
-        return [(float(knots[0]),) * 2] if _margin(values[:, 0], critical) <= 0 else []
-    found: list[tuple[float, float]] = []
+    found = [(float(u), float(u)) for u, column in zip(knots, values.T, strict=True) if _margin(column, critical) <= 0]
     for i in range(len(knots) - 1):
         a, b = float(knots[i]), float(knots[i + 1])
         cuts = [0.0, *_roots(values[:, i], values[:, i + 1], critical), 1.0]
@@ -77,8 +75,9 @@ def _accepted(knots: Floats, values: Floats, critical: float) -> list[tuple[floa
 
 
 def _margin(differences: Floats, critical: float) -> float:
-    """n mean^2 - critical^2 variance: positive where the paired t test rejects."""
-    return float(len(differences) * differences.mean() ** 2 - critical**2 * differences.var(ddof=1))
+    """n mean^2 - critical^2 variance: positive where the paired t test rejects; rounding is no evidence."""
+    mean = max(abs(float(differences.mean())) - _TINY, 0.0)
+    return float(len(differences) * mean**2 - critical**2 * differences.var(ddof=1))
 
 
 def _roots(at_a: Floats, at_b: Floats, critical: float) -> list[float]:

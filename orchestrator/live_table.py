@@ -164,5 +164,4 @@ class LiveDisplay:
     def _table(self) -> str:
         from analysis import terminal
 
-        return terminal.table_text(self._planned.layout.root, self._planned.sweep.name,
-                                   width=min(self._console.size[0], 100))
+        return str(terminal.terminal_text(self._planned.layout.root, self._planned.sweep.name))

@@ -72,9 +72,26 @@ def read_exit(note: Path) -> str | None:
 
 def read_notes(folder: Path, submission: str) -> list[Note]:
     """Return the notes of a submission in the order of its jobs; [] where there is none."""
+    return [_read(folder / submission, index) for index in _listed(folder / submission)[0]]
+
+
+def open_notes(folder: Path, submission: str) -> tuple[list[Note], bool]:
+    """Return the notes of the jobs that nothing says have ended, and whether every job of the submission has a note."""
+    indices, ended = _listed(folder / submission)
+    notes = [_read(folder / submission, index) for index in indices if index not in ended]
+    whole = bool(indices) and _read(folder / submission, indices[0]).count == len(indices)
+    return notes, whole
+
+
+def _listed(folder: Path) -> tuple[list[int], set[int]]:
+    """Return the jobs that have a note, in order, and those that have an exit note; one listing, nothing read."""
     try:
-        paths = [p for p in (folder / submission).iterdir() if p.suffix == ".json" and p.stem.isdigit()]
+        names = [p.name for p in folder.iterdir()]
     except (FileNotFoundError, NotADirectoryError):
-        return []
-    notes = [Note.model_validate_json(p.read_text(encoding="utf-8")) for p in paths]
-    return sorted(notes, key=lambda n: n.index)
+        return [], set()
+    numbered = [(int(head), tail) for head, _, tail in (n.partition(".") for n in names) if head.isdigit()]
+    return sorted(i for i, tail in numbered if tail == "json"), {i for i, tail in numbered if tail == "exit.json"}
+
+
+def _read(folder: Path, index: int) -> Note:
+    return Note.model_validate_json((folder / f"{index}.json").read_text(encoding="utf-8"))

@@ -24,24 +24,24 @@ def rows(spec: StageSpec, start_tokens: int) -> Iterator[Row]:
     if spec.kind == "pretrain":
         yield from _pretrain(spec, start_tokens)
     elif spec.kind == "prepretrain":
-        end = end_tokens(spec)
+        end, base = end_tokens(spec), level(spec)
         for k in range(1, UPSTREAM_ROWS + 1):
             tokens = start_tokens + (end - start_tokens) * k // UPSTREAM_ROWS
-            yield Row(tokens=tokens, kind="train", values={"loss": loss(spec, tokens), "lr": 1e-3})
+            yield Row(tokens=tokens, kind="train", values={"loss": loss(base, tokens), "lr": 1e-3})
     elif spec.kind == "rules":
         count = float(spec.sections["block"].values["count"])
         yield Row(tokens=0, kind="progress", values={"done": count, "of": count})
 
 
 def _pretrain(spec: StageSpec, start_tokens: int) -> Iterator[Row]:
-    end = end_tokens(spec)
+    end, base = end_tokens(spec), level(spec)
     segment = spec.sections["segment"].values
     if segment.get("decay_from") is None:
         every = max(int(spec.sections["validation"].values["every_tokens"]), 1)
         for tokens in range(start_tokens // every * every + every, end + 1, every):
-            yield _measured("validation", tokens, loss(spec, tokens))
+            yield _measured("validation", tokens, loss(base, tokens))
     if segment.get("decay_from") is not None or segment.get("horizon_tokens") is not None:
-        yield _measured("end", end, loss(spec, end) - 0.1)
+        yield _measured("end", end, loss(base, end) - 0.1)
 
 
 def _measured(kind: str, tokens: int, value: float) -> Row:
@@ -53,14 +53,18 @@ def end_tokens(spec: StageSpec) -> int:
     return int(spec.sections["segment"].values["end_tokens"])
 
 
-def loss(spec: StageSpec, tokens: int) -> float:
-    """Return a loss that falls with tokens and is the same function along a trunk and its branches, nats per token."""
+def level(spec: StageSpec) -> float:
+    """Return the loss that a training run tends to: the same along a trunk and its branches, nats per token."""
     run: dict[str, Any] = {
         "sections": {k: s.values for k, s in spec.sections.items() if k != "segment"},
         "inputs": [i.fingerprint for i in spec.inputs if i.role not in ("trunk", "bank")],
     }
-    level = fraction(hashlib.sha256(to_json(run).encode()).hexdigest())
-    return 2.0 + SPREAD * level + 5.0 / math.pow(1.0 + tokens / 1_000, 0.3)
+    return 2.0 + SPREAD * fraction(hashlib.sha256(to_json(run).encode()).hexdigest())
+
+
+def loss(base: float, tokens: int) -> float:
+    """Return a loss that falls with tokens towards `base`, nats per token."""
+    return base + 5.0 / math.pow(1.0 + tokens / 1_000, 0.3)
 
 
 def fraction(digest: str) -> float:
@@ -68,28 +72,29 @@ def fraction(digest: str) -> float:
     return int(digest[:12], 16) / 16**12
 
 
-def scores(spec: StageSpec) -> dict[str, float]:
+def scores(spec: StageSpec, fingerprint: str) -> dict[str, float]:
     """Return the scores of a stage."""
-    u = fraction(spec.fingerprint)
+    u = fraction(fingerprint)
     if spec.kind == "rules":
         return {"accepted": float(spec.sections["block"].values["count"]), "acceptance": 0.2 + 0.6 * u}
     if spec.kind in ("pretrain", "prepretrain"):
-        return {"loss": loss(spec, end_tokens(spec))}
+        return {"loss": loss(level(spec), end_tokens(spec))}
     found: dict[str, float] = {}
     for name in spec.sections:
         family, _, task = name.partition(".")
         if family == "task":
-            found |= {f"{task}.{k}": v for k, v in _task(spec, task, u).items()}
+            found |= {f"{task}.{k}": v for k, v in _task(spec, fingerprint, task).items()}
     return found
 
 
-def _task(spec: StageSpec, task: str, u: float) -> dict[str, float]:
+def _task(spec: StageSpec, fingerprint: str, task: str) -> dict[str, float]:
+    u = fraction(fingerprint)
     if task == "upstream_gate":
         margin = 0.5 - SPREAD * u
         return {"loss": 1.2 - margin, "unigram_loss": 1.4, "copy_loss": 1.2, "margin": margin, "learned": 1.0}
     if task == "domain_loss":
         domains = [i.role.partition(":")[2] for i in spec.inputs if i.role.startswith("corpus:")]
-        values = {d: 3.0 + fraction(hashlib.sha256(f"{spec.fingerprint}/{d}".encode()).hexdigest()) for d in domains}
+        values = {d: 3.0 + fraction(hashlib.sha256(f"{fingerprint}/{d}".encode()).hexdigest()) for d in domains}
         losses = {f"{d}.loss": v for d, v in values.items()}
         return losses | {f"{d}.bits_per_byte": v * BITS for d, v in values.items()}
     if task == "copying":

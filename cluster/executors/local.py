@@ -22,7 +22,7 @@ from typing import Annotated, BinaryIO
 
 from pydantic import Field
 
-from cluster.executors._notes import Note, read_exit, read_notes, read_process, write_process
+from cluster.executors._notes import Note, open_notes, read_exit, read_notes, read_process, write_process
 from cluster.executors._process import Identity, alive, machine, start_time
 from cluster.job import Executor, JobHandle, JobReport, JobRequest, JobState
 from cluster.launch import GO, HELD_BACK, leave
@@ -223,11 +223,10 @@ class LocalExecutor:
         if not self._folder.is_dir():
             return
         for name in {entry.name for entry in os.scandir(self._folder)} - self._known:
-            notes = read_notes(self._folder, name)
+            notes, whole = open_notes(self._folder, name)
             for note in notes:
-                if (name, note.index) not in self._jobs and read_exit(note.path(self._folder)) is None:
-                    self._jobs[name, note.index] = _Job(note=note)
-            if notes and len(notes) == notes[0].count:
+                self._jobs.setdefault((name, note.index), _Job(note=note))
+            if whole:
                 self._known.add(name)
 
     def _observe(self, job: _Job) -> tuple[JobState, str]:

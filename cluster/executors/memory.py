@@ -195,7 +195,8 @@ def _write(layout: Layout, stage: TicketStage, attempt: Attempt, status: str) ->
         start = parent.tokens
     for row in _synthetic.rows(stage.spec, start):
         attempt.row(tokens=row.tokens, kind=row.kind, values=row.values)
-    attempt.commit(_synthetic.scores(stage.spec) if status == "done" else {}, status=status, seconds=1.0)
+    scores = _synthetic.scores(stage.spec, attempt.stage.fingerprint) if status == "done" else {}
+    attempt.commit(scores, status=status, seconds=1.0)
 
 
 def _parent(layout: Layout, stage: TicketStage) -> Parent | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from sweeps.language.stage import Frozen
 from sweeps.store.files import SCHEMA_VERSION
 
 
-class PathStep(Frozen):
-    """One stage on a trial's path."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PathStep:
+    """One stage on a trial's path. A plain dataclass: a large grid has hundreds of thousands."""
 
     role: str
     """`text`, `tokenizer`, `corpus`, `rules`, `prepretrain`, `gate`, `trunk` (a point of the PT trunk), `end` (an

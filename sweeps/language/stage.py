@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -37,8 +38,9 @@ class Section(Frozen):
         return to_json([self.plugin, self.changed]) if self.plugin or self.changed else ""
 
 
-class Input(Frozen):
-    """A finished stage that this one reads."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Input:
+    """A finished stage that this one reads. A plain dataclass: a large grid has hundreds of thousands."""
 
     role: str
     """What it is to the reader: `tokenizer`, `corpus:web`, `bank`, `body`, `trunk`, `model`."""

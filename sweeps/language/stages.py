@@ -6,7 +6,6 @@ ends a sweep has. A trunk serves all budgets; each annealed end is a branch of i
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,19 +43,13 @@ class GraphBuilder(DataStages):
 
     def build(self, trials: Iterable[Trial]) -> Graph:
         """Return the graph of all trials."""
-        collecting = gc.isenabled()
-        gc.disable()  # hundreds of thousands of small objects, no cycles: collections would double the time
-        try:
-            for position, trial in enumerate(trials):
-                self.graph.paths[trial.id] = path = self._path(trial)
-                for fingerprint in {step.fingerprint for step in path}:
-                    node = self.graph.nodes[fingerprint]
-                    node.priority = min(node.priority, position) if node.trials else position
-                    node.trials += 1
-            self._order_trunks()
-        finally:
-            if collecting:
-                gc.enable()
+        for position, trial in enumerate(trials):
+            self.graph.paths[trial.id] = path = self._path(trial)
+            for fingerprint in {step.fingerprint for step in path}:
+                node = self.graph.nodes[fingerprint]
+                node.priority = min(node.priority, position) if node.trials else position
+                node.trials += 1
+        self._order_trunks()
         return self.graph
 
     # -- training ------------------------------------------------------------------------------------------------

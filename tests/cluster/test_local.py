@@ -80,6 +80,16 @@ def test_a_new_executor_adopts_what_runs(executor: LocalExecutor, tmp_path: Path
     assert ended(executor, handles)[0].detail == "exit 0"
 
 
+def test_controllers_under_one_root_share_the_slots(executor: LocalExecutor, tmp_path: Path) -> None:
+    other = LocalExecutor(tmp_path / "jobs", 4, grace_seconds=0.3)
+    assert other.slots_free() == 4
+    handles = executor.submit(request(tmp_path, [[spec("wait")]], "one"))
+    assert (executor.slots_free(), other.slots_free()) == (3, 3)
+    executor.cancel(handles)
+    ended(executor, handles)
+    assert (executor.slots_free(), other.slots_free()) == (4, 4)
+
+
 def controller(request_: JobRequest, folder: Path, crash: str) -> subprocess.Popen[str]:
     """A controller in a process of its own that submits and then dies by kill -9 at the point `crash`."""
     code = f"""

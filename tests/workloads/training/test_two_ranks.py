@@ -48,6 +48,11 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+def test_what_rank_0_refuses_every_rank_refuses(measured: dict[str, Any]) -> None:
+    assert "one trunk stage, 0 were given" in measured["refused"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [
     "fp32-0", "fp32-1", "fp32-2", "fp32-3", "bf16-1", "bf16-2", "bf16-3", "autocast-0"
 ])

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from sweeps.errors import RecordError
 from sweeps.language.science import EngineScience
 from sweeps.language.stage import Execution
 from sweeps.store import records
@@ -61,7 +62,7 @@ def main() -> None:
     store = Layout(Path(sys.argv[1]))
     runs.open_reader = lambda folder, context: FakeCorpus(folder, seed=0, sequence_length=16)  # type: ignore
     join(1)
-    found = {}
+    found: dict[str, Any] = {}
     for layout in LAYOUTS:
         name = f"{layout[0]}-{layout[1]}"
         whole, scores = one(store, f"{name}-whole", layout)
@@ -78,6 +79,12 @@ def main() -> None:
                 "validation": [r.values["loss"] for r in whole.rows if r.kind == "validation"],
                 "grad_norm": [r.values["grad_norm"] for r in whole.rows if r.kind == "train"],
             }
+    try:
+        runs.pretrain(RankContext("pretrain", "lost", science(24, decay_from=20), store, execution=Execution(ranks=2),
+                                  given={"corpus": [corpus_stage(store)]}))
+    except RecordError as error:  # rank 1 has looked at nothing: it hears of it
+        found["refused"] = str(error)
+    assert "refused" in found
     if RANK == 0:
         sys.stdout.write(json.dumps(found) + "\n")
 

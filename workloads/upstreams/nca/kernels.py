@@ -23,14 +23,18 @@ from workloads.upstreams.nca.rollout import LOGIT_UNIT, LOGITS_STEP, UNIT, Rules
 from workloads.upstreams.nca.science import TRUNCATION, NcaBankScience
 
 F = TypeVar("F", bound=Callable[..., Any])
-U0, U11, U32 = np.uint64(0), np.uint64(11), np.uint64(32)
+U0, U1, U2, U3, U4, U5, U6, U7 = (np.uint64(value) for value in range(8))
+U11, U32 = np.uint64(11), np.uint64(32)
 LOW = np.uint64(ph.LOW32)
 M0, M1 = np.uint64(ph.MULTIPLIERS[0]), np.uint64(ph.MULTIPLIERS[1])
 STEP0, STEP1 = np.uint64(ph.KEY_STEPS[0]), np.uint64(ph.KEY_STEPS[1])
 ROUNDS, LOG2E, EXP_TERMS = ph.ROUNDS, ph.LOG2E, tuple(ph.EXP_TERMS.tolist())
 NO_WEIGHT, WEIGHT_ONE, U_STEP = ph.NO_WEIGHT, 2.0**ph.WEIGHT_BITS, 2.0**-52
 NORMAL_RANGE, V_ONE = ph.NORMAL_RANGE, 2.0**53
+LOW_LANE = np.int64(ph.LOW32)
 LOGITS_WORD = np.uint64(LOGITS_STEP)
+TILE = 144
+"""Cells that are computed together: their hidden layer and logits stay in the first-level cache."""
 
 
 def compiled(inline: bool = False) -> Callable[[F], F]:
@@ -77,7 +81,7 @@ def fill_normals(out: Any, key: Any, number: Any, step: Any, limit: float) -> No
     filled, attempt = 0, U0
     while filled < out.size:
         first, second = block(key, number[0], number[1], step, attempt)
-        attempt += np.uint64(1)
+        attempt += U1
         u = (np.float64(first >> U11) * U_STEP - 1.0) * limit
         if np.int64(second >> U11) < scaled_exp(u * u * 0.5, V_ONE):
             out[filled] = u
@@ -121,59 +125,124 @@ def fill_initial(grid: Any, key: Any, number: Any, uniform: bool, states: int) -
         grid[cell] = draw(cumulative, word)
 
 
-@compiled(inline=True)
-def fill_hidden(hidden: Any, accumulator: Any, table: Any, grid: Any, window: Any) -> None:
-    """Sum the window's table vectors of one cell and rectify."""
-    accumulator[:] = 0
-    for offset in range(window.size):
-        row = table[offset, grid[window[offset]]]
-        for channel in range(accumulator.size):
-            accumulator[channel] += row[channel]
-    for channel in range(accumulator.size):
-        hidden[channel] = max(accumulator[channel], 0)
+@compiled()
+def pack(table_KNC: Any, output_CN: Any) -> Any:
+    """Return a rule as `advance` wants it: two channels in each int64 of the table, channels padded to a multiple of 16.
+
+    A sum of packed entries is low + 2^32 high as long as both sums fit int32, which the limits of the fields ensure.
+    """
+    window, states, channels = table_KNC.shape
+    padded = (channels + 15) // 16 * 16
+    table = np.zeros((window * states, padded // 2), np.int64)
+    output = np.zeros((padded, states), np.float64)
+    for channel in range(channels):
+        shift = np.int64(32 * (channel % 2))
+        for offset in range(window):
+            for state in range(states):
+                table[offset * states + state, channel // 2] += np.int64(table_KNC[offset, state, channel]) << shift
+        for state in range(states):
+            output[channel, state] = output_CN[channel, state]
+    return table.reshape(-1), output
 
 
-@compiled(inline=True)
-def fill_logits(logits: Any, hidden: Any, output: Any) -> None:
-    """Apply the last layer."""
-    logits[:] = 0.0
-    for channel in range(hidden.size):
-        value = hidden[channel]
-        for state in range(logits.size):
-            logits[state] += value * output[channel, state]
+@compiled()
+def fill_packed(packed: Any, table: Any, grid: Any, window_SK: Any, span: Any) -> None:
+    """Sum the window's table rows of the cells in `span`, eight packed lanes in registers at a time.
+
+    Indices are unsigned: for signed ones numba adds a test of the sign to every access.
+    """
+    start, cells, states = span
+    lanes = np.uint64(packed.shape[0])
+    step = np.uint64(states) * lanes
+    for cell in range(cells):
+        for lane in range(0, packed.shape[0], 8):
+            q = np.uint64(lane)
+            s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.int64(0)
+            base = q
+            for offset in range(window_SK.shape[1]):
+                i = base + np.uint64(grid[np.uint64(window_SK[start + cell, offset])]) * lanes
+                s0 += table[i]
+                s1 += table[i + U1]
+                s2 += table[i + U2]
+                s3 += table[i + U3]
+                s4 += table[i + U4]
+                s5 += table[i + U5]
+                s6 += table[i + U6]
+                s7 += table[i + U7]
+                base += step
+            packed[q, cell], packed[q + U1, cell], packed[q + U2, cell], packed[q + U3, cell] = s0, s1, s2, s3
+            packed[q + U4, cell], packed[q + U5, cell], packed[q + U6, cell], packed[q + U7, cell] = s4, s5, s6, s7
 
 
-@compiled(inline=True)
-def top_two(logits: Any) -> Any:
-    """Return the lowest state with the largest logit, and how far the second largest is below it."""
-    best, top, second = 0, logits[0], -np.inf
-    for state in range(1, logits.size):
-        value = logits[state]
-        if value > top:
-            best, top, second = state, value, top
-        elif value > second:
-            second = value
-    return best, top - second
+@compiled()
+def fill_hidden(hidden: Any, packed: Any, cells: int) -> None:
+    """Rectify the two channels of each packed sum."""
+    for lane in range(packed.shape[0]):
+        for cell in range(cells):
+            total = packed[lane, cell]
+            low = np.int32(total & LOW_LANE)
+            high = np.int32((total - low) >> np.int64(32))
+            hidden[2 * lane, cell] = np.float64(low if low > 0 else np.int32(0))
+            hidden[2 * lane + 1, cell] = np.float64(high if high > 0 else np.int32(0))
+
+
+@compiled()
+def fill_logits(logits: Any, hidden: Any, output: Any, cells: int) -> None:
+    """Apply the last layer to all cells of a tile; eight channels a pass, cells innermost for vector units."""
+    for state in range(output.shape[1]):
+        for cell in range(cells):
+            logits[state, cell] = 0.0
+        for c in range(0, output.shape[0], 8):
+            w0, w1, w2, w3 = output[c, state], output[c + 1, state], output[c + 2, state], output[c + 3, state]
+            w4, w5, w6, w7 = output[c + 4, state], output[c + 5, state], output[c + 6, state], output[c + 7, state]
+            for cell in range(cells):
+                first = w0 * hidden[c, cell] + w1 * hidden[c + 1, cell]
+                second = w2 * hidden[c + 2, cell] + w3 * hidden[c + 3, cell]
+                third = w4 * hidden[c + 4, cell] + w5 * hidden[c + 5, cell]
+                fourth = w6 * hidden[c + 6, cell] + w7 * hidden[c + 7, cell]
+                logits[state, cell] += (first + second) + (third + fourth)
+
+
+@compiled()
+def fill_top(top: Any, logits: Any, cells: int) -> None:
+    """Fill `top` with the largest logit, the second largest and the lowest state that has the largest."""
+    for cell in range(cells):
+        top[0, cell], top[1, cell], top[2, cell] = logits[0, cell], -np.inf, 0.0
+    for state in range(1, logits.shape[0]):
+        name = np.float64(state)
+        for cell in range(cells):
+            value, best, second = logits[state, cell], top[0, cell], top[1, cell]
+            lower = value if value < best else best
+            top[1, cell] = lower if lower > second else second
+            top[2, cell] = name if value > best else top[2, cell]
+            top[0, cell] = value if value > best else best
 
 
 @compiled()
 def advance(new: Any, grid: Any, rule: Any, window_SK: Any, noise: Any) -> None:
-    """Write the next grid into `new`; `noise` is (temperature, key, number, step)."""
+    """Write the next grid into `new`, tile by tile; `noise` is (temperature, key, number, step)."""
     table, output = rule
     temperature, key, number, step = noise
-    states = output.shape[1]
-    hidden, accumulator = np.empty(output.shape[0], np.float64), np.empty(output.shape[0], np.int32)
-    logits, weights = np.empty(states, np.float64), np.empty(states, np.int64)
+    channels, states = output.shape
+    hidden, logits = np.empty((channels, TILE), np.float64), np.empty((states, TILE), np.float64)
+    packed = np.empty((channels // 2, TILE), np.int64)
+    top = np.empty((3, TILE), np.float64)
+    column, weights = np.empty(states, np.float64), np.empty(states, np.int64)
     near = (NO_WEIGHT + 1.0) * temperature
-    for cell in range(grid.size):
-        fill_hidden(hidden, accumulator, table, grid, window_SK[cell])
-        fill_logits(logits, hidden, output)
-        best, gap = top_two(logits)
-        if gap * LOGIT_UNIT < near:
-            fill_weights(weights, logits, temperature)
-            word, _ = block(key, number[0], number[1], step, np.uint64(cell))
-            best = draw(weights, word)
-        new[cell] = best
+    for start in range(0, grid.size, TILE):
+        cells = min(TILE, grid.size - start)
+        fill_packed(packed, table, grid, window_SK, (start, cells, states))
+        fill_hidden(hidden, packed, cells)
+        fill_logits(logits, hidden, output, cells)
+        fill_top(top, logits, cells)
+        for cell in range(cells):
+            best = np.int64(top[2, cell])
+            if (top[0, cell] - top[1, cell]) * LOGIT_UNIT < near:
+                column[:] = logits[:, cell]
+                fill_weights(weights, column, temperature)
+                word, _ = block(key, number[0], number[1], step, np.uint64(start + cell))
+                best = draw(weights, word)
+            new[start + cell] = best
 
 
 @compiled()
@@ -185,12 +254,11 @@ def run(kept_BFS: Any, rules: Any, randomness: Any, window_SK: Any, plan: Any) -
     frames, cells = kept_BFS.shape[1:]
     grid, new = np.empty(cells, np.uint8), np.empty(cells, np.uint8)
     for b in range(kept_BFS.shape[0]):
-        output = outputs_BCN[b].astype(np.float64)
+        rule = pack(tables_BKNC[b], outputs_BCN[b])
         fill_initial(grid, key, number_B2[b], uniform, states)
         for step in range(burn_in + (frames - 1) * stride + 1):
             if step > 0:
-                noise = (temperature, key, number_B2[b], np.uint64(step))
-                advance(new, grid, (tables_BKNC[b], output), window_SK, noise)
+                advance(new, grid, rule, window_SK, (temperature, key, number_B2[b], np.uint64(step)))
                 grid, new = new, grid
             if step >= burn_in and (step - burn_in) % stride == 0:
                 kept_BFS[b, (step - burn_in) // stride] = grid

@@ -1,0 +1,141 @@
+"""Tables: schema, bytes, and what they say about hand-made sweeps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.claims import judge
+from analysis.controls import contrasts
+from analysis.load import load
+from analysis.study import Study
+from analysis.table import Table, cell, to_csv, to_markdown
+from analysis.tables import registry, write_tables
+from sweeps.language.manifest import PlanFile
+from tests.analysis.conftest import ARMS, SCRATCH, Arm, SweepBuilder
+
+
+def build(name: str, study: Study) -> pd.DataFrame:
+    """Build one registered table."""
+    return registry()[name].build(study)
+
+
+@pytest.mark.parametrize("name", sorted(registry()))
+def test_every_table_keeps_its_schema(name: str, demo_study: Study, partial: Path, tmp_path: Path) -> None:
+    table = registry()[name]
+    nothing = SweepBuilder(tmp_path, arms=ARMS[:1], fate=lambda *_: "absent", plan={"claims": {}}).build()
+    for study in (demo_study, Study(load(partial, "demo")), Study(load(nothing, "demo"))):
+        frame = table.build(study)
+        assert list(frame.columns) == [c.name for c in table.columns]
+        assert [str(t) for t in frame.dtypes] == [c.dtype for c in table.columns]
+        assert table.title in to_markdown(name, table, frame) and to_csv(frame).endswith("\n")
+
+
+def test_same_records_same_bytes_but_cost(tmp_path: Path) -> None:
+    written = []
+    for place, seconds in (("a", 60.0), ("b", 71.5)):
+        root = SweepBuilder(tmp_path / place / "store", domains=("web",), seconds=seconds).build()
+        paths = write_tables(root, "demo", tmp_path / place / "out")
+        written.append({p.name: p.read_bytes() for p in paths})
+    differing = {name for name in written[0] if written[0][name] != written[1][name]}
+    assert differing == {"cost.csv", "cost.md"} and written[0].keys() == written[1].keys()
+    assert not any(str(tmp_path).encode() in text for text in written[0].values())
+
+
+def test_missing_counts_everything(partial: Path) -> None:
+    frame = build("missing", Study(load(partial, "demo")))
+    found = {(r["trial"], r["what"], r["status"]): r["count"] for r in frame.to_dict("records")}
+    assert found["nca_30-45-web-s0", "end", "diverged"] == 1
+    assert found["scratch-math-s1", "end", "started"] == 2
+    assert found["nca_60-75-math-s1", "gain", "baseline missing"] == 1
+    assert found["nca_60-75-code-s1", "end", "unscored"] == 1
+    kept = frame[frame["scored"]]["trial"]
+    assert "scratch-web-s1" in set(kept) and "nca_60-75-math-s1" not in set(kept)
+
+
+def test_nothing_missing_says_so(demo_study: Study) -> None:
+    table = registry()["missing"]
+    assert "Nothing is missing" in to_markdown("missing", table, table.build(demo_study))
+
+
+def test_cost_counts_shared_stages_once(demo_study: Study) -> None:
+    frame = build("cost", demo_study).set_index(["arm", "kind"])
+    upstream = frame.loc[("nca 60-75", "prepretrain")]
+    assert (upstream["stages"], upstream["uses"]) == (3, 9) and upstream["reused"] == pytest.approx(2 / 3)
+    assert upstream["tokens_unshared"] == 3 * upstream["tokens"] == 900_000
+    assert upstream["seconds"] == 180 and upstream["tokens_per_second"] == pytest.approx(300_000 / 180)
+
+
+def test_convergence_has_the_baseline_and_all_arms(demo_study: Study) -> None:
+    frame = build("convergence", demo_study)
+    assert len(frame) == 15 and frame["arm"].iloc[0] == "scratch"
+    row = frame[(frame["domain"] == "web") & (frame["arm"] == "nca 60-75")].iloc[0]
+    assert row["gain_low"] < row["gain_nats"] < row["gain_high"] and row["seeds"] == 3
+    assert row["speedup_low"] < row["speedup"] < row["speedup_high"]
+    assert row["charged_speedup"] < row["flop_charged_speedup"] < row["speedup"]
+
+
+def test_no_mean_speedup_where_a_seed_is_censored(tmp_path: Path) -> None:
+    arms = (SCRATCH, Arm(name="worse", upstream="dyck", gain=-0.05))
+    frame = build("convergence", Study(load(SweepBuilder(tmp_path, arms=arms, domains=("web",)).build(), "demo")))
+    row = frame[frame["arm"] == "worse"].iloc[0]
+    assert row["censored"] == 3 and pd.isna(row["speedup"]) and row["speedup_bound"] == 1.0
+    assert "never reached" in row["speedup_note"]
+
+
+CLAIMS = {
+    "yes": ({"arm": "nca 30-45"}, "> 0", "supported"),
+    "best": ({"arm": "best_band"}, "> 0.01", "supported"),
+    "no": ({"arm": "shuffle_dyck"}, "> 0.2", "contradicted"),
+    "mirror": ({"arm": "shuffle_dyck"}, "< 0", "contradicted"),
+    "open": ({"arm": "nca 60-75", "over": "nca_shuffled"}, "> -0.007", "inconclusive"),
+    "best_over": ({"arm": "best_band", "over": "nca_shuffled"}, "> 0", "supported"),
+    "unknown": ({"arm": "nca 1-2"}, "> 0", "not tested"),
+    "nowhere": ({"arm": "nca 30-45", "domain": "law"}, "> 0", "not tested"),
+    "nonsense": ({"arm": "nca 30-45"}, "about 3", "not tested"),
+}
+
+
+def with_claims(study: Study) -> Study:
+    """The study with the claims above declared."""
+    claims = {k: {"domain": "web", "over": "baseline", "gain_nats": s, **f} for k, (f, s, _) in CLAIMS.items()}
+    return Study(replace(study.records, plan=PlanFile(**study.records.plan.model_dump() | {"claims": claims})))
+
+
+def test_claims(demo_study: Study) -> None:
+    assert {v.claim: v.verdict for v in judge(with_claims(demo_study))} == {k: v for k, (_, _, v) in CLAIMS.items()}
+
+
+def test_claims_on_two_seeds_are_not_tested(partial: Path) -> None:
+    verdicts = judge(with_claims(Study(load(partial, "demo"))))
+    assert {v.verdict for v in verdicts} == {"not tested"}
+    assert any("fewer than 3 seeds" in v.rule for v in verdicts)
+
+
+def test_best_band_uses_the_simultaneous_interval(demo_study: Study) -> None:
+    best = next(v for v in judge(with_claims(demo_study)) if v.claim == "best")
+    made, kept, _ = demo_study.family("web", ["nca 30-45", "nca 60-75"], "scratch")
+    assert made is not None and best.chosen == kept[made.best] and best.interval == made.intervals[made.best]
+
+
+def test_a_control_is_met_by_its_own_upstream_only(demo_study: Study) -> None:
+    found = contrasts(demo_study, "web")
+    assert [c.arm for c in found] == ["nca 30-45", "nca 60-75"], "shuffle_dyck has no control of its own"
+    assert [c.same_band for c in found] == [False, True]
+    assert found[1].difference.mean == pytest.approx(
+        found[1].over_scratch.mean - found[1].control_over_scratch.mean)
+
+
+def test_hostile_names_in_markdown_and_csv() -> None:
+    frame = pd.DataFrame({"a": ["x|y\n<b>`", 'say "hi", ok']})
+    table = Table(title="T", columns=(), build=lambda study: frame)
+    assert "| x\\|y \\<b\\>\\` |" in to_markdown("t", table, frame)
+    assert to_csv(frame) == 'a\n"x|y\n<b>`"\n"say ""hi"", ok"\n'
+
+
+@pytest.mark.parametrize(("value", "text"), [(float("nan"), ""), (1 / 3, "0.333333"), (300_000, "300000"), (True, "true")])
+def test_cells(value: object, text: str) -> None:
+    assert cell(value) == text

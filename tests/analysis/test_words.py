@@ -1,0 +1,97 @@
+"""Sentences and the terminal's table: computed, honest, 80 columns, ASCII."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis.load import load
+from analysis.study import Study
+from analysis.summary import verdict_sentences
+from analysis.terminal import terminal_text, text_of
+from analysis.wording import parameters, plain, short
+from tests.analysis.conftest import ARMS, SCRATCH, Arm, SweepBuilder
+
+
+def said(root: Path, **about: object) -> str:
+    """Return the sentences of a sweep as one text."""
+    return "\n".join(verdict_sentences(Study(load(root, "demo"))))
+
+
+def test_finished_sweep(demo_study: Study) -> None:
+    text = "\n".join(verdict_sentences(demo_study))
+    assert "web: better than scratch: nca 30-45 +0.0" in text
+    assert "the control nca_shuffled 60-75 alone gains" in text
+    assert "Not resolved from the control, so no gain from structure is shown: nca 60-75" in text
+    assert "nca 30-45 (not the control's band, so not order alone)" in text
+    assert "largest mean gain of 2 bands: nca 30-45" in text and "simultaneous over the bands, 3 seeds" in text
+    assert "Claim nca_helps_web (best_band over baseline in web, gain > 0): SUPPORTED" in text
+    assert "No signal: on copying.accuracy" in text
+    assert "Not searched per arm yet: pretrain.lr" in text
+    assert "0.13M parameters, 12,253 times smaller than the published 1.6B" in text
+    assert "Not in the numbers" not in text
+    assert "Claim" not in "\n".join(verdict_sentences(demo_study, claims=False))
+
+
+def test_two_seeds_claim_nothing(partial: Path) -> None:
+    text = said(partial)
+    assert "no interval (fewer than 3 seeds)" in text and "NOT TESTED" in text
+    for word in ("better than scratch", "SUPPORTED", "is resolved.", "More than the control"):
+        assert word not in text
+    assert "3 seeds would find gains" in text
+    assert "1 of 30 trials diverged (nca_30-45-web-s0)" in text
+    assert "1 of 30 trials not finished (scratch-math-s1)" in text
+    assert "without a gain: baseline missing" in text
+
+
+def test_an_upstream_that_was_not_learned(tmp_path: Path) -> None:
+    arms = (SCRATCH, Arm(name="nca 45-60", upstream="nca", complexity="45-60", learned=False))
+    text = said(SweepBuilder(tmp_path, arms=arms, domains=("web",)).build())
+    assert "Upstream not learned: nca 45-60 (0 of 3 seeds passed). A missing gain there says nothing" in text
+    assert "not resolved from scratch: nca 45-60" in text and "control" not in text
+
+
+def test_worse_than_scratch(tmp_path: Path) -> None:
+    arms = (SCRATCH, Arm(name="bad", upstream="dyck", gain=-0.2))
+    assert "worse than scratch: bad -0.2" in said(SweepBuilder(tmp_path, arms=arms, domains=("web",)).build())
+
+
+def test_nothing_yet(tmp_path: Path) -> None:
+    root = SweepBuilder(tmp_path, fate=lambda *_: "absent", domains=("web",)).build()
+    assert "No arm has been scored together with its baseline yet." in said(root)
+    assert "0 of 15 trials scored" in terminal_text(root, "demo")
+
+
+@pytest.mark.parametrize("width", [20, 60, 80, 120])
+@pytest.mark.parametrize("state", ["demo", "partial"])
+def test_width_and_ascii(request: pytest.FixtureRequest, state: str, width: int) -> None:
+    text = terminal_text(request.getfixturevalue(state), "demo", width)
+    assert text.isascii() and max(map(len, text.splitlines())) <= max(width, 48)
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_the_table_of_a_finished_sweep(demo_study: Study) -> None:
+    text = text_of(demo_study)
+    row = next(line for line in text.splitlines() if line.startswith("nca 60-75"))
+    effect = demo_study.effect("web", "nca 60-75")
+    assert f"{effect.mean:+.3f} +-{effect.half:.3f}*" in row and " 3/3 " in row
+    for line in ("scratch loss", "bits per byte", "detectable", "seeds"):
+        assert f"\n{line}" in text
+
+
+def test_the_table_of_a_partial_sweep(partial: Path) -> None:
+    text = terminal_text(partial, "demo")
+    row = next(line for line in text.splitlines() if line.startswith("nca 30-45"))
+    assert "n=1!" in row and "+-" not in row and "*" not in row
+
+
+def test_hostile_names_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    arms = (ARMS[0], Arm(name="red\x1b[31m\r\nnew " + "long " * 20, upstream="dyck"))
+    text = terminal_text(SweepBuilder(tmp_path, arms=arms, domains=("w" * 40, "x\ty")).build(), "demo")
+    assert "\x1b" not in text and "\r" not in text and max(map(len, text.splitlines())) <= 80
+
+
+def test_words() -> None:
+    assert [parameters(n) for n in (131_456, 9_830_000, 1_610_713_088, 12)] == ["0.13M", "9.83M", "1.6B", "12"]
+    assert plain("a\n b\x00") == "a b\\x00" and len(short("x" * 99)) == 24

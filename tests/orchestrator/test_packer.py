@@ -1,0 +1,46 @@
+"""Tickets: inputs before readers, one trial's stages together, and no slot idle for long at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.packer import Packer, pack_limit
+from tests.orchestrator.plans import planned
+
+
+def packer(tmp_path: Path) -> Packer:
+    return Packer(planned(tmp_path).graph, lambda node: 1.0)
+
+
+def test_a_ticket_never_holds_a_stage_before_its_inputs(tmp_path: Path) -> None:
+    packing = packer(tmp_path)
+    waiting, done = set(packing.graph.nodes), set[str]()
+    while waiting:
+        ready = packing.ready(waiting, done, done)
+        assert ready
+        ticket = packing.ticket(ready, waiting, done, 7.0)
+        for key in ticket:
+            assert all(n in done for n in packing.needs(packing.graph.nodes[key]))
+            done.add(key)
+            waiting.discard(key)
+
+
+def test_a_ticket_stays_near_its_limit_and_holds_at_least_one_stage(tmp_path: Path) -> None:
+    packing = packer(tmp_path)
+    everything = set(packing.graph.nodes)
+    for limit, expected in ((0.0, 1), (3.0, 3), (5.5, 6)):
+        assert len(packing.ticket(packing.ready(everything, (), ()), everything, (), limit)) == expected
+
+
+def test_stages_of_earlier_trials_come_first(tmp_path: Path) -> None:
+    packing = packer(tmp_path)
+    everything = set(packing.graph.nodes)
+    ready = packing.ready(everything, (), ())
+    priorities = [packing.graph.nodes[k].priority for k in ready]
+    assert priorities == sorted(priorities)
+
+
+def test_tickets_shorten_towards_the_end() -> None:
+    assert pack_limit(120, 10_000, 2) == 120
+    assert pack_limit(120, 100, 2) == 25
+    assert pack_limit(120, 0, 2) == 1
