@@ -110,8 +110,8 @@ def main() -> None:
     print(f"machine              {found['machine']} ({found['path']})")
     for threads, speed in found["tokens_per_second_by_threads"].items():
         print(f"{threads} thread(s)          {speed:12,.0f} tokens/s")
-    print(f"plain NumPy          {found['naive_numpy_tokens_per_second']:12,.0f} tokens/s, {found['ratio_one_thread']:.0f} "
-          "times slower than one thread")
+    naive, ratio = found["naive_numpy_tokens_per_second"], found["ratio_one_thread"]
+    print(f"plain NumPy          {naive:12,.0f} tokens/s, {ratio:.0f} times slower than one thread")
     for band, seconds in found["seconds_per_1000_rules_by_raw_band"].items():
         print(f"band {band:<8}        {seconds:12.2f} s per 1,000 accepted rules")
 

@@ -45,8 +45,9 @@ def convolve(grid: Floats, kernel: Floats) -> Floats:
     return total
 
 
-def step(bank: NcaBankScience, network: list[Floats], cells: npt.NDArray[np.int64], rng: np.random.Generator
-         ) -> npt.NDArray[np.int64]:
+def step(
+    bank: NcaBankScience, network: list[Floats], cells: npt.NDArray[np.int64], rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
     """Return the next grid."""
     one_hot = np.eye(bank.states, dtype=np.float32)[cells]
     pad = bank.network.neighbourhood // 2
@@ -54,7 +55,8 @@ def step(bank: NcaBankScience, network: list[Floats], cells: npt.NDArray[np.int6
     hidden = np.maximum(convolve(convolve(padded, network[0]), network[1]), 0)
     logits = convolve(hidden, network[2])
     if bank.temperature > 0:
-        logits = logits / bank.temperature + rng.gumbel(size=logits.shape)
+        noise = rng.gumbel(size=logits.shape).astype(np.float32)
+        logits = logits / np.float32(bank.temperature) + noise
     return np.asarray(logits.argmax(axis=-1))
 
 

@@ -6,15 +6,12 @@ import os
 from typing import Any
 
 from cluster import registry
+from cluster.executors.local import default_slots
 from cluster.job import Executor
 from sweeps.errors import UsageError
 from sweeps.language.read import parse, read_text
 from sweeps.language.spec import Run
 from sweeps.store.layout import Layout
-
-BYTES_PER_SLOT = 2 * 1024**3
-"""Memory that one local slot needs (a tiny job takes about 0.9 GB)."""
-
 
 def profile(run: Run) -> dict[str, Any]:
     """Return the options of the profile that a sweep names; an executor's own name is a profile without options.
@@ -39,7 +36,7 @@ def executor_of(run: Run, layout: Layout) -> Executor:
     """Return the executor that a sweep names, with its notes below the store."""
     options = profile(run)
     name = options.pop("executor")
-    return registry.make(name, folder=layout.jobs / run.cluster, options=options)
+    return registry.make(name, folder=layout.jobs, options=options)
 
 
 def slots_of(run: Run) -> int:
@@ -47,5 +44,5 @@ def slots_of(run: Run) -> int:
     slots = profile(run).get("slots")
     if isinstance(slots, int):
         return slots
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(min(len(os.sched_getaffinity(0)), memory // BYTES_PER_SLOT), 1)
+    megabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**2
+    return default_slots(len(os.sched_getaffinity(0)), megabytes)

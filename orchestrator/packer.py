@@ -12,6 +12,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from sweeps.language.graph import Graph, Node
 
 
+START_SECONDS = 6.0
+"""What a job costs before its first stage computes: torch, DeepSpeed and transformers are imported."""
+
+
 class Packer:
     """Keeps the ready stages in the order of their trials, and hands out tickets."""
 
@@ -77,8 +81,11 @@ class Packer:
 
 
 def pack_limit(pack_seconds: float, waiting_seconds: float, slots: int) -> float:
-    """Return a ticket's length: `pack_seconds`, shorter near the end so that no slot idles long."""
-    return max(min(pack_seconds, waiting_seconds / (2 * max(slots, 1))), 1.0)
+    """Return a ticket's length: `pack_seconds`, shorter near the end so that no slot idles long.
+
+    Never under `START_SECONDS` times five, or starting processes would cost more than the balance saves.
+    """
+    return max(min(pack_seconds, waiting_seconds / max(slots, 1)), min(pack_seconds, 5 * START_SECONDS))
 
 
 def total_seconds(graph: Graph, keys: Iterable[str], seconds: Callable[[Node], float]) -> float:

@@ -46,21 +46,18 @@ def _build(study: Study) -> pd.DataFrame:
 
 def _rows(study: Study) -> Iterator[dict[str, Any]]:
     planned = {(s.kind, s.fingerprint): s for s in study.records.plan.stages}
-    steps = study.records.steps.drop_duplicates(["trial", "kind", "fingerprint"])
-    arms = steps["trial"].map({t: row["arm"] for t, row in study.trials.items()})
     sums: dict[tuple[str, str], _Sum] = {}
-    for (kind, fingerprint), part in steps.groupby(["kind", "fingerprint"], observed=True, sort=False):
-        users = sorted(set(arms[part.index].astype(str)))
-        total = sums.setdefault((users[0] if len(users) == 1 else SHARED, str(kind)), _Sum())
-        total.stages, total.uses = total.stages + 1, total.uses + len(part)
-        seconds = float(part["seconds"].iloc[0])
+    for (kind, fingerprint), (trials, seconds) in _uses(study).items():
+        arms = {study.trials[trial]["arm"] for trial in trials}
+        total = sums.setdefault((arms.pop() if len(arms) == 1 else SHARED, kind), _Sum())
+        total.stages, total.uses = total.stages + 1, total.uses + len(trials)
         if math.isnan(seconds):
             continue
-        stage = planned.get((str(kind), str(fingerprint)))
+        stage = planned.get((kind, fingerprint))
         tokens, flops = (stage.tokens, stage.flops) if stage is not None else (0, 0.0)
         total.done, total.seconds = total.done + 1, total.seconds + seconds
         total.tokens, total.flops = total.tokens + tokens, total.flops + flops
-        total.tokens_unshared += tokens * len(part)
+        total.tokens_unshared += tokens * len(trials)
     order = {arm: i for i, arm in enumerate([SHARED, *study.records.arms])}
     for (arm, kind), total in sorted(sums.items(), key=lambda item: (order[item[0][0]], item[0][1])):
         yield {
@@ -69,6 +66,16 @@ def _rows(study: Study) -> Iterator[dict[str, Any]]:
             "tokens_unshared": total.tokens_unshared, "flops": total.flops, "seconds": total.seconds,
             "tokens_per_second": total.tokens / total.seconds if total.tokens and total.seconds else math.nan,
         }
+
+
+def _uses(study: Study) -> dict[tuple[str, str], tuple[set[str], float]]:
+    """Return (kind, fingerprint) -> the trials that use the stage, and its seconds (NaN: not committed)."""
+    steps = study.records.steps
+    columns = (steps[c].astype(str) for c in ("kind", "fingerprint", "trial"))
+    found: dict[tuple[str, str], tuple[set[str], float]] = {}
+    for kind, fingerprint, trial, seconds in zip(*columns, steps["seconds"], strict=True):
+        found.setdefault((kind, fingerprint), (set(), float(seconds)))[0].add(trial)
+    return found
 
 
 PLUGIN = Table(title="Cost", columns=COLUMNS, build=_build)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.convergence import Curve, compare, crossing, gain_percent, speedup_over_targets, targets_between
+from tests.analysis.conftest import RELAXED
 
 PUBLISHED = Path(__file__).parent.parent / "data" / "published_owt_curves.csv"
 
@@ -95,6 +96,7 @@ def curves(draw: st.DrawFn) -> Curve:
     return Curve(np.cumsum(steps).astype(float), np.array(values))
 
 
+@RELAXED
 @given(curves(), curves(), st.integers(1, 1000), st.integers(-500, 500))
 def test_unit_of_tokens_and_level_of_loss_change_nothing(a: Curve, b: Curve, scale: int, shift: int) -> None:
     plain = compare(a, b, 7)
@@ -106,12 +108,14 @@ def test_unit_of_tokens_and_level_of_loss_change_nothing(a: Curve, b: Curve, sca
         assert moved.token_saving == pytest.approx(plain.token_saving, rel=1e-5, abs=1e-6)
 
 
+@RELAXED
 @given(curves())
 def test_a_run_against_itself(curve: Curve) -> None:
     found = compare(curve, curve, 0)
     assert found.gain_nats == 0 and found.speedup == 1 and not found.censored
 
 
+@RELAXED
 @given(curves(), st.integers(0, 10_000), st.integers(0, 10_000))
 def test_a_harder_target_is_reached_later(curve: Curve, one: int, other: int) -> None:
     easy, hard = crossing(curve, max(one, other) / 1000), crossing(curve, min(one, other) / 1000)
@@ -119,6 +123,7 @@ def test_a_harder_target_is_reached_later(curve: Curve, one: int, other: int) ->
         assert easy is not None and easy <= hard
 
 
+@RELAXED
 @given(curves(), curves())
 def test_bound_holds_the_truth(a: Curve, b: Curve) -> None:
     """An arm that goes on and crosses later has a speed-up below the bound of its censored part."""

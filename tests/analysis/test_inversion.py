@@ -12,6 +12,7 @@ from scipy import stats
 
 from analysis.convergence import Curve
 from analysis.inversion import speedup_interval
+from tests.analysis.conftest import RELAXED
 
 TOKENS = np.array([100.0, 140.0, 200.0])
 
@@ -52,6 +53,7 @@ def test_seeds_without_a_common_range() -> None:
     assert "no evaluated range" in speedup_interval([2.0] * 3, [200.0] * 3, arms).note
 
 
+@RELAXED
 @given(st.lists(st.integers(-60, 60), min_size=9, max_size=9), st.integers(-20, 80))
 def test_agrees_with_a_grid_of_t_tests(noise: list[int], gain: int) -> None:
     arms = [
@@ -59,7 +61,7 @@ def test_agrees_with_a_grid_of_t_tests(noise: list[int], gain: int) -> None:
     ]
     found = speedup_interval([2.0] * 3, [200.0] * 3, arms)
     kept = []
-    for s in np.linspace(1, 2, 101):
+    for s in np.linspace(1, 2, 41):
         d = [c.at(200 / s) - 2.0 for c in arms]
         spread = float(np.std(d, ddof=1))
         if abs(np.mean(d)) <= (stats.t.ppf(0.975, 2) - 1e-6) * spread / math.sqrt(3) + 1e-13:
@@ -67,10 +69,11 @@ def test_agrees_with_a_grid_of_t_tests(noise: list[int], gain: int) -> None:
     if kept:
         assert math.isnan(found.low) or found.low <= kept[0] + 1e-6
         assert math.isnan(found.high) or found.high >= kept[-1] - 1e-6
-        assert not (math.isnan(found.low) and kept[0] > 1.01)
-        assert not (math.isnan(found.high) and kept[-1] < 1.99)
+        assert not (math.isnan(found.low) and kept[0] > 1.03)
+        assert not (math.isnan(found.high) and kept[-1] < 1.97)
 
 
+@RELAXED
 @given(st.integers(1, 1000), st.integers(-300, 300))
 def test_units_and_levels_change_nothing(scale: int, shift: int) -> None:
     arms = [line(1.5), line(1.6), line(1.45)]
@@ -83,7 +86,7 @@ def test_units_and_levels_change_nothing(scale: int, shift: int) -> None:
 @pytest.mark.parametrize("speedup", [1.0, 1.25])
 def test_coverage(speedup: float) -> None:
     """95 % also at the null, where first crossings would be biased; open ends count as held."""
-    rng, held, runs = np.random.default_rng(3), 0, 1500
+    rng, held, runs = np.random.default_rng(3), 0, 800
     tokens = np.array([100.0, 120, 140, 160, 180, 200])
     for _ in range(runs):
         targets, arms = [], []

@@ -61,7 +61,7 @@ def test_nothing_to_compare() -> None:
 
 def test_joint_coverage() -> None:
     """Four arms, three seeds: all four true gains are held in 95 % of sweeps, also where the seeds differ much."""
-    rng, gains, held, runs = np.random.default_rng(7), np.array([0.0, 0.02, 0.05, -0.03]), 0, 1500
+    rng, gains, held, runs = np.random.default_rng(7), np.array([0.0, 0.02, 0.05, -0.03]), 0, 1000
     for _ in range(runs):
         seeds = rng.normal(0, 0.05, 3)
         found = family(4 + seeds + rng.normal(0, 0.01, 3), 4 + seeds - gains[:, None] + rng.normal(0, 0.01, (4, 3)))

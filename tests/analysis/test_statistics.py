@@ -20,6 +20,7 @@ from analysis.statistics import (
     power_of,
     wilson_interval,
 )
+from tests.analysis.conftest import RELAXED
 
 nats = st.integers(-1000, 1000).map(lambda v: v / 1000)
 
@@ -29,7 +30,7 @@ def test_paired_t_by_hand() -> None:
     found = paired_t([1.0, 2.0, 3.0])
     assert (found.mean, found.sd, found.n, found.note) == (2.0, 1.0, 3, "")
     assert found.half == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
-    assert found.resolved == 0 and paired_t([1.0, 1.1, 1.2]).resolved == 1 and paired_t([-1.0, -1.1, -1.2]).resolved == -1
+    assert [paired_t(v).resolved for v in ([1.0, 2.0, 3.0], [1.0, 1.1, 1.2], [-1.0, -1.1, -1.2])] == [0, 1, -1]
 
 
 @pytest.mark.parametrize("values", [[], [0.1], [0.1, 0.2]])
@@ -38,6 +39,7 @@ def test_fewer_than_three_seeds_have_no_interval(values: list[float]) -> None:
     assert found.note == FEW_SEEDS and math.isnan(found.low) and found.resolved == 0
 
 
+@RELAXED
 @given(st.lists(nats, min_size=3, max_size=8), nats)
 def test_paired_t_moves_with_its_values(values: list[float], shift: float) -> None:
     plain, moved, turned = paired_t(values), paired_t([v + shift for v in values]), paired_t([-v for v in values])
@@ -45,6 +47,7 @@ def test_paired_t_moves_with_its_values(values: list[float], shift: float) -> No
     assert (turned.low, turned.high) == pytest.approx((-plain.high, -plain.low))
 
 
+@RELAXED
 @given(st.permutations([0.1, 0.5, -0.2, 0.3]))
 def test_the_order_of_seeds_is_nothing(values: list[float]) -> None:
     assert paired_t(values).high == pytest.approx(paired_t([0.1, 0.5, -0.2, 0.3]).high)
@@ -87,6 +90,7 @@ def test_proportions_by_hand() -> None:
     assert exact_interval(81, 263) == pytest.approx((0.2527, 0.3676), abs=1e-3)
 
 
+@RELAXED
 @given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_exact_mirrors_and_holds_the_estimate(counts: tuple[int, int]) -> None:
     hits, n = counts

@@ -136,6 +136,8 @@ def test_hostile_names_in_markdown_and_csv() -> None:
     assert to_csv(frame) == 'a\n"x|y\n<b>`"\n"say ""hi"", ok"\n'
 
 
-@pytest.mark.parametrize(("value", "text"), [(float("nan"), ""), (1 / 3, "0.333333"), (300_000, "300000"), (True, "true")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(float("nan"), ""), (1 / 3, "0.333333"), (300_000, "300000"), (True, "true")]
+)
 def test_cells(value: object, text: str) -> None:
     assert cell(value) == text

@@ -42,5 +42,6 @@ def test_stages_of_earlier_trials_come_first(tmp_path: Path) -> None:
 
 def test_tickets_shorten_towards_the_end() -> None:
     assert pack_limit(120, 10_000, 2) == 120
-    assert pack_limit(120, 100, 2) == 25
-    assert pack_limit(120, 0, 2) == 1
+    assert pack_limit(120, 100, 2) == 50
+    assert pack_limit(120, 0, 2) == 30
+    assert pack_limit(5, 0, 2) == 5

@@ -2,7 +2,7 @@
 
 A pattern and not `ast.parse`: torch, transformers and pandas hold 120 MB of source, which ast reads at 2-4 MB/s on one
 core and this pattern at 30. A docstring is a triple-quoted string that begins a file or follows a line that ends in a
-colon; against ast this gives the same text to within 0.1 % (tests compare them).
+colon. Against ast (a test compares them) nothing is added and 0-2 % is missed: docstrings between single quotes.
 """
 
 from __future__ import annotations

@@ -120,5 +120,5 @@ def _training_texts(folders: list[Path], max_bytes: int) -> Iterator[str]:
 def _folders(context: StageContext, role: str) -> list[Path]:
     folders = list(context.inputs(role))
     if not folders:
-        raise RecordError(f"stage tokenizer has no input {role!r}; it has {', '.join(context.roles())}")
+        raise RecordError(f"stage tokenizer has no input {role!r}; plan again with that corpus")
     return folders

@@ -39,6 +39,13 @@ class Grams:
     paragraph_G: Numbers
     """Number of the paragraph in which the gram's middle word lies."""
 
+    def found_in(self, sorted_hashes: npt.NDArray[np.uint64]) -> Mask:
+        """Return which grams are among `sorted_hashes` (np.isin and np.unique hash in NumPy 2.4: ten times slower)."""
+        if not len(sorted_hashes):
+            return np.zeros(len(self.hash_G), dtype=np.bool_)
+        place_G = np.minimum(np.searchsorted(sorted_hashes, self.hash_G), len(sorted_hashes) - 1)
+        return np.asarray(sorted_hashes[place_G] == self.hash_G)
+
     def share_of(self, flagged_G: Mask, paragraphs: int) -> npt.NDArray[np.float64]:
         """Return per paragraph the share of its grams that are flagged; 0 where it has none."""
         all_P = np.bincount(self.paragraph_G, minlength=paragraphs)

@@ -46,11 +46,11 @@ def split(collection: Collection, science: TextScience) -> Split:
     kept_P = collection.fresh_P & ~near_duplicates(collection)
     validation_P = kept_P & held_out(collection, kept_P, science)
     train_P = kept_P & ~validation_P
-    seen = np.unique(collection.grams(train_P).hash_G)
+    seen = np.sort(collection.grams(train_P).hash_G)
     limit = science.overlap_limit.ratio
     for _ in range(MAX_ROUNDS):
         grams = collection.grams(validation_P)
-        found_G = np.isin(grams.hash_G, seen)
+        found_G = grams.found_in(seen)
         above_P = validation_P & (grams.share_of(found_G, len(kept_P)) > limit)
         if not above_P.any():
             break
@@ -64,7 +64,7 @@ def split(collection: Collection, science: TextScience) -> Split:
     return Split(
         train_P=train_P, validation_P=validation_P,
         overlap_before=overlap(collection, everything_P, held_out(collection, everything_P, science)),
-        overlap=_share(np.isin(grams.hash_G, seen)), dropped=int(len(kept_P) - train_P.sum() - validation_P.sum()),
+        overlap=_share(grams.found_in(seen)), dropped=int(len(kept_P) - train_P.sum() - validation_P.sum()),
     )
 
 
@@ -94,8 +94,8 @@ def held_out_documents(documents: Sequence[Document], share: float) -> list[int]
 
 def overlap(collection: Collection, kept_P: Mask, validation_P: Mask) -> float:
     """Return the share of held-out 13-grams that occur in training."""
-    train = collection.grams(kept_P & ~validation_P)
-    return _share(np.isin(collection.grams(kept_P & validation_P).hash_G, np.unique(train.hash_G)))
+    seen = np.sort(collection.grams(kept_P & ~validation_P).hash_G)
+    return _share(collection.grams(kept_P & validation_P).found_in(seen))
 
 
 def _share(found_G: Mask) -> float:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
-
-from pydantic import Field
 
 from sweeps.language.plugins import Domain, Science
+from sweeps.language.science import Positive
 from workloads.data.installed import versions
 
 
@@ -16,7 +14,7 @@ class CodeScience(Science):
 
     left_out: tuple[str, ...] = ("encodings",)
     """Folders of the standard library besides its tests; `encodings` is nothing but tables of characters."""
-    min_chars: Annotated[int, Field(ge=0)] = 400
+    min_chars: Positive = 400
     """Shorter files are left out."""
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
-
-from pydantic import Field
 
 from sweeps.language.plugins import Domain, Science
+from sweeps.language.science import Positive
 from workloads.data.installed import versions
 
 
@@ -16,7 +14,7 @@ class MathScience(Science):
 
     packages: tuple[str, ...] = ("sympy", "mpmath")
     """Installed packages."""
-    min_chars: Annotated[int, Field(ge=0)] = 80
+    min_chars: Positive = 80
     """Shorter docstrings are left out."""
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
-
-from pydantic import Field
 
 from sweeps.language.plugins import Domain, Science
+from sweeps.language.science import Positive
 from workloads.data.installed import versions
 
 
@@ -23,7 +21,7 @@ class WebScience(Science):
     )
     """Installed distributions whose description and licences are read. A fixed list: installing something else
     changes nothing."""
-    min_chars: Annotated[int, Field(ge=0)] = 120
+    min_chars: Positive = 120
     """Shorter docstrings are left out."""
 
 

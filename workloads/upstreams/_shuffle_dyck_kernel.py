@@ -1,17 +1,15 @@
 """The numba kernel of `_shuffle_dyck.py`: some 10M tokens/s on one core at any batch size. Integers only.
 
-It calls nothing outside this file, because numba's cache on disk looks at one file's date only.
+It calls no compiled function of another file, because numba's cache on disk looks at one file's date only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 
-compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(nogil=True, cache=True)
+from workloads.upstreams.nca.kernels import compiled
 
 
 @compiled

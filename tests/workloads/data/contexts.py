@@ -36,9 +36,6 @@ class FakeContext:
         assert section == "domain" and self._domain
         return self._domain[1]
 
-    def roles(self) -> Sequence[str]:
-        return list(self._inputs)
-
     def inputs(self, role: str) -> Sequence[Path]:
         return [self._inputs[role]] if role in self._inputs else []
 

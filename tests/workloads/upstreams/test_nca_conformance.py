@@ -89,6 +89,11 @@ def test_what_is_not_a_golden_file_is_refused(golden: Arrays, tmp_path: Path) ->
         path.write_bytes(text)
         with pytest.raises(UsageError):
             conformance(path)
+    damaged = bytearray(content)
+    damaged[content.rindex(b"PK\x01\x02") + 10] = 99  # an unknown compression method
+    path.write_bytes(damaged)
+    with pytest.raises(UsageError, match="not a readable npz"):
+        conformance(path)
     np.save(tmp_path / "one.npy", golden["frames"])
     with pytest.raises(UsageError, match="one array"):
         conformance(tmp_path / "one.npy")

@@ -74,6 +74,18 @@ def test_the_bits_are_those_of_the_first_version(small_banks: list[Path]) -> Non
     assert digest[:16] == "cc22f27c8b1172b8"
 
 
+@pytest.mark.parametrize("fields, recorded", [
+    ({}, "25807c8194fd63a4"),
+    ({"temperature": 1.0, "initial_grid": "uniform"}, "b74e3822242f3851"),
+    ({"temperature": 0, "pad_channels": False}, "710164c5d252afb8"),
+])
+def test_rollouts_at_the_default_size_are_those_of_the_first_version(fields: dict[str, object], recorded: str) -> None:
+    bank = NcaBankScience.model_validate(fields)
+    rules = kernels.draw_rules(bank, KEY, numbers(8))
+    frames = kernels.rollout(bank, rules, KEY, numbers(8), 27)
+    assert hashlib.sha256(frames.tobytes()).hexdigest()[:16] == recorded
+
+
 def test_a_sequence_does_not_depend_on_its_batch_order_or_threads(small_banks: list[Path]) -> None:
     whole = source(small_banks).sequences(np.arange(40)).tokens_BT
     order = np.random.default_rng(0).permutation(40)

@@ -10,6 +10,7 @@ Shapes: R rules, F frames, H x W grid, N states, C ReLU channels, P patches, T t
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -33,6 +34,11 @@ AXES = {
     "conv0_kernel": 5, "conv0_bias": 2, "conv1_kernel": 5, "conv1_bias": 2, "conv2_kernel": 5, "conv2_bias": 2,
     "initial_grid": 3, "frames": 4, "min_top2_gap": 2, "first_logits": 4, "tokens": 2, "gzip_score": 1,
 }
+UNREADABLE = (
+    OSError, ValueError, EOFError, KeyError, AttributeError, RuntimeError, MemoryError, SyntaxError, struct.error,
+    zipfile.BadZipFile, zlib.error,
+)
+"""What zipfile and numpy raise on damaged files; found by flipping bytes."""
 FLOATS = {"min_top2_gap", "first_logits", "gzip_score"}
 
 
@@ -96,7 +102,7 @@ def _read(path: Path) -> dict[str, Array]:
             if missing:
                 raise UsageError(f"{path} lacks {', '.join(missing)}; a golden file holds {', '.join(AXES)}")
             data = {name: archive[name] for name in AXES}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
+    except UNREADABLE as error:
         raise UsageError(f"{path} is not a readable npz file: {error}") from error
     for name, array in data.items():
         kinds = "f" if name in FLOATS or name.startswith("conv") else "iu"

@@ -37,13 +37,16 @@ TILE = 144
 """Cells that are computed together: their hidden layer and logits stay in the first-level cache."""
 
 
-def compiled(inline: bool = False) -> Callable[[F], F]:
-    """Compile lazily, keep the machine code on disk, release the GIL."""
-    decorate: Callable[[F], F] = numba.njit(nogil=True, cache=True, inline="always" if inline else "never")
-    return decorate
+def compiled(function: F) -> F:
+    """Compile at the first call, keep the machine code on disk where a folder can be written, release the GIL."""
+    try:
+        made: F = numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # numba found no folder for its cache: compile in every process
+        made = numba.njit(nogil=True)(function)
+    return made
 
 
-@compiled()
+@compiled
 def block(key: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """Return the two 64-bit words of Philox4x32-10 at the counter (a, b, c, d)."""
     k0, k1 = key[0], key[1]
@@ -54,7 +57,7 @@ def block(key: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     return a | (b << U32), c | (d << U32)
 
 
-@compiled()
+@compiled
 def scaled_exp(x: float, scale: float) -> Any:
     """Return floor(scale exp(-x)), in the order of `philox.scaled_exp`; `scale` is a power of two."""
     y = x * LOG2E
@@ -66,7 +69,7 @@ def scaled_exp(x: float, scale: float) -> Any:
     return np.int64(value * scale) >> np.int64(whole)
 
 
-@compiled()
+@compiled
 def multiply_high(p: Any, q: Any) -> Any:
     """Return the upper 64 bits of the product of two 64-bit words."""
     p0, p1, q0, q1 = p & LOW, p >> U32, q & LOW, q >> U32
@@ -75,7 +78,7 @@ def multiply_high(p: Any, q: Any) -> Any:
     return p1 * q1 + (middle >> U32) + (other >> U32)
 
 
-@compiled()
+@compiled
 def fill_normals(out: Any, key: Any, number: Any, step: Any, limit: float) -> None:
     """Fill `out` with normals inside +-limit from the blocks (a, b, step, attempt)."""
     filled, attempt = 0, U0
@@ -88,10 +91,12 @@ def fill_normals(out: Any, key: Any, number: Any, step: Any, limit: float) -> No
             filled += 1
 
 
-@compiled()
+@compiled
 def fill_weights(weights: Any, logits: Any, temperature: float) -> None:
     """Turn logits (units of 2^-40) into cumulative integer weights."""
-    top = logits.max()
+    top = logits[0]
+    for state in range(1, logits.size):
+        top = max(top, logits[state])
     total = np.int64(0)
     for state in range(logits.size):
         x = (top - logits[state]) * LOGIT_UNIT / temperature
@@ -100,7 +105,7 @@ def fill_weights(weights: Any, logits: Any, temperature: float) -> None:
         weights[state] = total
 
 
-@compiled()
+@compiled
 def draw(weights: Any, word: Any) -> Any:
     """Return the state that `word` picks under cumulative weights."""
     point = np.int64(multiply_high(word, np.uint64(weights[-1])))
@@ -110,42 +115,47 @@ def draw(weights: Any, word: Any) -> Any:
     return weights.size - 1
 
 
-@compiled()
+@compiled
 def fill_initial(grid: Any, key: Any, number: Any, uniform: bool, states: int) -> None:
     """Fill the first grid."""
     cumulative = np.empty(states, np.int64)
     if uniform:
-        cumulative[:] = np.arange(1, states + 1)
+        for state in range(states):
+            cumulative[state] = state + 1
     else:
         logits = np.empty(states, np.float64)
         fill_normals(logits, key, number, LOGITS_WORD, NORMAL_RANGE)
-        fill_weights(cumulative, logits / LOGIT_UNIT, 1.0)
+        for state in range(states):
+            logits[state] /= LOGIT_UNIT
+        fill_weights(cumulative, logits, 1.0)
     for cell in range(grid.size):
         word, _ = block(key, number[0], number[1], U0, np.uint64(cell))
         grid[cell] = draw(cumulative, word)
 
 
-@compiled()
+@compiled
 def pack(table_KNC: Any, output_CN: Any) -> Any:
-    """Return a rule as `advance` wants it: two channels in each int64 of the table, channels padded to a multiple of 16.
+    """Return a rule as `advance` wants it: two channels in each int64 of the table, padded to 16s.
 
     A sum of packed entries is low + 2^32 high as long as both sums fit int32, which the limits of the fields ensure.
     """
     window, states, channels = table_KNC.shape
     padded = (channels + 15) // 16 * 16
-    table = np.zeros((window * states, padded // 2), np.int64)
+    lanes = padded // 2
+    table = np.zeros(window * states * lanes, np.int64)
     output = np.zeros((padded, states), np.float64)
     for channel in range(channels):
         shift = np.int64(32 * (channel % 2))
         for offset in range(window):
             for state in range(states):
-                table[offset * states + state, channel // 2] += np.int64(table_KNC[offset, state, channel]) << shift
+                place = (offset * states + state) * lanes + channel // 2
+                table[place] += np.int64(table_KNC[offset, state, channel]) << shift
         for state in range(states):
             output[channel, state] = output_CN[channel, state]
-    return table.reshape(-1), output
+    return table, output
 
 
-@compiled()
+@compiled
 def fill_packed(packed: Any, table: Any, grid: Any, window_SK: Any, span: Any) -> None:
     """Sum the window's table rows of the cells in `span`, eight packed lanes in registers at a time.
 
@@ -174,7 +184,7 @@ def fill_packed(packed: Any, table: Any, grid: Any, window_SK: Any, span: Any) -
             packed[q + U4, cell], packed[q + U5, cell], packed[q + U6, cell], packed[q + U7, cell] = s4, s5, s6, s7
 
 
-@compiled()
+@compiled
 def fill_hidden(hidden: Any, packed: Any, cells: int) -> None:
     """Rectify the two channels of each packed sum."""
     for lane in range(packed.shape[0]):
@@ -186,7 +196,7 @@ def fill_hidden(hidden: Any, packed: Any, cells: int) -> None:
             hidden[2 * lane + 1, cell] = np.float64(high if high > 0 else np.int32(0))
 
 
-@compiled()
+@compiled
 def fill_logits(logits: Any, hidden: Any, output: Any, cells: int) -> None:
     """Apply the last layer to all cells of a tile; eight channels a pass, cells innermost for vector units."""
     for state in range(output.shape[1]):
@@ -203,7 +213,7 @@ def fill_logits(logits: Any, hidden: Any, output: Any, cells: int) -> None:
                 logits[state, cell] += (first + second) + (third + fourth)
 
 
-@compiled()
+@compiled
 def fill_top(top: Any, logits: Any, cells: int) -> None:
     """Fill `top` with the largest logit, the second largest and the lowest state that has the largest."""
     for cell in range(cells):
@@ -218,7 +228,7 @@ def fill_top(top: Any, logits: Any, cells: int) -> None:
             top[0, cell] = value if value > best else best
 
 
-@compiled()
+@compiled
 def advance(new: Any, grid: Any, rule: Any, window_SK: Any, noise: Any) -> None:
     """Write the next grid into `new`, tile by tile; `noise` is (temperature, key, number, step)."""
     table, output = rule
@@ -238,14 +248,15 @@ def advance(new: Any, grid: Any, rule: Any, window_SK: Any, noise: Any) -> None:
         for cell in range(cells):
             best = np.int64(top[2, cell])
             if (top[0, cell] - top[1, cell]) * LOGIT_UNIT < near:
-                column[:] = logits[:, cell]
+                for state in range(states):
+                    column[state] = logits[state, cell]
                 fill_weights(weights, column, temperature)
                 word, _ = block(key, number[0], number[1], step, np.uint64(start + cell))
                 best = draw(weights, word)
             new[start + cell] = best
 
 
-@compiled()
+@compiled
 def run(kept_BFS: Any, rules: Any, randomness: Any, window_SK: Any, plan: Any) -> None:
     """Run every rollout and keep its frames; `plan` is (uniform, temperature, burn_in, stride, states)."""
     tables_BKNC, outputs_BCN = rules
@@ -261,49 +272,49 @@ def run(kept_BFS: Any, rules: Any, randomness: Any, window_SK: Any, plan: Any) -
                 advance(new, grid, rule, window_SK, (temperature, key, number_B2[b], np.uint64(step)))
                 grid, new = new, grid
             if step >= burn_in and (step - burn_in) % stride == 0:
-                kept_BFS[b, (step - burn_in) // stride] = grid
+                for cell in range(cells):
+                    kept_BFS[b, (step - burn_in) // stride, cell] = grid[cell]
 
 
-@compiled()
-def fill_rule(table: Any, output: Any, first: Any, second: Any, third: Any) -> None:
+@compiled
+def fill_rule(table: Any, output: Any, parts: Any, row: Any) -> None:
     """Merge the two linear maps in channel order and round to fixed point; as `reference.merge`."""
-    states, padded = table.shape[1], first.shape[1] > table.shape[1]
+    first, second, third = parts
+    states, skip = table.shape[1], (row.size - table.shape[1]) // 2
     for offset in range(table.shape[0]):
         for hidden in range(table.shape[2]):
-            row = np.empty(first.shape[1], np.float64)
-            for entry in range(first.shape[1]):
+            for entry in range(row.size):
                 total = first[offset, entry, 0] * second[0, hidden]
                 for channel in range(1, second.shape[0]):
                     total += first[offset, entry, channel] * second[channel, hidden]
                 row[entry] = total
-            if padded:
+            if skip:
                 row[states] += row[0]
                 row[1] += row[states + 1]
-                row = row[1:-1]
             for state in range(states):
-                table[offset, state, hidden] = np.int32(np.rint(row[state] * UNIT))
+                table[offset, state, hidden] = np.int32(np.rint(row[state + skip] * UNIT))
     for hidden in range(output.shape[0]):
         for state in range(states):
             output[hidden, state] = np.int32(np.rint(third[hidden, state] * UNIT))
 
 
-@compiled()
-def draw_many(tables_BKNC: Any, outputs_BCN: Any, key: Any, number_B2: Any, shape: Any) -> None:
-    """Draw the candidates; `shape` is (input channels, linear channels, the three standard deviations)."""
-    inputs, linear, scale0, scale1, scale2 = shape
-    _, window, states, hidden = tables_BKNC.shape
-    end0 = window * inputs * linear
-    end1 = end0 + linear * hidden
-    flat = np.empty(end1 + hidden * states, np.float64)
+@compiled
+def draw_many(rules: Any, randomness: Any, flat: Any, scale: Any, parts: Any) -> None:
+    """Draw the candidates: kernels into `flat`, times `scale`, of which `parts` are views, then one rule after another.
+
+    (The caller makes views and scales in NumPy: array expressions would take seconds to compile.)
+    """
+    tables_BKNC, outputs_BCN = rules
+    key, number_B2 = randomness
+    row = np.empty(parts[0].shape[1], np.float64)
     for b in range(tables_BKNC.shape[0]):
         fill_normals(flat, key, number_B2[b], U0, 2.0)
-        first = (flat[:end0] * scale0).reshape((window, inputs, linear))
-        second = (flat[end0:end1] * scale1).reshape((linear, hidden))
-        third = (flat[end1:] * scale2).reshape((hidden, states))
-        fill_rule(tables_BKNC[b], outputs_BCN[b], first, second, third)
+        for index in range(flat.size):
+            flat[index] *= scale[index]
+        fill_rule(tables_BKNC[b], outputs_BCN[b], parts, row)
 
 
-@compiled()
+@compiled
 def fill_words(out_BT: Any, key: Any, number_B2: Any) -> None:
     """Fill (B, T) with the first words of blocks (a, b, 0, position)."""
     for b in range(out_BT.shape[0]):
@@ -314,12 +325,17 @@ def fill_words(out_BT: Any, key: Any, number_B2: Any) -> None:
 def draw_rules(bank: NcaBankScience, key: Words, number_B2: Words) -> Rules:
     """Return the candidates numbered (k, j)."""
     net, states, batch = bank.network, bank.states, len(number_B2)
-    window, inputs = net.neighbourhood**2, states + 2 if bank.pad_channels else states
-    fans = (window * inputs, net.linear_channels, net.relu_channels)
-    tables = np.empty((batch, window, states, net.relu_channels), np.int32)
-    outputs = np.empty((batch, net.relu_channels, states), np.int32)
-    scales = tuple(TRUNCATION * 0.5 / math.sqrt(fan) for fan in fans)
-    draw_many(tables, outputs, key, number_B2, (inputs, net.linear_channels, *scales))
+    window, linear, hidden = net.neighbourhood**2, net.linear_channels, net.relu_channels
+    inputs = states + 2 if bank.pad_channels else states
+    tables = np.empty((batch, window, states, hidden), np.int32)
+    outputs = np.empty((batch, hidden, states), np.int32)
+    shapes, fans = ((window, inputs, linear), (linear, hidden), (hidden, states)), (window * inputs, linear, hidden)
+    sizes = [math.prod(shape) for shape in shapes]
+    flat = np.empty(sum(sizes))
+    pieces = np.split(flat, np.cumsum(sizes)[:-1])
+    parts = tuple(piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True))
+    scale = np.repeat([TRUNCATION * 0.5 / math.sqrt(fan) for fan in fans], sizes)
+    draw_many((tables, outputs), (key, number_B2), flat, scale, parts)
     return Rules(tables_BKNC=tables, outputs_BCN=outputs)
 
 
