@@ -23,8 +23,8 @@ from sweeps.store.layout import Layout
 MOST_ROWS = 400
 """Rows of one table on the page; the rest is in its CSV."""
 _COLUMNS = {
-    "convergence": ("domain", "arm", "seeds", "censored", "at_first", "speedup_low", "speedup_high", "speedup_note",
-                    "speedup", "charged_speedup", "flop_charged_speedup"),
+    "convergence": ("domain", "arm", "seeds", "censored", "at_first", "speedup_low", "speedup_high", "speedup",
+                    "charged_speedup", "flop_charged_speedup", "speedup_note"),
     "controls": ("domain", "arm", "control", "seeds", "difference", "low", "high", "detectable_nats", "reading"),
     "complexity_by_domain": ("domain", "arm", "note", "seeds", "gain_nats", "low", "high", "best", "lead_nats",
                              "lead_low", "lead_high"),
@@ -94,7 +94,8 @@ def _treated(found: Study, made: dict[str, pd.DataFrame]) -> dict[str, pd.DataFr
 
 def _grid(name: str, made: dict[str, pd.DataFrame]) -> Grid:
     table = tables.registry()[name]
-    kept = [c for c in table.columns if c.name in _COLUMNS.get(name, (c.name,))]
+    by_name = {c.name: c for c in table.columns}
+    kept = [by_name[n] for n in _COLUMNS.get(name, tuple(by_name))]
     frame = made[name][[c.name for c in kept]]
     rows = [[_shown(v) for v in row] for row in frame.head(MOST_ROWS).itertuples(index=False, name=None)]
     return Grid(name=name, title=table.title, heads=[_head(c) for c in kept], rows=rows,

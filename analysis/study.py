@@ -18,7 +18,7 @@ from analysis.inversion import SpeedupInterval, speedup_interval
 from analysis.load import Records, load
 from analysis.schema import NATS, TOKENS, Column
 from analysis.simultaneous import Family, family
-from analysis.statistics import Interval, paired_t, pooled_sd
+from analysis.statistics import MIN_SEEDS, Interval, paired_t, pooled_sd
 
 _UNITS = {"t_b": TOKENS, "t_own": TOKENS, "t_x": TOKENS, "loss_baseline": NATS, "loss_arm": NATS, "gain_nats": NATS,
           "gain_percent": "%"}
@@ -168,13 +168,23 @@ class Study:
         return found
 
     def family(self, domain: str, arms: Sequence[str], over: str) -> tuple[Family | None, list[str], list[int]]:
-        """Return simultaneous intervals of the arms that have a scored seed, over one reference, these arms and the
-        seeds that all of them share."""
+        """Return simultaneous intervals of arms over one reference, the arms that are in them, and their common seeds.
+
+        An arm without a scored seed is left out; so is one that lacks a seed of the reference (it diverged, say), where
+        it would leave the others fewer than three.
+        """
+        reference = self.losses.get((domain, over), {})
         kept = [arm for arm in arms if self.losses.get((domain, arm)) and arm != over]
-        cells = [self.losses.get((domain, over), {}), *(self.losses[domain, arm] for arm in kept)]
-        seeds = sorted(set.intersection(*(set(cell) for cell in cells)))
+        seeds = self._common(domain, kept, reference)
+        if len(seeds) < MIN_SEEDS <= len(reference):
+            full = [arm for arm in kept if reference.keys() <= self.losses[domain, arm].keys()]
+            kept, seeds = (full, sorted(reference)) if full else (kept, seeds)
+        cells = [reference, *(self.losses[domain, arm] for arm in kept)]
         table = np.array([[cell[seed] for seed in seeds] for cell in cells])
         return family(table[0], table[1:]), kept, seeds
+
+    def _common(self, domain: str, arms: Sequence[str], reference: dict[int, float]) -> list[int]:
+        return sorted(set(reference).intersection(*(self.losses[domain, arm] for arm in arms)))
 
     def treated(self, domain: str) -> list[str]:
         """Return the domain's arms that are no baseline, in the plan's order."""

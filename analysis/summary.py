@@ -18,6 +18,9 @@ PUBLISHED_BODY = 1_610_713_088
 _FAR = 10
 """A body this many times smaller than the published one is said to be."""
 
+_LEVELS = ("loss", "bits_per_byte", "chance")
+"""Endings of scores that any training changes, or that are constants: no signal of an ability."""
+
 
 def verdict_sentences(study: Study, *, claims: bool = True) -> list[str]:
     """Return what the records say, most important first; works on partial sweeps. `claims`: their verdicts too."""
@@ -105,10 +108,14 @@ def _best_band(study: Study) -> list[str]:
                 verdict = f"its lead over the next, {interval(lead)}, {known}"
             joint = "" if best.note else f" (simultaneous over the bands, {len(seeds)} seeds)"
             sentences.append(
-                f"{plain(domain)}: largest mean gain of {count(len(kept), 'band')}: {plain(kept[made.best])}, "
+                f"{plain(domain)}: largest mean gain of {_of(len(kept), len(arms))}: {plain(kept[made.best])}, "
                 f"{interval(best)}{joint}; {verdict}."
             )
     return sentences
+
+
+def _of(kept: int, planned: int) -> str:
+    return count(kept, "band") if kept == planned else f"{kept} bands (of {planned}, the others lack seeds)"
 
 
 def _claims(study: Study) -> list[str]:
@@ -130,10 +137,10 @@ def _gate(study: Study) -> list[str]:
 
 
 def _probes(study: Study) -> list[str]:
-    """Scores beside the untrained twin; losses on domains are left out, since any training changes them."""
+    """Scores beside the untrained twin."""
     by_score: dict[str, list[Probe]] = {}
     for probe in probes(study):
-        if not probe.score.startswith("domain_loss.") and not probe.difference.note:
+        if not probe.score.endswith(_LEVELS) and not probe.difference.note:
             by_score.setdefault(probe.score, []).append(probe)
     silent = [name for name, group in by_score.items() if not any(p.difference.resolved for p in group)]
     sentences = []

@@ -56,8 +56,9 @@ def write_store(root: Path, trials: int, rows: int) -> None:
         path = (PathStep(role="trunk", kind="pretrain", fingerprint=f"{i:030x}aa", tokens=END - 10),
                 PathStep(role="end", kind="pretrain", fingerprint=f"{i:030x}bb", tokens=END))
         planned.append(PlanTrial(
-            id=f"t{i}", arm="scratch" if not arm else f"arm {arm}", cell=f"{arm}|{domain}", upstream="nca" if arm else "none",
-            domain=f"d{domain}", seed=seed, pretrain_tokens=END, baseline=f"t{i - arm * SEEDS}", path=path,
+            id=f"t{i}", arm=f"arm {arm}" if arm else "scratch", cell=f"{arm}|{domain}",
+            upstream="nca" if arm else "none", domain=f"d{domain}", seed=seed,
+            pretrain_tokens=END, baseline=f"t{i - arm * SEEDS}", path=path,
             upstream_tokens=1000 if arm else 0, complexity=f"{arm}" if arm else "",
         ))
         loss = 4.0 + seed / 50 - arm / 500 + (i * 7919 % 1000) / 1e5
@@ -77,8 +78,8 @@ def _stage(layout: Layout, step: PathStep, rows: list[tuple[int, str, float]]) -
     stage.attempt(1).metrics.write_text("".join(
         encode_line(n, {"tokens": t, "kind": k, "values": {"loss": x, "bits_per_byte": x / 2}})
         for n, (t, k, x) in enumerate(rows)), encoding="utf-8")
-    stage.result.write_text(to_json({
-        "schema_version": 1, "attempt": 1, "scores": {}, "files": {}, "status": "done", "seconds": 1.0}), encoding="utf-8")
+    result = {"schema_version": 1, "attempt": 1, "scores": {}, "files": {}, "status": "done", "seconds": 1.0}
+    stage.result.write_text(to_json(result), encoding="utf-8")
 
 
 if __name__ == "__main__":

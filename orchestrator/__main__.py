@@ -13,8 +13,8 @@ from typing import Protocol, cast
 from orchestrator import commands
 from sweeps.errors import OrchestratorError
 
-EPILOG = """exit codes: 0 all done, 1 internal error, 2 usage, 3 some trials failed, 4 environment or cluster unavailable,
-5 another controller owns the sweep, 6 paused, 130 interrupted"""
+EPILOG = """exit codes: 0 all done, 1 internal error, 2 usage, 3 some trials failed, 4 environment or cluster
+unavailable, 5 another controller owns the sweep, 6 paused, 130 interrupted"""
 
 
 class Verb(Protocol):

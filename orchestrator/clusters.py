@@ -13,6 +13,7 @@ from sweeps.language.read import parse, read_text
 from sweeps.language.spec import Run
 from sweeps.store.layout import Layout
 
+
 def profile(run: Run) -> dict[str, Any]:
     """Return the options of the profile that a sweep names; an executor's own name is a profile without options.
 

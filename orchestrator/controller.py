@@ -1,4 +1,4 @@
-"""Ray Tune is the controller: each trial of the grid is a Tune trial. The truth stays on disk; Ray is never restored."""
+"""Ray Tune is the controller: each trial of the grid is a Tune trial. The truth is on disk; Ray is never restored."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.clusters import slots_of
-from orchestrator.packer import throughput
+from orchestrator.packer import add_measurement, throughput
 from orchestrator.plan import Planned, StageState, seconds_guess, storage_bytes
 from sweeps.language.graph import Node
 from sweeps.language.presets import SCALES
@@ -29,10 +29,9 @@ def measured_speed(planned: Planned, states: Mapping[str, StageState]) -> dict[s
         if not node.tokens or states[key].state != "reuse" or counts.get(kind, 0) >= SAMPLE:
             continue
         result = read_result(planned.layout.stage(kind, key))
-        if result is not None and result.seconds > 0:
+        if result is not None:
             counts[kind] = counts.get(kind, 0) + 1
-            flops, seconds = found.get(kind, (0.0, 0.0))
-            found[kind] = (flops + node.tokens * node.flops_per_token, seconds + result.seconds)
+            add_measurement(found, node, result)
     return found
 
 

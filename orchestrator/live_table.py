@@ -85,7 +85,8 @@ class LineDisplay:
     def trial_ended(self, end: TrialEnd) -> None:
         """Print the trial and the counts."""
         if self._state is not None and (not self._quiet or end.state == "failed"):
-            self._line(f"trial     {end.id}: {end.state}{' - ' + end.reason if end.reason else ''} | {head(*self._state)}")
+            reason = f" - {end.reason}" if end.reason else ""
+            self._line(f"trial     {end.id}: {end.state}{reason} | {head(*self._state)}")
 
     def close(self) -> None:
         """Nothing to undo."""

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from sweeps.language.graph import Graph, Node
-
+from sweeps.store.records import Result
 
 START_SECONDS = 6.0
 """What a job costs before its first stage computes: torch, DeepSpeed and transformers are imported."""
@@ -91,6 +91,14 @@ def pack_limit(pack_seconds: float, waiting_seconds: float, slots: int) -> float
 def total_seconds(graph: Graph, keys: Iterable[str], seconds: Callable[[Node], float]) -> float:
     """Return the sum of the estimates."""
     return sum(seconds(graph.nodes[k]) for k in keys)
+
+
+def add_measurement(measured: dict[str, tuple[float, float]], node: Node, result: Result) -> None:
+    """Add a finished training stage to kind -> (FLOPs, seconds in the training loop; imports are not counted)."""
+    speed = result.scores.get("tokens_per_second", 0.0)
+    if node.tokens and speed > 0:
+        flops, seconds = measured.get(node.spec.kind, (0.0, 0.0))
+        measured[node.spec.kind] = (flops + node.tokens * node.flops_per_token, seconds + node.tokens / speed)
 
 
 def throughput(measured: Mapping[str, tuple[float, float]], kind: str, guess: float) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
-from sweeps.errors import Problem, SweepFileError, UsageError
+from sweeps.errors import EnvironmentError_, Problem, SweepFileError, UsageError
 from sweeps.language.graph import Graph, Node
 from sweeps.language.grid import Trial, trials
 from sweeps.language.manifest import PlanFile, PlanStage, PlanTrial
@@ -205,6 +205,18 @@ def stage_states(planned: Planned, live: Mapping[str, str]) -> dict[str, StageSt
                 reason=f"needs {blocked.kind} {blocked.fingerprint[:8]}, blocked" if blocked else "no result yet",
             )
     return states
+
+
+def refuse_blocked(planned: Planned) -> None:
+    """Refuse a sweep that reads something that is not installed.
+
+    Raises:
+        EnvironmentError_: names what is missing.
+    """
+    missing = {name for node in planned.graph.nodes.values() for name in _missing_sources(node)}
+    if missing:
+        raise EnvironmentError_(f"not installed: {', '.join(sorted(missing))}; the text of a domain is read from them: "
+                                "install the extra [run], as make sweep does")
 
 
 def _missing_sources(node: Node) -> list[str]:

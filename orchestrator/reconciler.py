@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from cluster.job import Executor, JobHandle, JobRequest, JobState
-from orchestrator.packer import Packer, pack_limit, throughput, total_seconds
+from orchestrator.packer import Packer, add_measurement, pack_limit, throughput, total_seconds
 from orchestrator.plan import Planned, complete, seconds_guess
 from sweeps.errors import EnvironmentError_
 from sweeps.language.graph import Node
@@ -130,9 +130,7 @@ class Reconciler:
         else:
             self._set(key, Status.DONE)
             self._done.add(key)
-        if node.tokens and result.seconds > 0:
-            flops, seconds = self._measured.get(node.spec.kind, (0.0, 0.0))
-            self._measured[node.spec.kind] = (flops + node.tokens * node.flops_per_token, seconds + result.seconds)
+        add_measurement(self._measured, node, result)
         if not quiet:
             self.ledger.append("done", fingerprint=key, status=result.status)
             self.notify(Notice(kind=self.status[key], stage=key, text=f"{node.label} ({result.seconds:.1f} s)"))

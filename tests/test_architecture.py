@@ -25,7 +25,7 @@ OWNER = {
     "torch": {"workloads"}, "deepspeed": {"workloads"}, "transformers": {"workloads"}, "tokenizers": {"workloads"},
     "safetensors": {"workloads"}, "numba": {"workloads"}, "sympy": set(), "mpmath": set(),
     "numpy": {"workloads", "analysis"}, "pandas": {"analysis"}, "scipy": {"analysis"}, "matplotlib": {"analysis"},
-    "jinja2": {"analysis"}, "pydantic": {"sweeps", "cluster"}, "ruamel": {"sweeps"},
+    "jinja2": {"analysis"}, "pydantic": {"sweeps", "cluster", "workloads"}, "ruamel": {"sweeps"},
 }
 MAX_LINES, MAX_FUNCTION = 400, 60
 

@@ -57,7 +57,7 @@ class MakeSource(Protocol):
 class MakeBank(Protocol):
     """`Upstream.bank_implementation`: makes accepted rules `first .. first + count - 1` of a stream."""
 
-    def __call__(
+    def __call__(  # noqa: PLR0913 - a block is described by all of these
         self, bank: Any, *, seed: int, stream: str, first: int, count: int, folder: Path,
         progress: Callable[[int], bool],
     ) -> Mapping[str, float]:

@@ -21,7 +21,7 @@ COLUMNS = (
     Column("note", "str", "", "the upstream's own note, for instance the raw band"),
     Column("over", "str", "", "baseline of the family"),
     Column("learned", "str", "", "seeds whose upstream gate says learned, of those measured"),
-    Column("seeds", "int64", "", "seeds that all bands of the domain and the baseline share"),
+    Column("seeds", "int64", "", "seeds that these bands and the baseline share; 0: too few of its own, left out"),
     Column("gain_nats", "float64", NATS, "mean gain over the baseline on those seeds"),
     Column("low", "float64", NATS, "lower end of the simultaneous 95 % interval over the domain's bands"),
     Column("high", "float64", NATS, "upper end"),
@@ -44,7 +44,8 @@ def _rows(study: Study) -> Iterator[dict[str, Any]]:
             made, kept, seeds = study.family(domain, arms, over)
             for arm in arms:
                 position = kept.index(arm) if made is not None and arm in kept else -1
-                yield _row(study, domain, arm, over) | {"seeds": len(seeds)} | _values(made, position)
+                shared = len(seeds) if position >= 0 else 0
+                yield _row(study, domain, arm, over) | {"seeds": shared} | _values(made, position)
 
 
 def _row(study: Study, domain: str, arm: str, over: str) -> dict[str, Any]:

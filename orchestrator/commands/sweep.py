@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the sweep, write the report, print the table."""
-    from orchestrator.plan import make_plan, run_pilots
+    from orchestrator.plan import make_plan, refuse_blocked, run_pilots
     from orchestrator.session import failures, report_path, run_sweep
 
     store = layout(arguments)
@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.slots is not None:
         planned = planned.with_slots(arguments.slots)
     writable(store.root)
+    refuse_blocked(planned)
     run_pilots(planned)
     progress, interrupted = run_sweep(planned, takeover=arguments.takeover, quiet=arguments.quiet or arguments.json)
     if interrupted:

@@ -175,7 +175,8 @@ def _scores(step: PathStep, about: Mapping[str, Any]) -> dict[str, float]:
                 "upstream_gate.margin": 1.0, "upstream_gate.learned": float(about["learned"])}
     if "score" in about:
         jitter = float(np.random.default_rng(about["seed"]).normal(0, 0.01))
-        return {"copying.accuracy": about["score"] + jitter, "domain_loss.web.loss": 4.5 - about["seed"] / 20}
+        return {"copying.accuracy": about["score"] + jitter, "domain_loss.web.loss": 4.5 - about["seed"] / 20,
+                "copying.chance": 0.001}
     return {}
 
 

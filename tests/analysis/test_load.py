@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,6 +18,11 @@ from sweeps.language.manifest import PlanFile
 from sweeps.store import files, records
 from sweeps.store.layout import Layout
 from tests.analysis.conftest import ENDS, PT, SweepBuilder
+
+
+def pair_of(study: Study, trial: str) -> dict[Hashable, Any]:
+    """Return one row of the pairs."""
+    return next(row for row in study.pairs.to_dict("records") if row["trial"] == trial)
 
 
 def test_frames_have_their_schema(demo_study: Study) -> None:
@@ -42,7 +49,7 @@ def test_partial_sweeps_keep_every_trial(partial: Path) -> None:
     assert status["nca_60-75-code-s1"] == "unscored"
     assert status["scratch-math-s1"] == "missing"
     assert len(status) == 30
-    pair = found.pairs.set_index("trial").loc["nca_60-75-math-s1"]
+    pair = pair_of(found, "nca_60-75-math-s1")
     assert pair["status"] == "baseline missing" and math.isnan(pair["gain_nats"])
     counts = found.counts("web", "nca 30-45")
     assert counts == {"planned": 2, "scored": 1, "diverged": 1, "missing": 0}
@@ -53,7 +60,7 @@ def test_a_missing_earlier_end_leaves_the_gain_but_no_crossing(tmp_path: Path) -
         return "started" if trial == "nca_60-75-web-s0" and role == "end" and tokens < PT else "done"
 
     found = Study(load(SweepBuilder(tmp_path, domains=("web",), seeds=1, fate=fate).build(), "demo"))
-    pair = found.pairs.set_index("trial").loc["nca_60-75-web-s0"]
+    pair = pair_of(found, "nca_60-75-web-s0")
     assert pair["status"] == "scored" and math.isfinite(pair["gain_nats"])
     assert not pair["crossing_known"] and math.isnan(pair["speedup"])
 

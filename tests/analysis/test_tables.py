@@ -62,8 +62,8 @@ def test_nothing_missing_says_so(demo_study: Study) -> None:
 
 
 def test_cost_counts_shared_stages_once(demo_study: Study) -> None:
-    frame = build("cost", demo_study).set_index(["arm", "kind"])
-    upstream = frame.loc[("nca 60-75", "prepretrain")]
+    rows = build("cost", demo_study).to_dict("records")
+    upstream = next(r for r in rows if (r["arm"], r["kind"]) == ("nca 60-75", "prepretrain"))
     assert (upstream["stages"], upstream["uses"]) == (3, 9) and upstream["reused"] == pytest.approx(2 / 3)
     assert upstream["tokens_unshared"] == 3 * upstream["tokens"] == 900_000
     assert upstream["seconds"] == 180 and upstream["tokens_per_second"] == pytest.approx(300_000 / 180)
@@ -127,6 +127,16 @@ def test_a_control_is_met_by_its_own_upstream_only(demo_study: Study) -> None:
     assert [c.same_band for c in found] == [False, True]
     assert found[1].difference.mean == pytest.approx(
         found[1].over_scratch.mean - found[1].control_over_scratch.mean)
+
+
+def test_a_band_that_lacks_seeds_does_not_silence_the_others(tmp_path: Path) -> None:
+    def fate(trial: str, role: str, tokens: int) -> str:
+        return "diverged" if trial == "nca_30-45-web-s1" and role == "end" else "done"
+
+    study = Study(load(SweepBuilder(tmp_path, domains=("web",), fate=fate).build(), "demo"))
+    rows = build("complexity_by_domain", study).to_dict("records")
+    assert [(r["arm"], r["seeds"]) for r in rows] == [("nca 30-45", 0), ("nca 60-75", 3)]
+    assert rows[1]["low"] < rows[1]["gain_nats"] < rows[1]["high"] and pd.isna(rows[0]["gain_nats"])
 
 
 def test_hostile_names_in_markdown_and_csv() -> None:

@@ -27,7 +27,7 @@ def test_finished_sweep(demo_study: Study) -> None:
     assert "nca 30-45 (not the control's band, so not order alone)" in text
     assert "largest mean gain of 2 bands: nca 30-45" in text and "simultaneous over the bands, 3 seeds" in text
     assert "Claim nca_helps_web (best_band over baseline in web, gain > 0): SUPPORTED" in text
-    assert "No signal: on copying.accuracy" in text
+    assert "No signal: on copying.accuracy no final model" in text
     assert "Not searched per arm yet: pretrain.lr" in text
     assert "0.13M parameters, 12,253 times smaller than the published 1.6B" in text
     assert "Not in the numbers" not in text

@@ -13,7 +13,9 @@ from sweeps.language.spec import Overrides, check
 from sweeps.store.layout import Layout
 from tests.sweeps.fakes import registries
 
-AXES: dict[str, Any] = {"upstream": ["none", "nca"], "complexity": ["30-45", "60-75"], "domain": ["web"], "seed": [0, 1]}
+AXES: dict[str, Any] = {
+    "upstream": ["none", "nca"], "complexity": ["30-45", "60-75"], "domain": ["web"], "seed": [0, 1],
+}
 
 
 def planned(root: Path, *, name: str = "t", axes: dict[str, Any] | None = None, **values: Any) -> Planned:

@@ -3,7 +3,7 @@
     train-00000.bin ...  validation-00000.bin ...   little-endian uint16 (uint32 above 65,536 ids)
     index.json                                      sizes, SHA-256, vocabulary, bytes per token id
 
-Costs about 2 s per 6 MB on one core; memory holds one shard.
+Costs about 3 s per 6 MB on one core; memory holds one shard and one batch of documents.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Stage `text`: a domain's documents to train.jsonl and validation.jsonl, with sources.json saying what they are.
 
-Costs about 3 s per 6 MB on one core, and ten times the text in memory.
+Costs 1-4 s per 6 MB on one core (most of it reading the sources), and twelve times the text in memory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Stage `tokenizer`: a byte-level BPE trained on training text only, the same bytes every time.
 
 Byte level: the 256 bytes are in the vocabulary, so every text is encoded and decoded exactly, and each token stands for
-a fixed number of bytes. Costs about 4 s for 6 MB on one core.
+a fixed number of bytes. Costs about 3 s for 6 MB on one core.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ class WebScience(Science):
     packages: tuple[str, ...] = ("torch", "transformers", "pandas", "ray")
     """Installed packages whose docstrings are read."""
     described: tuple[str, ...] = (
-        "accelerate", "deepspeed", "einops", "fonttools", "hypothesis", "jinja2", "matplotlib", "mpmath", "networkx",
-        "numba", "numpy", "pandas", "pillow", "psutil", "pyarrow", "pydantic", "pytest", "ray", "regex", "rich",
+        "deepspeed", "einops", "fonttools", "jinja2", "matplotlib", "mpmath", "networkx",
+        "numba", "numpy", "pandas", "pillow", "psutil", "pyarrow", "pydantic", "ray", "regex", "rich",
         "safetensors", "scipy", "submitit", "sympy", "tokenizers", "torch", "tqdm", "transformers",
     )
     """Installed distributions whose description and licences are read. A fixed list: installing something else

@@ -1,4 +1,4 @@
-"""The numba kernel of `_shuffle_dyck.py`: some 10M tokens/s on one core at any batch size. Integers only.
+"""The numba kernel of `_shuffle_dyck.py`: about 8M tokens/s on one core at any batch size. Integers only.
 
 It calls no compiled function of another file, because numba's cache on disk looks at one file's date only.
 """
