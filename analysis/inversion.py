@@ -3,6 +3,10 @@
 The interval is the set of s that a paired t test on D_i(s) = L_x,i(T_b / s) - L*_i over seeds does not reject. It needs
 no crossing, so censored seeds count, and it covers 95 % at the null too (protocol, section 6). D_i is piecewise linear
 in u = 1 / s, so "not rejected" is a quadratic inequality on each piece and the set is exact, not a grid.
+
+What it covers is the speed-up of the piecewise-linear curve. A loss curve is convex, so between distant evaluations the
+interpolated loss is too high and the speed-up understated: simulated with noise of 0.003 nats and a true 1.25, six
+evaluations from 0.5 to 1.0 of T_b cover 95 %, three (0.5, 0.7, 1.0) about 78 %. The gain at T_b has no such bias.
 """
 
 from __future__ import annotations

@@ -140,6 +140,15 @@ def test_another_compressor_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path
         make_bank(bank_fields(small()), seed=1, stream="train", first=0, count=1, folder=tmp_path, progress=never)
 
 
+def test_the_blocks_that_a_decay_branch_reads_are_enough(small_banks: list[Path]) -> None:
+    whole = make_source(small(), seed=SEED, stream="train", sequence_length=64, banks=small_banks)
+    last = make_source(small(), seed=SEED, stream="train", sequence_length=64, banks=small_banks[1:])
+    index = np.array([39, 25, 30])
+    assert np.array_equal(whole.sequences(index).tokens_BT, last.sequences(index).tokens_BT)
+    with pytest.raises(UsageError, match="the bank holds 25 to 39"):
+        last.sequences(np.array([24]))
+
+
 def test_a_source_refuses_what_its_bank_does_not_hold(small_banks: list[Path]) -> None:
     def make(science: NcaScience, banks: list[Path], stream: str = "train") -> None:
         source = make_source(science, seed=SEED, stream=stream, sequence_length=64, banks=banks)
@@ -148,9 +157,9 @@ def test_a_source_refuses_what_its_bank_does_not_hold(small_banks: list[Path]) -
     make(small(), small_banks)
     with pytest.raises(UsageError, match="no bank folder"):
         make(small(), [])
-    with pytest.raises(UsageError, match="rule 39 is needed and the bank holds 25"):
+    with pytest.raises(UsageError, match="rules 39 to 39 are needed and the bank holds 0 to 24"):
         make(small(), small_banks[:1])
-    with pytest.raises(RecordError, match="first is 25, expected 0"):
+    with pytest.raises(RecordError, match="first is 0, expected 40"):
         make(small(), small_banks[::-1])
     with pytest.raises(RecordError, match="stream is 'train', expected 'held_out'"):
         make(small(), small_banks, "held_out")

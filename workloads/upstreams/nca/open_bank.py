@@ -19,7 +19,10 @@ from workloads.upstreams.nca.science import NcaBankScience
 
 @dataclass(frozen=True, kw_only=True)
 class RuleBank:
-    """Rules `0 .. count - 1` in blocks; memory-mapped, so that only what is read takes memory."""
+    """A contiguous range of rules in blocks; memory-mapped, so that only what is read takes memory.
+
+    A decay branch reads the last blocks only, so the range need not begin at 0.
+    """
 
     starts: npt.NDArray[np.int64]
     """First rule of each block, and the end of the last."""
@@ -28,7 +31,7 @@ class RuleBank:
     @property
     def count(self) -> int:
         """Number of rules."""
-        return int(self.starts[-1])
+        return int(self.starts[-1] - self.starts[0])
 
     def take(self, rule_B: npt.NDArray[np.int64]) -> Rules:
         """Return these rules.
@@ -36,10 +39,11 @@ class RuleBank:
         Raises:
             UsageError: the bank is too short.
         """
-        if len(rule_B) and not 0 <= rule_B.min() <= rule_B.max() < self.count:
+        first, end = int(self.starts[0]), int(self.starts[-1])
+        if len(rule_B) and not first <= rule_B.min() <= rule_B.max() < end:
             raise UsageError(
-                f"rule {int(rule_B.max())} is needed and the bank holds {self.count} (0 to {self.count - 1}); "
-                "make a longer bank"
+                f"rules {int(rule_B.min())} to {int(rule_B.max())} are needed and the bank holds {first} to {end - 1}; "
+                "give the blocks that hold them"
             )
         shapes = self.blocks[0].tables_BKNC.shape[1:], self.blocks[0].outputs_BCN.shape[1:]
         tables, outputs = (np.empty((len(rule_B), *shape), np.int32) for shape in shapes)
@@ -60,9 +64,12 @@ def open_bank(folders: Sequence[Path], bank: NcaBankScience, stream: str) -> Rul
     """
     if not folders:
         raise UsageError("the upstream nca reads its rules from a bank and no bank folder was given")
-    starts, blocks = [0], []
+    starts: list[int] = []
+    blocks = []
     for folder in folders:
         header = _header(folder)
+        first = header.get("first")
+        starts = starts or [first if isinstance(first, int) and first >= 0 else 0]
         expected = {"first": starts[-1], "stream": stream, "bank": bank.model_dump(mode="json")}
         for name, value in expected.items():
             if header.get(name) != value:

@@ -1,0 +1,86 @@
+"""Every plug-in file meets its contract, and the defaults of all science fields are recorded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from sweeps.language.plugins import Plugin, Upstream
+from sweeps.language.presets import PROTOCOLS, SCALES
+from sweeps.language.resolve import nested
+from sweeps.language.science import SECTIONS
+from workloads.registry import load_registries
+
+RECORD = Path(__file__).parent / "records" / "science_defaults.txt"
+REGISTRIES = load_registries()
+PLUGINS: dict[str, Plugin] = {
+    f"{family}:{key}": plugin
+    for family in ("upstreams", "domains", "tasks", "stages")
+    for key, plugin in getattr(REGISTRIES, family).items()
+}
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_plugin_states_what_its_contract_asks(name: str) -> None:
+    plugin = PLUGINS[name]
+    assert plugin.revision >= 1
+    if isinstance(plugin, Upstream) and not plugin.trains:
+        return
+    assert callable(plugin.load()), f"{name}: {plugin.implementation} is no callable"
+    for presets in (plugin.protocols, plugin.scales):
+        for preset, fields in presets.items():
+            assert preset in (*PROTOCOLS, *SCALES), f"{name}: unknown preset {preset}"
+            plugin.science.model_validate(nested(fields))
+
+
+@pytest.mark.parametrize("name", [n for n in PLUGINS if n.startswith("upstreams:") and n != "upstreams:none"])
+def test_an_upstream_can_be_planned(name: str) -> None:
+    plugin = PLUGINS[name]
+    assert isinstance(plugin, Upstream) and plugin.vocabulary is not None
+    science = plugin.science()
+    assert plugin.vocabulary(science) > 1
+    if plugin.bank is not None:
+        owner = REGISTRIES.upstreams[plugin.bank_owner]
+        assert owner.bank_science is not None and isinstance(plugin.bank(science), owner.bank_science)
+        assert plugin.rules_needed is not None and plugin.rules_needed(science, 10) > 0
+
+
+def defaults(model: type[BaseModel]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, info in model.model_fields.items():
+        if info.is_required():
+            found[key] = "(required)"
+            continue
+        value = info.get_default(call_default_factory=True, validated_data={})
+        found[key] = defaults(type(value)) if isinstance(value, BaseModel) else value
+    return found
+
+
+def test_a_changed_default_raises_the_revision() -> None:
+    """A stage's identity holds only differences from the defaults: changing one must raise a revision."""
+    recorded = [f"section {k}: {json.dumps(defaults(m), sort_keys=True, default=str)}" for k, m in SECTIONS.items()]
+    recorded += [f"{k} revision {p.revision}: {json.dumps(defaults(p.science), sort_keys=True, default=str)}"
+                 for k, p in PLUGINS.items()]
+    text = "\n".join(recorded) + "\n"
+    assert RECORD.read_text(encoding="utf-8") == text, (
+        "a default changed: raise the revision of the stage kinds or plug-ins whose results it changes, then write "
+        f"the new text to {RECORD.name}: python -m tests.test_plugins")
+
+
+def test_loading_the_registries_is_light() -> None:
+    code = ("import sys\nfrom workloads.registry import load_registries\nload_registries()\n"
+            "print([m for m in ('torch', 'numba', 'ray', 'tokenizers', 'numpy', 'pandas') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+if __name__ == "__main__":
+    recorded = [f"section {k}: {json.dumps(defaults(m), sort_keys=True, default=str)}" for k, m in SECTIONS.items()]
+    recorded += [f"{k} revision {p.revision}: {json.dumps(defaults(p.science), sort_keys=True, default=str)}"
+                 for k, p in PLUGINS.items()]
+    RECORD.write_text("\n".join(recorded) + "\n", encoding="utf-8")
