@@ -77,10 +77,12 @@ def read_plan(root: Path, name: str) -> PlanFile:
         raise RecordError(f"{path} is damaged ({error}); run the sweep again to write it anew") from error
 
 
-def load(root: Path, name: str) -> Records:
-    """Read everything that a sweep's tables and figures need. Cost: every evaluation row of the sweep once."""
-    plan = read_plan(root, name)
-    return _Loader(Layout(root), plan).records()
+def load(root: Path, name: str, plan: PlanFile | None = None) -> Records:
+    """Read everything that a sweep's tables and figures need. Cost: every evaluation row of the sweep once.
+
+    `plan` is a plan other than the stored one, for instance a part of the grid.
+    """
+    return _Loader(Layout(root), plan or read_plan(root, name)).records()
 
 
 def arm_labels(plan: PlanFile) -> dict[str, str]:

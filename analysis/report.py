@@ -54,9 +54,9 @@ class Grid:
     empty: str = "Nothing to show yet."
 
 
-def build_report(root: Path, name: str, out: Path) -> Path:
+def build_report(root: Path, name: str, out: Path, found: Study | None = None) -> Path:
     """Write `<out>/report.html` about a sweep; return its path. Works while the sweep runs."""
-    found = study(root, name)
+    found = found or study(root, name)
     path = out / "report.html"
     files.replace(path, page(found, _sweep_file(root, name)))
     return path

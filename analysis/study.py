@@ -19,6 +19,7 @@ from analysis.load import Records, load
 from analysis.schema import NATS, TOKENS, Column
 from analysis.simultaneous import Family, family
 from analysis.statistics import MIN_SEEDS, Interval, paired_t, pooled_sd
+from sweeps.language.manifest import PlanFile
 
 _UNITS = {"t_b": TOKENS, "t_own": TOKENS, "t_x": TOKENS, "loss_baseline": NATS, "loss_arm": NATS, "gain_nats": NATS,
           "gain_percent": "%"}
@@ -213,6 +214,6 @@ class Study:
         return found
 
 
-def study(root: Path, name: str) -> Study:
-    """Return the study of a sweep's records."""
-    return Study(load(root, name))
+def study(root: Path, name: str, plan: PlanFile | None = None) -> Study:
+    """Return the study of a sweep's records; `plan`: of another plan than the stored one."""
+    return Study(load(root, name, plan))

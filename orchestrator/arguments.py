@@ -31,7 +31,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def add_sweep(parser: argparse.ArgumentParser) -> None:
     """Add the sweep file and what may override it."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="sweep file (.yaml)")
+    parser.add_argument("file", type=Path, metavar="FILE", help="sweep file (.yaml); to `report` also its name")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets",
                         help="an axis or dotted field, the value read as YAML; may be repeated")
     parser.add_argument("--scale", help="model size preset: tiny, 1m, 10m, 60m, 160m, 400m, 1.6b")

@@ -299,6 +299,7 @@ class Reconciler:
                 continue
             refused.add(key)
             if foreign and held is not None:
+                claims.add_interest(stage, self.planned.sweep.name)
                 self._following[key] = held
                 self.notify(Notice(kind="follow", stage=key, text=f"{node.label}: sweep {held.sweep} is running it"))
         return taken

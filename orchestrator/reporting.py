@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sweeps.language.manifest import PlanFile
 from sweeps.store.layout import Layout
 
 
-def write_report(store: Layout, name: str, out: Path | None = None, *, width: int = 80) -> tuple[Path, str]:
-    """Write the tables and `report.html`; return the page and the text for a terminal."""
+def write_report(store: Layout, name: str, out: Path | None = None, plan: PlanFile | None = None) -> tuple[Path, str]:
+    """Write the tables and `report.html`; return the page and the text for a terminal of 80 columns.
+
+    Args:
+        store: the store.
+        name: the sweep.
+        out: where to write (default: the sweep's own folder).
+        plan: another plan than the stored one, for instance a part of the grid.
+    """
     from analysis.report import build_report
+    from analysis.study import study
     from analysis.tables import write_tables
-    from analysis.terminal import terminal_text
+    from analysis.terminal import text_of
 
     folder = out or store.sweep(name).report
     folder.mkdir(parents=True, exist_ok=True)
-    write_tables(store.root, name, folder / "tables")
-    page = build_report(store.root, name, folder)
-    return page, terminal_text(store.root, name, width=width)
+    found = study(store.root, name, plan)
+    write_tables(store.root, name, folder / "tables", found)
+    return build_report(store.root, name, folder, found), text_of(found)

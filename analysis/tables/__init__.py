@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-from analysis.study import study
+from analysis.study import Study, study
 from analysis.table import Table, write
 
 
@@ -16,9 +16,9 @@ def registry() -> dict[str, Table]:
     return {name: importlib.import_module(f"{__name__}.{name}").PLUGIN for name in names}
 
 
-def write_tables(root: Path, name: str, out: Path) -> list[Path]:
+def write_tables(root: Path, name: str, out: Path, found: Study | None = None) -> list[Path]:
     """Write every table of a sweep as CSV and Markdown into `out`; return the paths.
 
     All but `cost` have the same bytes whenever the same records come from another run.
     """
-    return write(registry(), study(root, name), out)
+    return write(registry(), found or study(root, name), out)

@@ -43,6 +43,15 @@ class ModelScience(Science):
         d, m = self.width, self.mlp
         return self.layers * (4 * d * d + 3 * d * m + 2 * d) + d
 
+    def flops_per_token(self, vocabulary: int) -> float:
+        """Training FLOPs per token: 6 per weight of body and output head, and 6 L d T of causal attention.
+
+        The input embedding is a look-up and costs nothing (Kaplan et al. 2020; the attention term of Chowdhery et al.
+        2022, halved by the mask).
+        """
+        weights = self.body_parameters + vocabulary * self.width
+        return 6.0 * weights + 6.0 * self.layers * self.width * self.sequence_length
+
 
 class TransferScience(Science):
     """What of the pre-pre-trained model reaches pre-training."""

@@ -75,7 +75,7 @@ class GraphBuilder(DataStages):
                 revisions=self._revision("prepretrain", **{f"upstream__{trial.upstream}": plugin}),
                 sections={**self._common(trial, trial.core["prepretrain"]),
                           "upstream": self._section(trial.upstream_science, f"upstream:{trial.upstream}")},
-                flops_per_token=flops_per_token(trial.core["model"], vocabulary),
+                flops_per_token=trial.core["model"].flops_per_token(vocabulary),
             )
 
         key = ("ppt", trial.upstream, id(trial.upstream_science), trial.seed,
@@ -155,7 +155,7 @@ class GraphBuilder(DataStages):
                 revisions=self._revision("pretrain"),
                 sections={**self._common(trial, core["pretrain"]), "transfer": self._section(core["transfer"]),
                           "validation": self._section(_validation(trial))},
-                flops_per_token=flops_per_token(core["model"], core["tokenizer"].vocabulary),
+                flops_per_token=core["model"].flops_per_token(core["tokenizer"].vocabulary),
             )
 
         key = ("pt", body, trial.domain, trial.seed, trial.pretrain_tokens, *(id(core[s]) for s in (
@@ -260,15 +260,6 @@ class GraphBuilder(DataStages):
                     node.after = self.graph.nodes[before].key
                     node.start_tokens = self.graph.nodes[before].end_tokens
                 before = fingerprint
-
-
-def flops_per_token(model: Any, vocabulary: int) -> float:
-    """Training FLOPs per token: 6 per matrix parameter (body and output head) and 6 L d T for causal attention.
-
-    Source: Kaplan et al. 2020 (6N) with the attention term of Chowdhery et al. 2022, 12 L d T, halved by the mask.
-    """
-    return float(6 * (model.body_parameters + model.width * vocabulary)
-                 + 6 * model.layers * model.width * model.sequence_length)
 
 
 def _segments(optim: OptimScience, end: int, update: int) -> list[SegmentScience]:

@@ -88,13 +88,3 @@ def parameter_groups(model: Any, weight_decay: float) -> Iterator[dict[str, Any]
     """Yield AdamW's groups: matrices decay, norms do not."""
     yield {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": weight_decay}
     yield {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0}
-
-
-def flops_per_token(science: ModelScience, vocabulary: int) -> float:
-    """Return training FLOPs per token: 6 per weight of body and head, and 6 L d T of causal attention.
-
-    The input embedding is a look-up and costs nothing (Kaplan et al. 2020; the attention term of Chowdhery et al. 2022,
-    halved by the mask).
-    """
-    weights = science.body_parameters + vocabulary * science.width
-    return 6.0 * weights + 6.0 * science.layers * science.width * science.sequence_length

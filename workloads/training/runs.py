@@ -12,7 +12,7 @@ from workloads.contract import CorpusReader, SequenceSource, StageContext
 from workloads.training.checkpoints import find_start
 from workloads.training.feeds import CorpusFeed, Feed, UpstreamFeed
 from workloads.training.loop import Run, Trainer, Validation
-from workloads.training.model import PREPRETRAIN_EMBEDDING_STD, Purpose, build_model, empty_model, flops_per_token
+from workloads.training.model import PREPRETRAIN_EMBEDDING_STD, Purpose, build_model, empty_model
 from workloads.training.process import join, seed_globals
 from workloads.training.transfer import read_weights, transfer_body
 
@@ -66,7 +66,7 @@ def _train(
     run = Run(
         context=context, place=place, model=model, start=start, feed=feed, optim=science["optim"],
         segment=science["segment"], engine=science["engine"], sequence_length=science["model"].sequence_length,
-        flops_per_token=flops_per_token(science["model"], feed.vocabulary), began=began, validation=validation,
+        flops_per_token=science["model"].flops_per_token(feed.vocabulary), began=began, validation=validation,
     )
     return Trainer(run).train()
 

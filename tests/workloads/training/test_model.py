@@ -10,7 +10,7 @@ import torch
 from sweeps.errors import RecordError, UsageError
 from sweeps.language.science import ModelScience
 from tests.workloads.training.fakes import MODEL
-from workloads.training.model import EMBEDDINGS, INPUT, OUTPUT, Purpose, build_model, flops_per_token
+from workloads.training.model import EMBEDDINGS, INPUT, OUTPUT, Purpose, build_model
 from workloads.training.transfer import load_weights, read_weights, transfer_body, write_weights
 
 
@@ -46,7 +46,7 @@ def test_scales() -> None:
 def test_body_parameters_are_as_stated() -> None:
     body = sum(p.numel() for k, p in weights(40).items() if k not in EMBEDDINGS)
     assert body == MODEL.body_parameters
-    assert flops_per_token(MODEL, 40) == 6 * (body + 40 * 16) + 6 * 2 * 16 * 16
+    assert MODEL.flops_per_token(40) == 6 * (body + 40 * 16) + 6 * 2 * 16 * 16
 
 
 def test_tied_embeddings_are_one_tensor() -> None:
