@@ -8,12 +8,14 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeps.errors import EnvironmentError_, UsageError
-from sweeps.language.spec import Overrides
 from sweeps.store.files import SCHEMA_VERSION
 from sweeps.store.layout import Layout
+
+if TYPE_CHECKING:
+    from sweeps.language.spec import Overrides
 
 ROOT_VARIABLE = "ORCHESTRATOR_ROOT"
 
@@ -41,6 +43,8 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
 
 def overrides(arguments: argparse.Namespace) -> Overrides:
     """Return what the command line overrides."""
+    from sweeps.language.spec import Overrides  # pydantic costs 0.2 s, which `status` and `--help` do without
+
     return Overrides(sets=tuple(arguments.sets), scale=arguments.scale, seeds=arguments.seeds,
                      cluster=arguments.cluster)
 

@@ -10,7 +10,6 @@ from typing import Any
 from orchestrator.clusters import slots_of
 from orchestrator.packer import add_measurement, throughput
 from orchestrator.plan import Planned, StageState, seconds_guess, storage_bytes
-from sweeps.language.graph import Node
 from sweeps.language.presets import SCALES
 from sweeps.store.records import read_result
 
@@ -40,21 +39,20 @@ def summary(planned: Planned, states: Mapping[str, StageState]) -> dict[str, Any
     measured = measured_speed(planned, states)
     guess = SCALES[planned.sweep.scale].guessed_flops_per_second
 
-    def seconds(node: Node) -> float:
-        return seconds_guess(node, throughput(measured, node.spec.kind, guess))
-
     nodes = planned.graph.nodes
+    speeds = {kind: throughput(measured, kind, guess) for kind in {n.spec.kind for n in nodes.values()}}
+    seconds = {key: seconds_guess(node, speeds[node.spec.kind]) for key, node in nodes.items()}
     to_run = [n for k, n in nodes.items() if states[k].state in ("run", "blocked", "live")]
     slots = slots_of(planned.sweep.run)
     unshared = sum(n.tokens * n.trials for n in nodes.values())
     return {
         "tokens_to_run": sum(n.tokens for n in to_run),
         "flops_to_run": sum(n.tokens * n.flops_per_token for n in to_run),
-        "seconds": sum(map(seconds, to_run)) / slots, "slots": slots, "measured": bool(measured),
+        "seconds": sum(seconds[n.spec.fingerprint] for n in to_run) / slots, "slots": slots, "measured": bool(measured),
         "storage_bytes": sum(storage_bytes(planned, n) for n in to_run),
         "free_bytes": shutil.disk_usage(_existing(planned.layout.root)).free,
         "tokens_unshared": unshared, "tokens_saved": unshared - sum(n.tokens for n in nodes.values()),
-        "seconds_saved": sum(seconds(n) * (n.trials - 1) for n in nodes.values()),
+        "seconds_saved": sum(seconds[k] * (n.trials - 1) for k, n in nodes.items()),
         "warnings": _warnings(planned),
     }
 

@@ -76,6 +76,7 @@ def make_plan(path: Path, overrides: Overrides, root: Path) -> Planned:
     try:
         return resolve(bare, source)
     finally:
+        gc.freeze()
         if collecting:
             gc.enable()
 
@@ -221,8 +222,7 @@ def refuse_blocked(planned: Planned) -> None:
 
 def _missing_sources(node: Node) -> list[str]:
     identity = node.spec.sections.get("identity")
-    sources = identity.values["sources"] if identity else {}
-    return sorted(k for k, v in sources.items() if v is None)
+    return sorted(k for k, v in identity.values["sources"].items() if v is None) if identity else []
 
 
 def seconds_guess(node: Node, flops_per_second: float) -> float:

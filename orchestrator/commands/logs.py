@@ -12,6 +12,7 @@ from orchestrator.arguments import add_root, layout, out, say, sweep_names
 from sweeps.errors import UsageError, nearest
 from sweeps.store.files import read_json
 from sweeps.store.layout import Layout, StageFolder
+from sweeps.store.ledger import fold, read_events
 
 EXAMPLES = """  orchestrator logs 3fa94c1b
   orchestrator logs scratch-web-s0 -f"""
@@ -64,9 +65,12 @@ def stages(store: Layout, target: str) -> list[StageFolder]:
 
 
 def logs(store: Layout, stage: StageFolder) -> Iterator[Path]:
-    """Yield the log files of the jobs that tried a stage, oldest first."""
+    """Yield the log files of the jobs that tried a stage, oldest first; one log holds all stages of its ticket."""
     for execution in sorted(stage.attempts.glob("*/execution.json"), key=lambda p: int(p.parent.name)):
         raw = read_json(execution)
-        folder = Path(raw.get("log_folder", ""))
-        for pattern in (f"{raw.get('index', '*')}*.out", f"{raw.get('index', '*')}*.err", "*.log"):
-            yield from sorted(p for p in folder.glob(pattern) if p.stat().st_size)
+        sweep = store.sweep(raw.get("sweep", ""))
+        submission = fold(read_events(sweep)).submissions.get(raw.get("submission", ""))
+        tickets = enumerate(submission.tickets) if submission else ()
+        for index in (i for i, stages in tickets if stage.fingerprint in stages):
+            files = [sweep.submissions / raw["submission"] / f"{index}.{end}" for end in ("out", "err")]
+            yield from (f for f in files if f.is_file() and f.stat().st_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             "name": planned.sweep.name, "scale": planned.sweep.scale, "protocol": planned.sweep.protocol,
             "trials": len(planned.trials), **totals,
             "departures": [d.model_dump() for d in planned.file.departures],
-            "stages": [{**s.model_dump(), "state": states[s.fingerprint].state,
+            "stages": [{**asdict(s), "state": states[s.fingerprint].state,
                         "reason": states[s.fingerprint].reason} for s in planned.file.stages],
         })
     else:

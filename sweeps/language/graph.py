@@ -167,7 +167,7 @@ class DataStages:
                           "block": self._section(BlockScience(stream=stream, first=first, count=count)),
                           "seed": self._section(SeedScience(seed=trial.seed))},
             )
-            return self._add(spec, f"rules {trial.complexity or trial.note or trial.upstream} {stream} "
+            return self._add(spec, f"rules {trial.complexity or trial.upstream} {stream} "
                                    f"{first}+{count} s{trial.seed}")
 
         return str(self._once(("rules", bank, stream, first, count, trial.seed), make))

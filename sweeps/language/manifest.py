@@ -52,8 +52,9 @@ class PlanTrial(Frozen):
     path: tuple[PathStep, ...]
 
 
-class PlanStage(Frozen):
-    """A stage and how many trials share it."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanStage:
+    """A stage and how many trials share it. A plain dataclass, for the same reason."""
 
     kind: str
     fingerprint: str

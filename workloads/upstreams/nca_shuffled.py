@@ -27,5 +27,6 @@ PLUGIN = Upstream(
     bank_owner="nca",
     bank_implementation=nca.BANK_IMPLEMENTATION,
     rules_needed=rules_needed,
+    describe=nca.describe,
     pilot=nca.pilot,
 )

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from sweeps.language.plugins import Upstream
-from workloads.upstreams.nca.science import NcaBankScience, NcaScience, bank_fields, rules_needed
+from workloads.upstreams.nca.science import (
+    NcaBankScience,
+    NcaScience,
+    bank_fields,
+    parse_band,
+    rules_needed,
+)
 
 BANK_IMPLEMENTATION = "workloads.upstreams.nca.bank:make_bank"
 SMALL = {"states": 4, "grid.height": 8, "grid.width": 8}
@@ -26,6 +32,16 @@ def vocabulary(science: NcaBankScience) -> int:
     return science.vocabulary
 
 
+def describe(science: NcaBankScience) -> str:
+    """Return the raw band behind a normalized one, so that tables can be laid beside the paper's."""
+    if science.complexity.scale == "raw":
+        return ""
+    from workloads.upstreams.nca.complexity import ceiling
+
+    low, high = (part * ceiling(bank_fields(science)) for part in parse_band(science.complexity.band))
+    return f"raw {low:.0f}-{high:.0f} %"
+
+
 def pilot(science: NcaBankScience) -> list[str]:
     """Return why no rules can be found for `science`; see `feasibility.reasons`."""
     from workloads.upstreams.nca.feasibility import reasons
@@ -46,5 +62,6 @@ PLUGIN = Upstream(
     bank_owner="nca",
     bank_implementation=BANK_IMPLEMENTATION,
     rules_needed=rules_needed,
+    describe=describe,
     pilot=pilot,
 )
