@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -58,6 +59,9 @@ def run_trials(planned: Planned, thread: ReconcilerThread) -> None:
     if thread.progress.all_ended:
         return
     _environment()
+    # Tune wakes for moments while the reconciler computes: with the default of 5 ms it would wait for the interpreter
+    # lock most of the time (1,008 simulated trials: benchmarks/README.md).
+    sys.setswitchinterval(0.0005)
     import ray
 
     # A socket path has at most 107 bytes, so Ray's folder cannot lie in the store.

@@ -132,7 +132,6 @@ class Reconciler:
             self._done.add(key)
         add_measurement(self._measured, node, result)
         if not quiet:
-            self.ledger.append("done", fingerprint=key, status=result.status)
             self.notify(Notice(kind=self.status[key], stage=key, text=f"{node.label} ({result.seconds:.1f} s)"))
         return True
 
@@ -159,6 +158,8 @@ class Reconciler:
         still = []
         for job, report in zip(self._jobs, reports, strict=True):
             running = [k for k in job.stages if not self._settle(k)]
+            if len(running) < len(job.stages):
+                self.ledger.append("done", fingerprints=[k for k in job.stages if k not in running])
             if report.state is JobState.ENDED:
                 # A result may have been committed between the look at the store and the poll: look once more.
                 for key in [k for k in running if not self._settle(k)]:

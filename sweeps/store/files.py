@@ -19,12 +19,16 @@ from typing import Any
 SCHEMA_VERSION = 1
 """Version of every file in the store; older ones stay readable."""
 
+_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 _NONFINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def to_json(value: Any) -> str:
     """Return canonical one-line JSON: sorted keys, no spaces, non-finite floats as the strings nan, inf, -inf."""
-    return json.dumps(_finite(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    try:
+        return _ENCODE(value)
+    except (ValueError, TypeError):  # a non-finite number, or a mapping that is no dictionary
+        return _ENCODE(_finite(value))
 
 
 def _finite(value: Any) -> Any:
@@ -58,8 +62,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def _write_temporary(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             out.write(text)
