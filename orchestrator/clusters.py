@@ -14,6 +14,10 @@ from sweeps.language.spec import Run
 from sweeps.store.layout import Layout
 
 
+SIMULATED = "SIMULATED"
+"""File in a root whose results were made up."""
+
+
 def profile(run: Run) -> dict[str, Any]:
     """Return the options of the profile that a sweep names; an executor's own name is a profile without options.
 
@@ -38,6 +42,22 @@ def executor_of(run: Run, layout: Layout) -> Executor:
     options = profile(run)
     name = options.pop("executor")
     return registry.make(name, folder=layout.jobs, options=options)
+
+
+def keep_simulations_apart(run: Run, layout: Layout) -> None:
+    """Let made-up results and real ones never share a store: a root is one or the other, for good.
+
+    Raises:
+        UsageError: the root is of the other sort.
+    """
+    marker = layout.root / SIMULATED
+    if profile(run)["executor"] != "memory":
+        if marker.exists():
+            raise UsageError(f"{layout.root} holds simulated results ({SIMULATED}); real ones need another --root")
+    elif not marker.exists():
+        if layout.stages.exists():
+            raise UsageError(f"{layout.root} holds real results; simulated ones (memory) need another --root")
+        marker.write_text("Every result below was made up by the memory executor.\n", encoding="utf-8")
 
 
 def slots_of(run: Run) -> int:

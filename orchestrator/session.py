@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from orchestrator.arguments import say
-from orchestrator.clusters import executor_of
+from orchestrator.clusters import executor_of, keep_simulations_apart
 from orchestrator.controller import ReconcilerThread, run_trials
 from orchestrator.live_table import Display, make_display
 from orchestrator.plan import Planned
@@ -30,6 +30,7 @@ def run_sweep(planned: Planned, *, takeover: bool, quiet: bool = False) -> tuple
     Raises:
         OwnedError: another controller owns the sweep.
     """
+    keep_simulations_apart(planned.sweep.run, planned.layout)
     folder = planned.layout.sweep(planned.sweep.name)
     ledger, state = begin_term(folder, takeover=takeover)
     try:

@@ -62,6 +62,16 @@ def test_running_again_reuses_everything_and_starts_no_ray(
     assert "6 of 6 trials" in capsys.readouterr().out
 
 
+def test_made_up_results_and_real_ones_never_share_a_store(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", SMOKE, "--root", str(finished)]) == 2
+    assert "simulated results" in capsys.readouterr().err
+    (tmp_path / "stages").mkdir()
+    assert main(["sweep", SMOKE, "--cluster", "memory", "--root", str(tmp_path)]) == 2
+    assert "real results" in capsys.readouterr().err
+
+
 def test_plan_says_what_is_reused_and_its_json_has_its_keys(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
