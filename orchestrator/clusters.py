@@ -13,7 +13,6 @@ from sweeps.language.read import parse, read_text
 from sweeps.language.spec import Run
 from sweeps.store.layout import Layout
 
-
 SIMULATED = "SIMULATED"
 """File in a root whose results were made up."""
 

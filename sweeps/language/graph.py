@@ -61,18 +61,20 @@ class DataStages:
         self.block_rules = SCALES[scale].rules_per_block
         self.graph = Graph(nodes={}, paths={})
         self._made: dict[Any, Any] = {}
-        self._sections: dict[Any, Section] = {}
+        self._sections: dict[tuple[str, int], tuple[Section, Any]] = {}
 
     # -- small helpers -------------------------------------------------------------------------------------------
 
     def _section(self, model: Any, plugin: str = "") -> Section:
-        key = (plugin, model)
-        try:
-            return self._sections[key]
-        except KeyError:
-            return self._sections.setdefault(key, section(model, plugin))
-        except TypeError:  # a model that holds a dictionary cannot be hashed
-            return section(model, plugin)
+        """Return the section of a model; the model is kept, so that its id stays its own."""
+        key = (plugin, id(model))
+        if key not in self._sections:
+            self._sections[key] = (section(model, plugin), model)
+        return self._sections[key][0]
+
+    def _seed(self, trial: Trial) -> Section:
+        made: Section = self._once(("seed", trial.seed), lambda: section(SeedScience(seed=trial.seed)))
+        return made
 
     def _add(self, spec: StageSpec, label: str, **about: Any) -> str:
         fingerprint = spec.fingerprint
@@ -164,8 +166,9 @@ class DataStages:
             spec = StageSpec(
                 kind="rules", revisions=self._revision("rules", **{f"upstream__{plugin.bank_owner}": owner}),
                 sections={"bank": self._section(bank, f"bank:{plugin.bank_owner}"),
-                          "block": self._section(BlockScience(stream=stream, first=first, count=count)),
-                          "seed": self._section(SeedScience(seed=trial.seed))},
+                          "block": self._once(("block", stream, first, count), lambda: section(
+                              BlockScience(stream=stream, first=first, count=count))),
+                          "seed": self._seed(trial)},
             )
             return self._add(spec, f"rules {trial.complexity or trial.upstream} {stream} "
                                    f"{first}+{count} s{trial.seed}")

@@ -60,8 +60,9 @@ class StageSpec(Frozen):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over kind, revisions, changed science fields and the inputs' fingerprints."""
-        lines = [self.kind, *(f"{k}={v}" for k, v in sorted(self.revisions.items()))]
-        lines += [f"{name}:{s.identity}" for name, s in sorted(self.sections.items()) if s.identity]
+        lines = [self.kind]
+        lines += [f"{k}={self.revisions[k]}" for k in sorted(self.revisions)]
+        lines += [f"{k}:{text}" for k in sorted(self.sections) if (text := self.sections[k].identity)]
         lines += [f"{i.role}<{i.kind}/{i.fingerprint}" for i in self.inputs]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:FINGERPRINT_CHARS]
 

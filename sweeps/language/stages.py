@@ -14,7 +14,7 @@ from sweeps.language.graph import DataStages, Graph, Node
 from sweeps.language.grid import GATE, Trial
 from sweeps.language.manifest import PathStep
 from sweeps.language.plugins import Registries
-from sweeps.language.science import MeasureScience, OptimScience, SeedScience, SegmentScience, ValidationScience
+from sweeps.language.science import MeasureScience, OptimScience, SegmentScience, ValidationScience
 from sweeps.language.stage import Input, Section, StageSpec, section
 from sweeps.language.units import Amount, tokens_text
 
@@ -64,7 +64,7 @@ class GraphBuilder(DataStages):
 
     def _common(self, trial: Trial, optim: OptimScience) -> dict[str, Section]:
         return {"model": self._section(trial.core["model"]), "optim": self._optim(optim),
-                "engine": self._section(trial.core["engine"]), "seed": self._section(SeedScience(seed=trial.seed))}
+                "engine": self._section(trial.core["engine"]), "seed": self._seed(trial)}
 
     def _prepretrain_run(self, trial: Trial) -> _Run:
         def make() -> _Run:
@@ -101,7 +101,7 @@ class GraphBuilder(DataStages):
                 flops_per_token=run.flops_per_token,
             )
 
-        fingerprint = str(self._once((id(run), segment), make))
+        fingerprint = str(self._once((id(run), id(segment)), make))
         if segment.decay_from is None:
             run.points[segment.end_tokens] = fingerprint
         return fingerprint
@@ -143,6 +143,11 @@ class GraphBuilder(DataStages):
                 trunk = (self._input("trunk", "pretrain", fingerprint),)
         return steps
 
+    def _validation(self, trial: Trial) -> Section:
+        key = ("validation", trial.pretrain_tokens, *(id(trial.core[s]) for s in ("model", "pretrain", "evaluate")))
+        made: Section = self._once(key, lambda: section(_validation(trial)))
+        return made
+
     def _pretrain_run(self, trial: Trial, body: str | None) -> _Run:
         core = trial.core
 
@@ -154,7 +159,7 @@ class GraphBuilder(DataStages):
                 kind="pretrain", inputs=tuple(inputs), label=f"{trial.domain} {trial.arm} s{trial.seed}",
                 revisions=self._revision("pretrain"),
                 sections={**self._common(trial, core["pretrain"]), "transfer": self._section(core["transfer"]),
-                          "validation": self._section(_validation(trial))},
+                          "validation": self._validation(trial)},
                 flops_per_token=core["model"].flops_per_token(core["tokenizer"].vocabulary),
             )
 
@@ -173,8 +178,9 @@ class GraphBuilder(DataStages):
             kind="evaluate", revisions=self._revision("evaluate", **plugins), inputs=inputs,
             sections={
                 "model": self._section(trial.core["model"]), "engine": self._section(trial.core["engine"]),
-                "seed": self._section(SeedScience(seed=trial.seed)),
-                "measure": self._section(MeasureScience(subject=subject, tokens=tokens)),
+                "seed": self._seed(trial),
+                "measure": self._once(("measure", subject, tokens), lambda: section(
+                    MeasureScience(subject=subject, tokens=tokens))),
                 **{f"task.{t}": self._section(science, f"task:{t}") for t, science in tasks.items()}, **extra,
             },
         )
