@@ -61,12 +61,16 @@ def defaults(model: type[BaseModel]) -> dict[str, object]:
     return found
 
 
+def recorded() -> str:
+    lines = [f"section {k}: {json.dumps(defaults(m), sort_keys=True, default=str)}" for k, m in SECTIONS.items()]
+    lines += [f"{k} revision {p.revision}: {json.dumps(defaults(p.science), sort_keys=True, default=str)}"
+                 for k, p in PLUGINS.items()]
+    return "\n".join(lines) + "\n"
+
+
 def test_a_changed_default_raises_the_revision() -> None:
     """A stage's identity holds only differences from the defaults: changing one must raise a revision."""
-    recorded = [f"section {k}: {json.dumps(defaults(m), sort_keys=True, default=str)}" for k, m in SECTIONS.items()]
-    recorded += [f"{k} revision {p.revision}: {json.dumps(defaults(p.science), sort_keys=True, default=str)}"
-                 for k, p in PLUGINS.items()]
-    text = "\n".join(recorded) + "\n"
+    text = recorded()
     assert RECORD.read_text(encoding="utf-8") == text, (
         "a default changed: raise the revision of the stage kinds or plug-ins whose results it changes, then write "
         f"the new text to {RECORD.name}: python -m tests.test_plugins")
@@ -80,7 +84,4 @@ def test_loading_the_registries_is_light() -> None:
 
 
 if __name__ == "__main__":
-    recorded = [f"section {k}: {json.dumps(defaults(m), sort_keys=True, default=str)}" for k, m in SECTIONS.items()]
-    recorded += [f"{k} revision {p.revision}: {json.dumps(defaults(p.science), sort_keys=True, default=str)}"
-                 for k, p in PLUGINS.items()]
-    RECORD.write_text("\n".join(recorded) + "\n", encoding="utf-8")
+    RECORD.write_text(recorded(), encoding="utf-8")
