@@ -13,7 +13,7 @@ from sweeps.language.science import BlockScience, IdentityScience, SeedScience
 from sweeps.language.stage import Input, Section, StageSpec, section
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Node:
     """A stage in the graph."""
 
@@ -82,17 +82,6 @@ class DataStages:
             self.graph.nodes[fingerprint] = Node(spec=spec, label=label, **about)
         return fingerprint
 
-    def _step(self, role: str, kind: str, fingerprint: str, tokens: int = 0) -> PathStep:
-        key = (role, fingerprint)
-        step: PathStep = self._once(
-            key, lambda: PathStep(role=role, kind=kind, fingerprint=fingerprint, tokens=tokens))
-        return step
-
-    def _input(self, role: str, kind: str, fingerprint: str) -> Input:
-        made: Input = self._once(("input", role, fingerprint),
-                                 lambda: Input(role=role, kind=kind, fingerprint=fingerprint))
-        return made
-
     def _revision(self, kind: str, **plugins: Any) -> dict[str, int]:
         return {f"stage:{kind}": self.registries.stages.find(kind).revision,
                 **{k.replace("__", ":"): v.revision for k, v in plugins.items()}}
@@ -122,7 +111,7 @@ class DataStages:
     def _tokenizer(self, trial: Trial) -> str:
         def make() -> str:
             science = trial.core["tokenizer"]
-            inputs = tuple(self._input(f"text:{d}", "text", self._text(trial, d))
+            inputs = tuple(Input(f"text:{d}", "text", self._text(trial, d))
                            for d in science.corpora)
             spec = StageSpec(kind="tokenizer", revisions=self._revision("tokenizer"),
                              sections={"tokenizer": self._section(science)}, inputs=inputs)
@@ -132,8 +121,8 @@ class DataStages:
 
     def _corpus(self, trial: Trial, domain: str) -> str:
         def make() -> str:
-            inputs = (self._input("text", "text", self._text(trial, domain)),
-                      self._input("tokenizer", "tokenizer", self._tokenizer(trial)))
+            inputs = (Input("text", "text", self._text(trial, domain)),
+                      Input("tokenizer", "tokenizer", self._tokenizer(trial)))
             spec = StageSpec(kind="corpus", revisions=self._revision("corpus"),
                              sections={"corpus": self._section(trial.core["corpus"])}, inputs=inputs)
             return self._add(spec, f"corpus {domain}")
@@ -155,7 +144,7 @@ class DataStages:
         first = sequences.start if needed == sequences.stop else 0
         size = self.block_rules if stream == "train" else needed
         blocks = range(first // size, -(-needed // size))
-        return tuple(self._input(role, "rules", self._block(trial, plugin, stream, b * size, size))
+        return tuple(Input(role, "rules", self._block(trial, plugin, stream, b * size, size))
                      for b in blocks)
 
     def _block(self, trial: Trial, plugin: Upstream, stream: str, first: int, count: int) -> str:

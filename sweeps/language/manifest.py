@@ -9,7 +9,7 @@ from sweeps.language.stage import Frozen
 from sweeps.store.files import SCHEMA_VERSION
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class PathStep:
     """One stage on a trial's path. A plain dataclass: a large grid has hundreds of thousands."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -35,10 +35,10 @@ class Section(Frozen):
     @cached_property
     def identity(self) -> str:
         """The section's part of a fingerprint's text; empty where it adds nothing."""
-        return to_json([self.plugin, self.changed]) if self.plugin or self.changed else ""
+        return ":" + to_json([self.plugin, self.changed]) if self.plugin or self.changed else ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Input:
     """A finished stage that this one reads. A plain dataclass: a large grid has hundreds of thousands."""
 
@@ -48,9 +48,11 @@ class Input:
     fingerprint: str
 
 
-class StageSpec(Frozen):
-    """A unit of work with one result. Pure data; its fingerprint is its identity."""
+@dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """A unit of work with one result. Pure data; its fingerprint is its identity. A plain dataclass, as `Input` is."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
     kind: str
     revisions: dict[str, int]
     """Revision of the stage kind and of each plug-in: `stage:pretrain`, `upstream:nca`."""
@@ -61,14 +63,19 @@ class StageSpec(Frozen):
     def fingerprint(self) -> str:
         """SHA-256 over kind, revisions, changed science fields and the inputs' fingerprints."""
         lines = [self.kind]
-        lines += [f"{k}={self.revisions[k]}" for k in sorted(self.revisions)]
-        lines += [f"{k}:{text}" for k in sorted(self.sections) if (text := self.sections[k].identity)]
+        lines += [f"{k}={revision}" for k, revision in sorted(self.revisions.items())]
+        sections = self.sections
+        lines += [k + text for k in sorted(sections) if (text := sections[k].identity)]
         lines += [f"{i.role}<{i.kind}/{i.fingerprint}" for i in self.inputs]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:FINGERPRINT_CHARS]
 
     def to_text(self) -> str:
         """Return the text of spec.json."""
-        return to_json({"schema_version": SCHEMA_VERSION, "fingerprint": self.fingerprint, **self.model_dump()})
+        return to_json({
+            "schema_version": SCHEMA_VERSION, "fingerprint": self.fingerprint, "kind": self.kind,
+            "revisions": self.revisions, "sections": {k: s.model_dump() for k, s in self.sections.items()},
+            "inputs": [asdict(i) for i in self.inputs],
+        })
 
     def science(self, find: Callable[[str], type[Science]]) -> dict[str, Any]:
         """Return section -> validated model; `find` maps `family:key` of a plug-in to its science model."""

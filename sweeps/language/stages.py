@@ -31,6 +31,8 @@ class _Run:
     flops_per_token: float
     points: dict[int, str] = field(default_factory=dict)
     """Trunk points: tokens -> fingerprint."""
+    made: dict[int, str] = field(default_factory=dict)
+    """id of a segment -> fingerprint of the stage that ends it."""
 
 
 class GraphBuilder(DataStages):
@@ -91,17 +93,17 @@ class GraphBuilder(DataStages):
 
     def _point(self, run: _Run, segment: SegmentScience, inputs: tuple[Input, ...]) -> str:
         """Return the stage that is `run` after `segment.end_tokens`."""
-        def make() -> str:
-            spec = StageSpec(kind=run.kind, revisions=run.revisions, inputs=(*run.inputs, *inputs),
-                             sections={**run.sections, "segment": self._section(segment)})
-            text = tokens_text(segment.end_tokens)
-            return self._add(
-                spec, f"{run.kind} {run.label} {text}{'' if segment.decay_from is None else ' annealed'}",
-                end_tokens=segment.end_tokens, start_tokens=segment.decay_from or 0,
-                flops_per_token=run.flops_per_token,
-            )
-
-        fingerprint = str(self._once((id(run), id(segment)), make))
+        made = run.made.get(id(segment))
+        if made is not None:
+            return made
+        spec = StageSpec(kind=run.kind, revisions=run.revisions, inputs=(*run.inputs, *inputs),
+                         sections={**run.sections, "segment": self._section(segment)})
+        text = tokens_text(segment.end_tokens)
+        fingerprint = self._add(
+            spec, f"{run.kind} {run.label} {text}{'' if segment.decay_from is None else ' annealed'}",
+            end_tokens=segment.end_tokens, start_tokens=segment.decay_from or 0, flops_per_token=run.flops_per_token,
+        )
+        run.made[id(segment)] = fingerprint
         if segment.decay_from is None:
             run.points[segment.end_tokens] = fingerprint
         return fingerprint
@@ -121,10 +123,10 @@ class GraphBuilder(DataStages):
         for segment in self._segments(optim, end, update):
             first = (segment.decay_from or 0) // per_sequence
             inputs = self._banks(trial, "train", range(first, segment.end_tokens // per_sequence), "bank")
-            steps += [self._step("rules", i.kind, i.fingerprint) for i in inputs]
+            steps += [PathStep("rules", i.kind, i.fingerprint) for i in inputs]
             fingerprint = self._point(run, segment, (*inputs, *trunk))
-            steps.append(self._step("prepretrain", "prepretrain", fingerprint, segment.end_tokens))
-            trunk = (self._input("trunk", "prepretrain", fingerprint),)
+            steps.append(PathStep("prepretrain", "prepretrain", fingerprint, segment.end_tokens))
+            trunk = (Input("trunk", "prepretrain", fingerprint),)
         return steps
 
     def _pretrain(self, trial: Trial, body: str | None) -> list[PathStep]:
@@ -139,8 +141,8 @@ class GraphBuilder(DataStages):
             for segment in self._segments(optim, end, update):
                 annealed = segment.decay_from is not None or segment.horizon_tokens is not None
                 fingerprint = self._point(run, segment, trunk)
-                steps.append(self._step("end" if annealed else "trunk", "pretrain", fingerprint, segment.end_tokens))
-                trunk = (self._input("trunk", "pretrain", fingerprint),)
+                steps.append(PathStep("end" if annealed else "trunk", "pretrain", fingerprint, segment.end_tokens))
+                trunk = (Input("trunk", "pretrain", fingerprint),)
         return steps
 
     def _validation(self, trial: Trial) -> Section:
@@ -152,9 +154,9 @@ class GraphBuilder(DataStages):
         core = trial.core
 
         def make() -> _Run:
-            inputs = [self._input("corpus", "corpus", self._corpus(trial, trial.domain))]
+            inputs = [Input("corpus", "corpus", self._corpus(trial, trial.domain))]
             if body is not None:
-                inputs.append(self._input("body", "prepretrain", body))
+                inputs.append(Input("body", "prepretrain", body))
             return _Run(
                 kind="pretrain", inputs=tuple(inputs), label=f"{trial.domain} {trial.arm} s{trial.seed}",
                 revisions=self._revision("pretrain"),
@@ -194,7 +196,7 @@ class GraphBuilder(DataStages):
             tokens = trial.core["evaluate"].gate_tokens.tokens()
             count = -(-tokens // length)
             inputs = (
-                self._input("model", "prepretrain", body),
+                Input("model", "prepretrain", body),
                 *self._banks(trial, "train", range(0, count), "bank"),
                 *self._banks(trial, "held_out", range(0, count), "bank_held_out"),
             )
@@ -207,9 +209,9 @@ class GraphBuilder(DataStages):
     def _final(self, trial: Trial, subject: str, model: str | None) -> str:
         def make() -> str:
             names = dict.fromkeys([*trial.core["tokenizer"].corpora, trial.domain])
-            inputs = tuple(self._input(f"corpus:{d}", "corpus", self._corpus(trial, d)) for d in names)
+            inputs = tuple(Input(f"corpus:{d}", "corpus", self._corpus(trial, d)) for d in names)
             if model is not None:
-                inputs = (self._input("model", "pretrain", model), *inputs)
+                inputs = (Input("model", "pretrain", model), *inputs)
             tasks = {t: trial.core["tasks"][t] for t in trial.core["evaluate"].tasks}
             return self._measure(trial, subject, inputs, tasks, {"transfer": self._section(trial.core["transfer"])})
 
@@ -223,9 +225,9 @@ class GraphBuilder(DataStages):
         steps = self._prepretrain(trial)
         body = steps[-1].fingerprint
         gate = self._gate(trial, body)
-        steps += [self._step("rules", "rules", i.fingerprint)
+        steps += [PathStep("rules", "rules", i.fingerprint)
                   for i in self.graph.nodes[gate].spec.inputs if i.kind == "rules"]
-        return [*steps, self._step("gate", "evaluate", gate)], body
+        return [*steps, PathStep("gate", "evaluate", gate)], body
 
     def _path(self, trial: Trial) -> tuple[PathStep, ...]:
         steps: list[PathStep] = []
@@ -237,8 +239,8 @@ class GraphBuilder(DataStages):
         final = self._final(trial, "pretrained", pretrain[-1].fingerprint)
         twin = self._final(trial, "untrained", None)
         data = self._data_steps(self.graph.nodes[final])
-        return (*data, *steps, *pretrain, self._step("twin", "evaluate", twin),
-                self._step("evaluate", "evaluate", final))
+        return (*data, *steps, *pretrain, PathStep("twin", "evaluate", twin),
+                PathStep("evaluate", "evaluate", final))
 
     def _data_steps(self, final: Node) -> list[PathStep]:
         def make() -> list[PathStep]:
@@ -247,9 +249,9 @@ class GraphBuilder(DataStages):
                 for i in self.graph.nodes[corpus].spec.inputs:
                     if i.kind == "tokenizer":
                         for t in self.graph.nodes[i.fingerprint].spec.inputs:
-                            found[t.fingerprint] = self._step("text", "text", t.fingerprint)
-                    found[i.fingerprint] = self._step(i.kind, i.kind, i.fingerprint)
-                found[corpus] = self._step("corpus", "corpus", corpus)
+                            found[t.fingerprint] = PathStep("text", "text", t.fingerprint)
+                    found[i.fingerprint] = PathStep(i.kind, i.kind, i.fingerprint)
+                found[corpus] = PathStep("corpus", "corpus", corpus)
             return list(found.values())
 
         corpora = tuple(i.fingerprint for i in final.spec.inputs if i.kind == "corpus")
