@@ -33,7 +33,7 @@ check: $(VENV)/.test ## ruff, mypy --strict, architecture test
 
 proofs: $(VENV)/.test ## the long demonstrations; output is kept under docs/proofs/
 	mkdir -p docs/proofs
-	$(BIN)/python -m pytest -m "slow or slurm" --timeout 3600 -v 2>&1 | tee docs/proofs/$$(date -u +%Y-%m-%d).txt
+	$(BIN)/python -m pytest -m "slow or slurm or proof" --timeout 3600 -v 2>&1 | tee docs/proofs/$$(date -u +%Y-%m-%d).txt
 
 clean: ## remove the virtual environment and caches (never the store)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

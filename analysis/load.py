@@ -19,7 +19,7 @@ import pandas as pd
 
 from analysis import schema
 from analysis.rows import Evaluation, EvaluationReader, StageState, state_of
-from sweeps.errors import RecordError, UsageError, nearest
+from sweeps.errors import NewerRecordError, RecordError, UsageError, nearest
 from sweeps.language.manifest import PathStep, PlanFile, PlanTrial
 from sweeps.store import files
 from sweeps.store.layout import Layout
@@ -144,18 +144,29 @@ class _Loader:
             state = self._state(step)
             status, damaged = state.status, 0
             if step.role == "end":
-                rows, damaged = reader.stage(self.layout.stage(step.kind, step.fingerprint), state)
+                rows, damaged, state = self._rows(reader, step, state)
                 ends, status = self._end(trial, step, rows, state)
                 self._add_curve(trial, ends, scored=True)
                 drawn = drawn or ([] if ends or _has_trunk(trial) else [r for r in rows if r.kind == "validation"])
             elif step.role == "trunk" and not drawn:  # the furthest trunk point's lineage holds the earlier ones
-                rows, damaged = reader.stage(self.layout.stage(step.kind, step.fingerprint), state)
-                drawn = [r for r in rows if r.kind == "validation"]
+                rows, damaged, state = self._rows(reader, step, state)
+                status, drawn = state.status, [r for r in rows if r.kind == "validation"]
             self._add_scores(trial, step, state)
             self._add_step(trial, step, state, status, damaged)
             statuses.append((step, status))
         self._add_curve(trial, drawn, scored=False)
         self._add_trial(trial, statuses)
+
+    def _rows(
+        self, reader: EvaluationReader, step: PathStep, state: StageState
+    ) -> tuple[list[Evaluation], int, StageState]:
+        """Return a step's evaluations, its damaged lines and its state: damaged where its lineage cannot be read."""
+        try:
+            return *reader.stage(self.layout.stage(step.kind, step.fingerprint), state), state
+        except NewerRecordError:
+            raise
+        except RecordError:
+            return [], 0, StageState(status="damaged")
 
     def _end(
         self, trial: PlanTrial, step: PathStep, rows: list[Evaluation], state: StageState

@@ -11,9 +11,10 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sweeps.errors import RecordError
+from sweeps.errors import NewerRecordError, RecordError
 from sweeps.store import files, records
 from sweeps.store.layout import AttemptFolder, Layout, StageFolder
+from sweeps.store.rows import row_of
 
 _SKIPPED = ('"kind":"train"', '"kind":"progress"')
 
@@ -38,10 +39,16 @@ class StageState:
 
 
 def state_of(stage: StageFolder) -> StageState:
-    """Return whether a stage is done, diverged, damaged, started or absent."""
+    """Return whether a stage is done, diverged, damaged, started or absent.
+
+    Raises:
+        NewerRecordError: its result was written by a newer release.
+    """
     try:
         result = records.read_result(stage)
-    except (RecordError, KeyError):
+    except NewerRecordError:
+        raise
+    except RecordError:
         return StageState(status="damaged")
     if result is not None:
         return StageState(status="diverged" if result.status == "diverged" else "done", result=result)
@@ -59,6 +66,9 @@ class EvaluationReader:
         """Return a stage's evaluations (committed attempt, or the newest while it runs) and its damaged lines.
 
         A torn last line of a running attempt is not damage, so damage counts only for committed stages.
+
+        Raises:
+            RecordError: a parent.json on the way is damaged.
         """
         if state.result is not None:
             return self._lineage(stage.attempt(state.result.attempt))
@@ -67,14 +77,16 @@ class EvaluationReader:
         numbers = [int(p.name) for p in stage.attempts.iterdir() if p.name.isdigit()]
         return (self._lineage(stage.attempt(max(numbers)))[0], 0) if numbers else ([], 0)
 
-    def _lineage(self, attempt: AttemptFolder) -> tuple[list[Evaluation], int]:
+    def _lineage(self, attempt: AttemptFolder, readers: tuple[str, ...] = ()) -> tuple[list[Evaluation], int]:
         key = str(attempt.path)
+        if key in readers:
+            raise RecordError(f"{attempt.parent} makes the attempt its own ancestor")
         if key not in self._attempts:
             parent = records.read_parent(attempt)
             rows, damaged = _own(attempt)
             if parent is not None:
                 folder = self.layout.stage(parent.kind, parent.fingerprint).attempt(parent.attempt)
-                older, older_damaged = self._lineage(folder)
+                older, older_damaged = self._lineage(folder, (*readers, key))
                 rows = [row for row in older if row.tokens <= parent.tokens] + rows
                 damaged += older_damaged
             self._attempts[key] = rows, damaged
@@ -92,12 +104,10 @@ def _own(attempt: AttemptFolder) -> tuple[list[Evaluation], int]:
         if not line or _SKIPPED[0] in line or _SKIPPED[1] in line:
             continue
         fields = files.decode_line(line)
-        if fields is None:
+        row = row_of(fields, attempt.metrics) if fields is not None else None
+        if fields is None or row is None:
             damaged += 1
-        elif fields["n"] not in rows and "loss" in fields["values"]:
-            values = fields["values"]
+        elif fields["n"] not in rows and "loss" in row.values:
             rows[fields["n"]] = Evaluation(
-                fields["tokens"], fields["kind"], files.number(values["loss"]),
-                files.number(values.get("bits_per_byte", math.nan)),
-            )
+                row.tokens, row.kind, row.values["loss"], row.values.get("bits_per_byte", math.nan))
     return list(rows.values()), damaged

@@ -14,8 +14,10 @@ import runpy
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from sweeps.errors import StorageError
 from sweeps.store import files
 
 GO = "go"
@@ -70,7 +72,8 @@ def main(arguments: Sequence[str]) -> int:
         code = run(JOB, given.ticket)
     finally:
         if os.getpid() == process:  # not in a child that the stage forked
-            leave(given.note, code=code, detail=f"exit {code}")
+            with suppress(StorageError):  # the code itself says it then
+                leave(given.note, code=code, detail=f"exit {code}")
     return code
 
 

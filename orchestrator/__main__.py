@@ -1,20 +1,29 @@
-"""`orchestrator VERB ...`: finds the verb's file, runs it, turns known errors into a message and an exit code."""
+"""`orchestrator VERB ...`: finds the verb's file, runs it, turns errors into a message and an exit code."""
 
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
+import io
 import os
 import pkgutil
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Protocol, cast
 
 from orchestrator import commands
-from sweeps.errors import OrchestratorError
+from sweeps.errors import EnvironmentError_, OrchestratorError
 
 EPILOG = """exit codes: 0 all done, 1 internal error, 2 usage, 3 some trials failed, 4 environment or cluster
-unavailable, 5 another controller owns the sweep, 6 paused, 130 interrupted"""
+unavailable, 5 another controller owns the sweep, 6 paused, 130 interrupted; Ctrl-C is the ordinary end of
+`status --watch` and `logs -f`: 0"""
+
+OUTSIDE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+                     errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOTDIR, errno.ENAMETOOLONG,
+                     errno.ELOOP})
+"""What an operating system refuses for reasons that lie outside this program."""
 
 
 class Verb(Protocol):
@@ -58,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     os.umask(0o077)
+    _print_anything()
     arguments = parser().parse_args(argv)
     try:
         return verbs()[arguments.verb].run(arguments)
@@ -70,6 +80,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
+    except Exception as error:  # noqa: BLE001 - the last resort: what nobody foresaw ends with one line and exit code 1
+        return _unforeseen(arguments.verb, error)
+
+
+def _print_anything() -> None:
+    """Let no character that a terminal lacks end a verb: it is printed as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _unforeseen(verb: str, error: Exception) -> int:
+    """Report an error that no verb expected; return the exit code."""
+    if isinstance(error, OSError) and error.errno in OUTSIDE:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"orchestrator {verb}: {where}{error.strerror}; put that right and run the command again\n")
+        return EnvironmentError_.exit_code
+    traceback.print_exc()
+    sys.stderr.write(f"orchestrator {verb}: internal error, {type(error).__name__}: {error}; this is a defect of the "
+                     "program, please report it with the traceback above\n")
+    return OrchestratorError.exit_code
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,11 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def add_sweep(parser: argparse.ArgumentParser) -> None:
     """Add the sweep file and what may override it."""
     parser.add_argument("file", type=Path, metavar="FILE", help="sweep file (.yaml); to `report` also its name")
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add what may override a sweep file."""
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets",
                         help="an axis or dotted field, the value read as YAML; may be repeated")
     parser.add_argument("--scale", help="model size preset: tiny, 1m, 10m, 60m, 160m, 400m, 1.6b")
@@ -71,8 +78,9 @@ def writable(root: Path) -> None:
 
 def say(text: str) -> None:
     """Write a message for a person to stderr."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # the terminal may have been closed: work goes on, or leaves in order, without it
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def out(text: str) -> None:
@@ -80,9 +88,9 @@ def out(text: str) -> None:
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
-def out_json(value: Mapping[str, Any]) -> None:
-    """Write a JSON result to stdout, with the schema version."""
-    out(json.dumps({"schema_version": SCHEMA_VERSION, **value}, indent=2, default=str))
+def out_json(value: Mapping[str, Any], *, one_line: bool = False) -> None:
+    """Write a JSON result to stdout, with the schema version; `one_line` where several follow each other."""
+    out(json.dumps({"schema_version": SCHEMA_VERSION, **value}, indent=None if one_line else 2, default=str))
 
 
 def sweep_names(store: Layout) -> list[str]:
@@ -112,12 +120,24 @@ def sweep_name(store: Layout, given: Path) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people read them: 45 s, 12 min, 3.5 h, 2.1 d."""
+    """Return seconds as people read them: 45 s, 12 min, 3.5 h, 2.1 d. See `seconds_of` for the way back."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds of an age such as 90s, 30 min, 12h or 7d; the type of a flag.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no age.
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(s|min|h|d|w)\s*", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age; write a number and s, min, h, d or w, such as 7d")
+    return float(match[1]) * {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}[match[2]]
 
 
 def size(count: float) -> str:

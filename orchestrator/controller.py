@@ -17,6 +17,7 @@ from orchestrator.plan import Planned
 from orchestrator.progress import Progress, TrialEnd
 from orchestrator.reconciler import Reconciler
 from sweeps.store.files import to_json
+from sweeps.store.space import cause_of
 
 LIVE_TRIALS = 4
 """Tune trials at once: each actor costs about 110 MB (docs/decisions.md)."""
@@ -44,13 +45,16 @@ class ReconcilerThread(threading.Thread):
         try:
             while not self.stop_asked.is_set() and not self.progress.all_ended:
                 self.reconciler.step()
+                for trial in self.progress.reopen():
+                    (self.trial_folder / f"{trial}.json").unlink(missing_ok=True)
                 for end in self.progress.update():
                     path = self.trial_folder / f"{end.id}.json"
                     path.write_text(to_json({"state": end.state, "reason": end.reason}), encoding="utf-8")
                     self.on_end(end)
                 self.stop_asked.wait(INTERVAL_SECONDS)
         except BaseException as error:  # noqa: BLE001 - carried to the main thread, which raises it
-            self.error = error
+            full = cause_of(error, self.trial_folder) if isinstance(error, OSError) else None
+            self.error = full or error
         finally:
             self.over.set()
 
@@ -116,7 +120,7 @@ def _fit(planned: Planned, thread: ReconcilerThread, temporary: Path) -> None:
     asked = Asked(lambda: thread.stop_asked.is_set() or thread.error is not None, stop_file)
     tune.Tuner(
         tune.with_resources(TrialClient, {"cpu": 1}),
-        tune_config=tune.TuneConfig(search_alg=search, num_samples=len(progress.trials) - len(progress.reused),
+        tune_config=tune.TuneConfig(search_alg=search, num_samples=-1,  # until `search` says FINISHED
                                     max_concurrent_trials=LIVE_TRIALS, reuse_actors=True),
         run_config=tune.RunConfig(name=planned.sweep.name, storage_path=str(temporary / "tune"), verbose=0, stop=asked,
                                   checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)),

@@ -7,12 +7,14 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.arguments import duration
+from orchestrator.arguments import duration, say
+from orchestrator.board import Status
 from orchestrator.plan import Planned
 from orchestrator.progress import Progress, TrialEnd
-from orchestrator.reconciler import Notice, Reconciler, Status
+from orchestrator.reconciler import Notice, Reconciler
 from orchestrator.watch import sweep_status
 
 if TYPE_CHECKING:
@@ -53,13 +55,14 @@ def head(progress: Progress, reconciler: Reconciler) -> str:
     """Return the counts and the ETA in one line."""
     counts = progress.counts()
     total = len(progress.trials)
-    stages = reconciler.counts()
+    stages = reconciler.board.counts()
     finished = sum(stages[s] for s in (Status.DONE, Status.DIVERGED))
     text = f"trials {counts['done']}/{total} done, {counts['running']} running"
-    for name in ("failed", "diverged"):
+    for name in ("failed", "diverged", "cancelled"):
         if counts[name]:
             text += f", {counts[name]} {name}"
-    return f"{text} | stages {finished}/{sum(stages.values())} | ETA {duration(reconciler.seconds_left())}"
+    left = duration(reconciler.board.seconds_left(reconciler.slots))
+    return f"{text} | stages {finished}/{sum(stages.values())} | ETA {left}"
 
 
 class LineDisplay:
@@ -92,8 +95,7 @@ class LineDisplay:
         """Nothing to undo."""
 
     def _line(self, text: str) -> None:
-        sys.stderr.write(f"[{time.monotonic() - self._began:7.1f} s] {text}\n")
-        sys.stderr.flush()
+        say(f"[{time.monotonic() - self._began:7.1f} s] {text}")
 
 
 class LiveDisplay:
@@ -125,7 +127,8 @@ class LiveDisplay:
         """Keep the event for the next drawing; failures stay on the screen."""
         self._events.append(f"{notice.kind:<9} {notice.text}")
         if notice.kind == "failed":
-            self._live.console.print(f"failed: {notice.text}", style="red", markup=False)
+            with suppress(OSError):
+                self._live.console.print(f"failed: {notice.text}", style="red", markup=False)
 
     def trial_ended(self, end: TrialEnd) -> None:
         """Keep the event for the next drawing."""
@@ -136,11 +139,13 @@ class LiveDisplay:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._live.stop()
+        with suppress(OSError):
+            self._live.stop()
 
     def _draw(self) -> None:
-        while not self._stop.wait(REFRESH_SECONDS):
-            self._live.update(self._text(), refresh=True)
+        with suppress(OSError):  # the terminal was closed; the sweep leaves in order without it
+            while not self._stop.wait(REFRESH_SECONDS):
+                self._live.update(self._text(), refresh=True)
 
     def _text(self) -> Text:
         assert self._state is not None

@@ -1,4 +1,4 @@
-"""How far each trial is. Fed by the reconciler, read by Tune's search and by the live table; thread-safe."""
+"""How far each trial is. Fed by the reconciler's board, read by Tune's search and by the live table; thread-safe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.reconciler import ENDED, Reconciler, Status
+from orchestrator.board import ENDED, Board, Status
 from sweeps.language.manifest import PlanTrial
 
 
@@ -17,17 +17,17 @@ class TrialEnd:
 
     id: str
     state: str
-    """`done`, `diverged` or `failed`."""
+    """`done`, `diverged`, `failed` or `cancelled`."""
     reason: str = ""
 
 
 class Progress:
     """Counts what is left of each trial."""
 
-    def __init__(self, trials: tuple[PlanTrial, ...], reconciler: Reconciler) -> None:
+    def __init__(self, trials: tuple[PlanTrial, ...], board: Board) -> None:
         """Trials that are complete already are in `ended` from the beginning."""
         self._lock = threading.Lock()
-        self._reconciler = reconciler
+        self._board = board
         self.trials = {t.id: t for t in trials}
         self._left: dict[str, set[str]] = {t.id: {s.fingerprint for s in t.path} for t in trials}
         self._users: dict[str, list[str]] = {}
@@ -39,29 +39,39 @@ class Progress:
         self._queue: deque[str] = deque()
         self._first = {t.id: next(s.fingerprint for s in t.path if s.kind == "pretrain") for t in trials}
         self.update()
-        self.reused = frozenset(self.ended)
         self._queue.clear()
 
     def update(self) -> list[TrialEnd]:
         """Take in what changed; return the trials that ended since the last call."""
         with self._lock:
-            status = self._reconciler.status
+            status = self._board.status
             touched: dict[str, None] = {}
-            while self._reconciler.changed:
-                key = self._reconciler.changed.popleft()
+            while self._board.changed:
+                key = self._board.changed.popleft()
                 for trial in self._users.get(key, ()):
                     touched[trial] = None
-                    if status[key] in ENDED:
-                        self._left[trial].discard(key)
+                    (self._left[trial].discard if status[key] in ENDED else self._left[trial].add)(key)
+            while self._board.asked:
+                touched[self._board.asked.popleft()] = None
             return [end for end in map(self._look, touched) if end is not None]
+
+    def reopen(self) -> list[str]:
+        """Return the ended trials that were asked for again; they are handed out anew once they begin."""
+        with self._lock:
+            again = [t for t in self._board.asked if t not in self._board.cancelled and t in self.ended
+                     and self.ended[t].state in ("failed", "cancelled")]
+            for trial in again:
+                self.ended.pop(trial, None)
+                self._live.pop(trial, None)
+            return again
 
     def _look(self, trial: str) -> TrialEnd | None:
         if trial in self.ended:
             return None
-        if trial not in self._live and self._reconciler.status[self._first[trial]] is not Status.WAITING:
+        if trial not in self._live and self._board.status[self._first[trial]] is not Status.WAITING:
             self._live[trial] = None
             self._queue.append(trial)
-        if self._left[trial]:
+        if self._left[trial] and trial not in self._board.cancelled:
             return None
         self.ended[trial] = end = self._end(trial)
         if trial not in self._live:
@@ -70,8 +80,10 @@ class Progress:
         return end
 
     def _end(self, trial: str) -> TrialEnd:
-        status, reasons = self._reconciler.status, self._reconciler.reasons
+        status, reasons = self._board.status, self._board.reasons
         keys = [s.fingerprint for s in self.trials[trial].path]
+        if trial in self._board.cancelled and self._left[trial] | {k for k in keys if status[k] is Status.CANCELLED}:
+            return TrialEnd(id=trial, state="cancelled", reason=f"as asked; orchestrator retry {trial} runs it again")
         for wanted, state in ((Status.FAILED, "failed"), (Status.DIVERGED, "diverged"), (Status.SKIPPED, "failed")):
             found = next((k for k in keys if status[k] is wanted), None)
             if found is not None:
@@ -89,9 +101,9 @@ class Progress:
         return len(self.ended) == len(self.trials)
 
     def counts(self) -> Mapping[str, int]:
-        """Return how many trials are done, running, failed, diverged and waiting."""
+        """Return how many trials are done, running, failed, diverged, cancelled and waiting."""
         with self._lock:
-            found = {"done": 0, "diverged": 0, "failed": 0}
+            found = {"done": 0, "diverged": 0, "failed": 0, "cancelled": 0}
             for end in self.ended.values():
                 found[end.state] += 1
             live = sum(t not in self.ended for t in self._live)

@@ -7,41 +7,24 @@ anywhere and its successor goes on.
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from cluster.job import Executor, JobHandle, JobRequest, JobState
-from orchestrator.packer import Packer, add_measurement, pack_limit, throughput, total_seconds
-from orchestrator.plan import Planned, complete, seconds_guess
-from sweeps.errors import EnvironmentError_
+from orchestrator.board import FRUITLESS, Board, Status
+from orchestrator.packer import pack_limit, total_seconds
+from orchestrator.plan import Planned
+from sweeps.errors import EnvironmentError_, StorageError
 from sweeps.language.graph import Node
-from sweeps.language.presets import SCALES
 from sweeps.language.stage import Ticket, TicketStage
-from sweeps.store import claims, files
-from sweeps.store.ledger import Ledger, State, fold, read_events
-from sweeps.store.records import read_result
+from sweeps.store import claims, files, requests
+from sweeps.store.layout import StageFolder
+from sweeps.store.ledger import Ledger, State, fold, read_events, refuse_fenced
 
 MAX_LOST = 3
 """Attempts of one stage that may end without a result or a reason (killed, node lost) in one reign."""
-
-
-class Status(StrEnum):
-    """What a stage is doing."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    DONE = "done"
-    DIVERGED = "diverged"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    """It needs a stage that failed or diverged."""
-
-
-FRUITLESS = frozenset({Status.DIVERGED, Status.FAILED, Status.SKIPPED})
-ENDED = FRUITLESS | {Status.DONE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +32,7 @@ class Notice:
     """Something that a person may want to read; one line."""
 
     kind: str
-    """`submitted`, `done`, `diverged`, `failed`, `lost`, `follow`."""
+    """`submitted`, `done`, `diverged`, `failed`, `lost`, `follow`, `cancelled`, `retried`."""
     stage: str
     text: str
 
@@ -70,83 +53,53 @@ class Reconciler:
         self.executor = executor
         self.ledger = ledger
         self.notify = notify
+        self.board = Board(planned)
         self.graph = planned.graph
         self.layout = planned.layout
         self.folder = planned.layout.sweep(planned.sweep.name)
         self.slots = max(executor.slots_free(), 1)
-        self.status = dict.fromkeys(self.graph.nodes, Status.WAITING)
-        self.changed: deque[str] = deque()
-        """Stages whose status changed and that nobody has taken notice of yet."""
-        self.reasons: dict[str, str] = {}
-        self._waiting: set[str] = set(self.graph.nodes)
-        self._done: set[str] = set()
-        self._ended: set[str] = set()
         self._jobs: list[_Job] = []
         self._following: dict[str, claims.Claim] = {}
         self._failures: dict[str, int] = {}
-        self._measured: dict[str, tuple[float, float]] = {}
-        self._packer = Packer(self.graph, self.seconds)
         self._count = 0
-        for key in complete(self.layout, self.graph.nodes.values()):
-            self._settle(key, quiet=True)
+        for key in sorted(self.board.ended):
+            if self.board.status[key] is Status.FAILED:
+                self._notify("failed", key, f"{self.graph.nodes[key].label}: {self.board.reasons[key]}")
+        self.board.cancel(state.cancelled)
         self._adopt(state)
-
-    # -- facts ---------------------------------------------------------------------------------------------------
-
-    def seconds(self, node: Node) -> float:
-        """Estimated seconds of a stage on one slot, from this run's own measurements where there are any."""
-        guess = SCALES[self.planned.sweep.scale].guessed_flops_per_second
-        return seconds_guess(node, throughput(self._measured, node.spec.kind, guess))
 
     @property
     def finished(self) -> bool:
         """True when nothing is left to run."""
-        return not self._waiting and not self._jobs
+        return not self.board.waiting and not self._jobs
 
-    def seconds_left(self) -> float:
-        """Estimated seconds until everything is done."""
-        left = [k for k, s in self.status.items() if s in (Status.WAITING, Status.RUNNING)]
-        return total_seconds(self.graph, left, self.seconds) / self.slots
+    def _notify(self, kind: str, stage: str, text: str) -> None:
+        self.notify(Notice(kind=kind, stage=stage, text=text))
 
-    def _set(self, key: str, status: Status, reason: str = "") -> None:
-        self.status[key] = status
-        if status in ENDED:
-            self._ended.add(key)
-        if reason:
-            self.reasons[key] = reason
-        self.changed.append(key)
-
-    def _settle(self, key: str, *, quiet: bool = False) -> bool:
+    def _settle(self, key: str) -> bool:
         """Note a stage's result; False where there is none."""
-        node = self.graph.nodes[key]
-        result = read_result(self.layout.stage(node.spec.kind, key))
+        result = self.board.settle(key)
         if result is None:
             return False
-        self._waiting.discard(key)
-        self._following.pop(key, None)
-        if result.status == "diverged":
-            self._set(key, Status.DIVERGED)
-            self._skip_readers(key, f"{node.label} diverged")
-        else:
-            self._set(key, Status.DONE)
-            self._done.add(key)
-        add_measurement(self._measured, node, result)
-        if not quiet:
-            self.notify(Notice(kind=self.status[key], stage=key, text=f"{node.label} ({result.seconds:.1f} s)"))
+        if self._following.pop(key, None) is not None:
+            claims.drop_interest(self._stage(key), self.planned.sweep.name)
+        self._notify(self.board.status[key], key, f"{self.graph.nodes[key].label} ({result.seconds:.1f} s)")
         return True
 
-    def _skip_readers(self, key: str, reason: str) -> None:
-        for reader in self._packer.readers(key):
-            node = self.graph.nodes[reader]
-            if self.status[reader] is Status.WAITING and key in (i.fingerprint for i in node.spec.inputs):
-                self._set(reader, Status.SKIPPED, reason)
-                self._waiting.discard(reader)
-                self._skip_readers(reader, reason)
+    def _stage(self, key: str) -> StageFolder:
+        return self.layout.stage(self.graph.nodes[key].spec.kind, key)
 
     # -- one pass ------------------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """Poll, note what ended, submit what is ready."""
+        """Poll, note what ended, do what was asked, submit what is ready.
+
+        Raises:
+            OwnedError: another controller began a newer term; nothing more is submitted or cancelled.
+            PausedError: a job met a full disk; the sweep is to stop until there is space.
+        """
+        refuse_fenced(self.folder, self.ledger.term)
+        self._wishes()
         self._watch()
         self._follow()
         self._submit()
@@ -173,27 +126,30 @@ class Reconciler:
     def _unfinished(self, key: str, detail: str) -> None:
         """A job left without finishing this stage: run it again, or give up with the reason."""
         node = self.graph.nodes[key]
-        bad = next((i.fingerprint for i in node.spec.inputs if self.status.get(i.fingerprint) in FRUITLESS), None)
-        if bad is not None:
-            reason = self.reasons.get(bad) or f"{self.graph.nodes[bad].label} diverged"
-            self._set(key, Status.SKIPPED, reason)
-            self._skip_readers(key, reason)
+        board = self.board
+        bad = next((i.fingerprint for i in node.spec.inputs if board.status.get(i.fingerprint) in FRUITLESS), None)
+        if bad is not None and board.wanted(key):
+            reason = board.reasons.get(bad) or f"{self.graph.nodes[bad].label} {board.status[bad]}"
+            board.set(key, Status.SKIPPED, reason)
+            board.skip_readers(key, reason)
             return
-        self._set(key, Status.WAITING)
-        self._waiting.add(key)
+        if not self.board.wanted(key):
+            self.board.set(key, Status.CANCELLED)
+            return
+        self.board.set(key, Status.WAITING)
         failure, started = self._failure(node)
+        if detail == f"exit {StorageError.exit_code}" or (failure or "").startswith(f"{StorageError.__name__}:"):
+            raise StorageError(f"{node.label}: {failure or 'its job found no space'}")
         if failure is None and not started:
             return  # the job never came to it
         self._failures[key] = self._failures.get(key, 0) + 1
         self.ledger.append("failed", fingerprint=key, detail=detail, reason=failure or "")
         if failure is None and self._failures[key] < MAX_LOST:
             text = f"{node.label}: {detail}; it goes on from its last checkpoint"
-            self.notify(Notice(kind="lost", stage=key, text=text))
+            self._notify("lost", key, text)
             return
-        self._set(key, Status.FAILED, failure or f"{detail}, {self._failures[key]} times")
-        self._waiting.discard(key)
-        self.notify(Notice(kind="failed", stage=key, text=f"{node.label}: {self.reasons[key]}"))
-        self._skip_readers(key, f"{node.label} failed")
+        board.fail(key, failure or f"{detail}, {self._failures[key]} times")
+        self._notify("failed", key, f"{node.label}: {board.reasons[key]}")
 
     def _failure(self, node: Node) -> tuple[str | None, bool]:
         """Return the newest attempt's own reason, and whether it belongs to the newest claim's submission."""
@@ -217,11 +173,15 @@ class Reconciler:
 
     def _follow(self) -> None:
         """Look at the stages that another sweep runs; take them back when its controller is gone."""
+        lives: dict[str, bool] = {}
         for key, claim in list(self._following.items()):
-            if not self._settle(key) and not self._owner_lives(claim):
+            if self._settle(key):
+                continue
+            if claim.submission not in lives:
+                lives[claim.submission] = self._owner_lives(claim)
+            if not lives[claim.submission]:
                 del self._following[key]
-                self._waiting.add(key)
-                self._set(key, Status.WAITING)
+                self.board.set(key, Status.WAITING)
 
     def _owner_lives(self, claim: claims.Claim) -> bool:
         """True unless the claim's sweep has no controller and no job of its submission is found."""
@@ -231,19 +191,46 @@ class Reconciler:
             r.state is not JobState.ENDED for r in self.executor.poll(self.executor.find(claim.submission))
         )
 
+    # -- what a person asked for ---------------------------------------------------------------------------------
+
+    def _wishes(self) -> None:
+        """Apply the requests that verbs left: first into the ledger, so that a successor knows them too."""
+        for request in requests.pending(self.folder):
+            self.ledger.append(request.wish.done, trials=request.trials)
+            if request.wish is requests.Wish.CANCEL:
+                self.board.cancel(request.trials)
+                self._cancel_unwanted()
+            else:
+                for key in self.board.retry(request.trials):
+                    self._failures.pop(key, None)
+            requests.remove(self.folder, request)
+            self._notify(request.wish.done, "", f"{len(request.trials)} trials: {', '.join(request.trials[:3])}"
+                                                     f"{', ...' if len(request.trials) > 3 else ''}")
+
+    def _cancel_unwanted(self) -> None:
+        """Stop following, and ask the jobs to leave, where neither a trial of this sweep nor another sweep wants it."""
+        for key in [k for k in self._following if not self.board.wanted(k)]:
+            del self._following[key]
+            claims.drop_interest(self._stage(key), self.planned.sweep.name)
+        self.executor.cancel([j.handle for j in self._jobs if not any(map(self._wanted_somewhere, j.stages))])
+
+    def _wanted_somewhere(self, key: str) -> bool:
+        others = set(claims.interested(self._stage(key))) - {self.planned.sweep.name}
+        return self.board.wanted(key) or bool(others)
+
     # -- submitting ----------------------------------------------------------------------------------------------
 
     def _submit(self) -> None:
         free = self.executor.slots_free()
-        waiting = self._waiting - set(self._following)
+        waiting = self.board.waiting - set(self._following)
         if free <= 0 or not waiting:
             return
-        ready = self._packer.ready(waiting, self._done, self._ended)
+        ready = self.board.packer.ready(waiting, self.board.done, self.board.ended)
         limit = pack_limit(self.planned.sweep.run.pack.seconds,
-                           total_seconds(self.graph, waiting, self.seconds), self.slots)
+                           total_seconds(self.graph, waiting, self.board.seconds), self.slots)
         tickets: list[list[str]] = []
         while ready and len(tickets) < free:
-            tickets.append(self._packer.ticket(ready, waiting, self._ended, limit))
+            tickets.append(self.board.packer.ticket(ready, waiting, self.board.ended, limit))
             waiting -= set(tickets[-1])
         if tickets:
             self._send(tickets)
@@ -276,22 +263,20 @@ class Reconciler:
         for handle in handles:
             stages = [k for k, _ in claimed[handle.index]]
             self._jobs.append(_Job(handle=handle, stages=stages))
-            self.notify(Notice(kind="submitted", stage=stages[0], text=f"{name}[{handle.index}]: {len(stages)} stages "
-                                                                       f"from {self.graph.nodes[stages[0]].label}"))
+            first = self.graph.nodes[stages[0]].label
+            self._notify("submitted", stages[0], f"{name}[{handle.index}]: {len(stages)} stages from {first}")
             for key in stages:
-                self._set(key, Status.RUNNING)
-                self._waiting.discard(key)
+                self.board.set(key, Status.RUNNING)
 
     def _claim(self, ticket: list[str], name: str) -> list[tuple[str, int]]:
         """Take the claims of a ticket's stages; those that another live sweep holds are followed instead."""
         taken: list[tuple[str, int]] = []
         refused: set[str] = set()
         for key in ticket:
-            node = self.graph.nodes[key]
-            stage = self.layout.stage(node.spec.kind, key)
+            node, stage = self.graph.nodes[key], self._stage(key)
             held = claims.holder(stage)
             foreign = held is not None and held.sweep != self.planned.sweep.name and self._owner_lives(held)
-            number = None if foreign or refused & set(self._packer.needs(node)) else claims.take(
+            number = None if foreign or refused & set(self.board.packer.needs(node)) else claims.take(
                 stage, sweep=self.planned.sweep.name, term=self.ledger.term, submission=name,
                 after=held.number if held else 0,
             )
@@ -302,7 +287,7 @@ class Reconciler:
             if foreign and held is not None:
                 claims.add_interest(stage, self.planned.sweep.name)
                 self._following[key] = held
-                self.notify(Notice(kind="follow", stage=key, text=f"{node.label}: sweep {held.sweep} is running it"))
+                self._notify("follow", key, f"{node.label}: sweep {held.sweep} is running it")
         return taken
 
     def _ticket(self, name: str, pairs: list[tuple[str, int]]) -> Ticket:
@@ -325,12 +310,11 @@ class Reconciler:
                 continue
             found = {h.index: h for h in self.executor.find(submission.name)}
             for index in open_:
-                stages = [k for k in submission.tickets[index] if k in self._waiting]
+                stages = [k for k in submission.tickets[index] if k in self.board.waiting]
                 if index in found and stages:
                     self._jobs.append(_Job(handle=found[index], stages=stages))
                     for key in stages:
-                        self._set(key, Status.RUNNING)
-                        self._waiting.discard(key)
+                        self.board.set(key, Status.RUNNING)
 
     # -- leaving -------------------------------------------------------------------------------------------------
 
@@ -345,16 +329,11 @@ class Reconciler:
                 if report.state is JobState.ENDED:
                     for key in job.stages:
                         self._settle(key)
-                    self.ledger.append("ended", name=job.handle.submission, index=job.handle.index, detail="stopped")
+                    with suppress(StorageError):  # a successor finds out by itself that the job is gone
+                        self.ledger.append("ended", name=job.handle.submission, index=job.handle.index,
+                                           detail="stopped")
                     self._jobs.remove(job)
         return len(self._jobs)
-
-    def counts(self) -> Mapping[Status, int]:
-        """Return how many stages have each status."""
-        found = dict.fromkeys(Status, 0)
-        for status in self.status.values():
-            found[status] += 1
-        return found
 
     def log_folder(self) -> Path:
         """Return where the jobs' logs are."""

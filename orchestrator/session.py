@@ -16,9 +16,10 @@ from orchestrator.live_table import Display, make_display
 from orchestrator.plan import Planned
 from orchestrator.progress import Progress, TrialEnd
 from orchestrator.reconciler import Reconciler
+from sweeps.errors import PausedError
 from sweeps.store import files
 from sweeps.store.layout import SweepFolder
-from sweeps.store.ledger import Ledger, begin_term
+from sweeps.store.ledger import begin_term
 
 LEAVE_SECONDS = 15.0
 """How long local jobs may take to checkpoint after Ctrl-C."""
@@ -28,7 +29,8 @@ def run_sweep(planned: Planned, *, takeover: bool, quiet: bool = False) -> tuple
     """Run what is missing of a sweep; return the trials' ends, and whether it was interrupted.
 
     Raises:
-        OwnedError: another controller owns the sweep.
+        OwnedError: another controller owns the sweep, or took it over.
+        PausedError: there is no space; what ran was asked to checkpoint and leave.
     """
     keep_simulations_apart(planned.sweep.run, planned.layout)
     folder = planned.layout.sweep(planned.sweep.name)
@@ -38,23 +40,25 @@ def run_sweep(planned: Planned, *, takeover: bool, quiet: bool = False) -> tuple
         executor = executor_of(planned.sweep.run, planned.layout)
         display = make_display(planned, quiet=quiet)
         reconciler = Reconciler(planned, executor, ledger, state, display.notice)
-        progress = Progress(planned.file.trials, reconciler)
+        progress = Progress(planned.file.trials, reconciler.board)
+        if state.damaged:
+            say(f"{state.damaged} torn lines of the ledger were passed over: a controller was killed while writing")
         trial_folder = folder.path / "trials"
         trial_folder.mkdir(exist_ok=True)
         for old in trial_folder.iterdir():
             old.unlink()
         thread = ReconcilerThread(reconciler, progress, trial_folder, display.trial_ended)
         display.begin(progress, reconciler)
-        interrupted = _run(planned, thread, display)
+        try:
+            interrupted = _run(planned, thread, display)
+        except PausedError:
+            _leave(reconciler)
+            raise
         if interrupted:
             _leave(reconciler)
         return progress, interrupted
     finally:
-        _close(ledger)
-
-
-def _close(ledger: Ledger) -> None:
-    ledger.close()
+        ledger.close()
 
 
 def _record(planned: Planned, folder: SweepFolder) -> None:

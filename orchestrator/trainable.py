@@ -9,8 +9,8 @@ from typing import Any
 
 from ray import tune
 
-from sweeps.store.files import read_lines
-from sweeps.store.layout import Layout
+from sweeps.store.layout import AttemptFolder, Layout
+from sweeps.store.records import own_rows
 
 POLL_SECONDS = 0.2
 HEARTBEAT_SECONDS = 10.0
@@ -68,9 +68,8 @@ class TrialClient(tune.Trainable):  # type: ignore[misc]
                 if self._seen.get(path) == size:
                     continue
                 self._seen[path] = size
-                for row in read_lines(path):
-                    if row and row["kind"] in ("validation", "end") and row["tokens"] >= self._last["tokens"]:
-                        self._last = {"tokens": row["tokens"], "loss": row["values"].get("loss"),
-                                      "scored": row["kind"] == "end"}
+                for row in own_rows(AttemptFolder(path.parent)):
+                    if row.kind in ("validation", "end") and row.tokens >= self._last["tokens"]:
+                        self._last = {"tokens": row.tokens, "loss": row.values.get("loss"), "scored": row.kind == "end"}
                         news = True
         return news

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.store.files import read_json, read_lines
+from orchestrator.targets import Plan, read_plan
+from sweeps.store.files import read_json, read_lines, unseal
 from sweeps.store.layout import Layout, StageFolder, SweepFolder
 from sweeps.store.ledger import State, fold, read_events
-
-RECENT_ROWS = 1
+from sweeps.store.requests import Wish, pending
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,23 @@ class SweepStatus:
     running: tuple[Mapping[str, Any], ...]
     """Stages that run now: label, tokens so far, tokens at the end, tokens per second."""
     failed: tuple[Mapping[str, str], ...]
+    asked: Mapping[str, int]
+    """Wish (`cancel`, `retry`) -> trials for which it was asked and not yet applied."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One sweep in full: what `status` counts, and `cancel` and `retry` choose from."""
+
+    plan: Plan
+    state: State
+    controlled: str
+    stages: Mapping[str, str]
+    """Fingerprint -> `done`, `diverged`, `running`, `submitted`, `failed`, `damaged` or `waiting`."""
+    trials: Mapping[str, str]
+    """Trial id -> `done`, `diverged`, `failed`, `damaged`, `cancelled`, `running` or `waiting`."""
+    asked: Mapping[str, Wish]
+    """Trial id -> the newest wish that no controller has applied yet."""
 
 
 def controller(state: State) -> str:
@@ -59,62 +79,114 @@ def live_stages(layout: Layout) -> dict[str, str]:
     return found
 
 
-def sweep_status(layout: Layout, name: str) -> SweepStatus:
-    """Return what one sweep's files say."""
+def asked_of(folder: SweepFolder) -> dict[str, Wish]:
+    """Return trial id -> the newest wish that no controller has applied yet."""
+    return {trial: request.wish for request in pending(folder) for trial in request.trials}
+
+
+def look(layout: Layout, name: str) -> View:
+    """Return the state of every stage and trial of a sweep."""
     folder = layout.sweep(name)
-    empty: dict[str, Any] = {"question": "", "trials": [], "stages": []}
-    plan = read_json(folder.plan) if folder.plan.exists() else empty
+    plan = read_plan(layout, name)
     state = fold(read_events(folder))
     alive = controller(state)
     submitted = set(open_stages(state)) if alive else set()
-    stages = {s["fingerprint"]: s for s in plan["stages"]}
-    states = {key: _stage_state(layout.stage(s["kind"], key), key in submitted) for key, s in stages.items()}
-    failures = {k: v for k, v in state.failures.items() if states.get(k) not in ("done", "diverged")}
-    for key in failures:
-        if not alive and key in states:
+    root = str(layout.stages)
+    states = {key: _stage_state(f"{root}/{s['kind']}/{key}", key in submitted) for key, s in plan.stages.items()}
+    for key in state.failures:
+        if states.get(key) == "waiting" and (not alive or _has_failed(layout.stage(plan.stages[key]["kind"], key))):
             states[key] = "failed"
-    trials = [_trial_state([states[s["fingerprint"]] for s in t["path"]], t, states) for t in plan["trials"]]
+    trials = {key: _trial_state(t["path"], states, cancelled=key in state.cancelled)
+              for key, t in plan.trials.items()}
+    return View(plan=plan, state=state, controlled=alive, stages=states, trials=trials, asked=asked_of(folder))
+
+
+def sweep_status(layout: Layout, name: str) -> SweepStatus:
+    """Return what one sweep's files say."""
+    view = look(layout, name)
+    stages = view.plan.stages
     return SweepStatus(
-        name=name, question=plan["question"], controlled=alive, trials=_count(trials), stages=_count(states.values()),
-        running=tuple(_running(layout.stage(stages[k]["kind"], k), stages[k]) for k, s in states.items()
+        name=name, question=view.plan.question, controlled=view.controlled,
+        trials=Counter(view.trials.values()), stages=Counter(view.stages.values()),
+        running=tuple(_running(layout.stage(stages[k]["kind"], k), stages[k]) for k, s in view.stages.items()
                       if s == "running"),
-        failed=tuple({"stage": stages[k]["label"], "fingerprint": k} for k, s in states.items() if s == "failed"),
+        failed=tuple({"stage": stages[k]["label"], "fingerprint": k} for k, s in view.stages.items() if s == "failed"),
+        asked=Counter(view.asked.values()),
     )
 
 
-def _stage_state(stage: StageFolder, submitted: bool) -> str:
+def _stage_state(folder: str, submitted: bool) -> str:
+    """Return a stage's state. Paths are text: with tens of thousands of stages half the time would go into pathlib."""
     try:
-        status = read_json(stage.result)["status"]
-        return "diverged" if status == "diverged" else "done"
+        handle = os.open(f"{folder}/result.json", os.O_RDONLY)
     except FileNotFoundError:
-        return "running" if submitted and stage.attempts.is_dir() else ("submitted" if submitted else "waiting")
-    except (ValueError, KeyError):
+        return ("running" if os.path.isdir(f"{folder}/attempts") else "submitted") if submitted else "waiting"  # noqa: PTH112
+    try:
+        text = os.read(handle, os.fstat(handle).st_size).decode()
+    except ValueError:
         return "damaged"
+    finally:
+        os.close(handle)
+    return _status_in(text)
 
 
-def _trial_state(states: list[str], trial: Mapping[str, Any], every: Mapping[str, str]) -> str:
-    for wanted in ("failed", "diverged"):
+def _status_in(text: str) -> str:
+    """Return what a result.json says, its own checksum compared; the files that it lists are for `why` to verify."""
+    try:
+        raw = unseal(text) or json.loads(text)
+        status = "damaged" if "crc" in raw else raw.get("status", "done")
+    except (ValueError, AttributeError, TypeError):
+        return "damaged"
+    return str(status) if status in ("diverged", "damaged") else "done"
+
+
+def _has_failed(stage: StageFolder) -> bool:
+    """True where the newest attempt says why it failed, so that it is not tried again by itself."""
+    number = newest_attempt(stage)
+    return number > 0 and stage.attempt(number).failure.exists()
+
+
+def newest_attempt(stage: StageFolder) -> int:
+    """Return the number of the newest attempt; 0: there is none."""
+    try:
+        return max((int(p.name) for p in stage.attempts.iterdir() if p.name.isdigit()), default=0)
+    except FileNotFoundError:
+        return 0
+
+
+def _trial_state(path: Iterable[Mapping[str, Any]], every: Mapping[str, str], *, cancelled: bool) -> str:
+    states = {every[s["fingerprint"]] for s in path}
+    for wanted in ("failed", "damaged", "diverged"):
         if wanted in states:
             return wanted
-    if all(s == "done" for s in states):
+    if states == {"done"}:
         return "done"
-    training = [every[s["fingerprint"]] for s in trial["path"] if s["kind"] == "pretrain"]
-    return "running" if any(s in ("running", "done") for s in training) else "waiting"
-
-
-def _count(states: Any) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for state in states:
-        found[state] = found.get(state, 0) + 1
-    return found
+    if cancelled:
+        return "cancelled"
+    training = {every[s["fingerprint"]] for s in path if s["kind"] == "pretrain"}
+    return "running" if training & {"running", "done"} else "waiting"
 
 
 def _running(stage: StageFolder, planned: Mapping[str, Any]) -> Mapping[str, Any]:
-    numbers = [int(p.name) for p in stage.attempts.iterdir() if p.name.isdigit()]
-    last: Mapping[str, Any] = {}
-    if numbers:
-        rows = [row for row in read_lines(stage.attempt(max(numbers)).metrics) if row and row["kind"] == "train"]
-        last = rows[-1] if rows else {}
+    last = last_row(stage)
     values = last.get("values", {})
     return {"label": planned["label"], "tokens": last.get("tokens", 0), "fingerprint": planned["fingerprint"],
             "loss": values.get("loss"), "tokens_per_second": values.get("tokens_per_second")}
+
+
+def last_row(stage: StageFolder) -> Mapping[str, Any]:
+    """Return the newest training row of the newest attempt; empty where there is none."""
+    number = newest_attempt(stage)
+    rows = read_lines(stage.attempt(number).metrics) if number else ()
+    return next((row for row in reversed(list(rows)) if row and row["kind"] == "train"), {})
+
+
+def sweep_file_hint(layout: Layout, name: str) -> str:
+    """Return the command that runs a sweep of which only the name is known."""
+    try:
+        lines = read_json(layout.sweep(name).plan).get("overrides", [])
+    except (FileNotFoundError, ValueError):
+        lines = []
+    sets = "".join(f" --{t.replace('=', ' ', 1)}" if t.startswith(("scale=", "seeds=")) else f" --set {t}"
+                   for t in lines)
+    return f"orchestrator sweep FILE{sets}  (FILE: the file of sweep {name!r})"

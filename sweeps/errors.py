@@ -6,7 +6,9 @@
     |- EnvironmentError_     something outside is missing or full: exit 4
     |- OwnedError            another controller owns the sweep: exit 5
     |- PausedError           the sweep paused itself (disk, budget, breaker): exit 6
+    |  `- StorageError        a disk is full, a quota is used up, or a file-size limit is reached
     `- RecordError           a record on disk is damaged or contradicts itself: exit 1
+       `- NewerRecordError    it was written by a newer release
 """
 
 from __future__ import annotations
@@ -46,8 +48,19 @@ class PausedError(OrchestratorError):
     exit_code = 6
 
 
+class StorageError(PausedError):
+    """Something could not be written: the disk is full, a quota is used up, or a file-size limit is reached.
+
+    Nothing is wrong with the work itself: it is never counted as a failure, and goes on where there is space.
+    """
+
+
 class RecordError(OrchestratorError):
     """A record on disk is damaged."""
+
+
+class NewerRecordError(RecordError):
+    """A record was written by a newer release, so what it says cannot be known."""
 
 
 @dataclass(frozen=True, kw_only=True)

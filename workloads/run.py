@@ -2,7 +2,8 @@
 
 Light until a stage needs more: importing this costs pydantic, and each stage imports its own libraries once. Truth is
 on disk: a stage that is done, is claimed by another submission, or lacks an input is left alone, so that running a
-ticket again is always safe. Exit code 1: a stage failed; its attempt says why in failure.json.
+ticket again is always safe. Exit code 1: a stage failed; its attempt says why in failure.json. Exit code 6: there is no
+space to write; nothing failed, and the ticket goes on from the last checkpoint when it is run again.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
 from pathlib import Path
 from types import FrameType
 
-from sweeps.errors import OrchestratorError, UsageError
+from sweeps.errors import OrchestratorError, StorageError, UsageError
 from sweeps.language.plugins import Registries
 from sweeps.language.stage import Ticket, TicketStage
-from sweeps.store import claims, files
+from sweeps.store import claims, files, space
 from sweeps.store.layout import Layout, StageFolder
 from sweeps.store.records import Attempt, open_attempt, read_result
 from workloads.context import Context
@@ -47,6 +49,8 @@ class Outcome(Enum):
     LEFT = auto()
     FAILED = auto()
     STOPPED = auto()
+    PAUSED = auto()
+    """There is no space to write; no other stage of the ticket would fare better."""
 
 
 class Stop:
@@ -85,6 +89,8 @@ class Runner:
         failed = False
         for position, stage in enumerate(self.ticket.stages):
             outcome = self._follow(position, stage) if not self.ranks.leads else self._lead(position, stage)
+            if outcome is Outcome.PAUSED:
+                return StorageError.exit_code
             failed = failed or outcome is Outcome.FAILED
             if outcome is Outcome.STOPPED or (failed and self.ranks.size > 1):  # a process group broke with its rank
                 break
@@ -100,8 +106,8 @@ class Runner:
             self.ranks.announce(position, NOT_RUN)
             log.info("%s: %s", _name(stage), reason)
             return Outcome.LEFT
-        files.create(folder.spec, stage.spec.to_text())
-        attempt = open_attempt(folder, self._execution())
+        files.create(folder.spec, stage.spec.to_text(), name_durable=False)  # the result syncs the same folder
+        attempt = open_attempt(folder, self._execution(), claim=stage.claim)
         self.ranks.announce(position, attempt.folder.number)
         log.info("%s: attempt %d", _name(stage), attempt.folder.number)
         return self._attempt(stage, attempt)
@@ -134,7 +140,8 @@ class Runner:
         try:
             context = Context(
                 stage, registries=self.registries, layout=Layout(Path(self.ticket.root)), attempt=attempt,
-                execution=self.ticket.execution, should_stop=self.should_stop,
+                execution=self.ticket.execution,
+                should_stop=lambda: self.should_stop() or bool(attempt.superseded()),
             )
             try:
                 scores = self.registries.stages.find(stage.spec.kind).load()(context)
@@ -146,15 +153,27 @@ class Runner:
                 log.info("%s: another attempt was committed before this one", _name(stage))
             return Outcome.DONE
         except Stopped:
-            self._note(attempt, "stopped.json", {"reason": "asked to leave"})
-            log.info("%s: stopped as asked", _name(stage))
+            if successor := attempt.superseded(now=True):
+                log.info("%s: left: %s", _name(stage), successor)
+            else:
+                self._note(attempt, "stopped.json", {"reason": "asked to leave"})
+                log.info("%s: stopped as asked", _name(stage))
             return Outcome.STOPPED
         except Exception as error:  # noqa: BLE001 - whatever a stage raises is a fact about it; the others go on
-            self._note(attempt, attempt.folder.failure.name, failure(error))
-            log.exception("%s: failed", _name(stage))
-            return Outcome.FAILED
+            return self._failed(stage, attempt, error)
         finally:
             attempt.close()
+
+    def _failed(self, stage: TicketStage, attempt: Attempt, error: Exception) -> Outcome:
+        """Leave failure.json, where there is space for it; for want of space is no failure of the stage."""
+        full = space.cause_of(error, attempt.folder.path)
+        with suppress(StorageError):
+            self._note(attempt, attempt.folder.failure.name, failure(full or error))
+        if full is not None:
+            log.error("%s: paused: %s", _name(stage), full)
+            return Outcome.PAUSED
+        log.error("%s: failed\n%s", _name(stage), _traceback(error))
+        return Outcome.FAILED
 
     def _note(self, attempt: Attempt, name: str, content: dict[str, object]) -> None:
         """Leave a file in the attempt; other ranks put their number into its name."""
@@ -177,14 +196,19 @@ class Runner:
 
 def failure(error: Exception) -> dict[str, object]:
     """Return what failure.json says of an exception."""
-    def clean(text: str) -> str:
-        return text.encode("utf-8", "backslashreplace").decode()
-
-    lines = "".join(traceback.format_exception(error)).splitlines()
     return {
-        "class": type(error).__name__, "message": clean(str(error))[:MESSAGE_CHARS],
-        "traceback": [clean(line) for line in lines[-TRACEBACK_LINES:]],
+        "class": type(error).__name__, "message": _clean(str(error))[:MESSAGE_CHARS],
+        "traceback": _traceback(error).splitlines()[-TRACEBACK_LINES:],
     }
+
+
+def _traceback(error: Exception) -> str:
+    return _clean("".join(traceback.format_exception(error)))
+
+
+def _clean(text: str) -> str:
+    """Return text that UTF-8 can hold: a file name may bring half a surrogate pair."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _name(stage: TicketStage) -> str:
@@ -219,6 +243,19 @@ def main(arguments: Sequence[str]) -> int:
     except OrchestratorError as error:
         log.error("%s", error)
         return error.exit_code
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Drop what the logs could not take (on a full disk): Python would exit with 120 for it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
 
 
 if __name__ == "__main__":

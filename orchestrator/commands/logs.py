@@ -1,76 +1,79 @@
-"""Print the logs of a stage, or of the stages of a trial."""
+"""Print the logs of a stage, or of the stages of a trial.
+
+A stage is named by its label or the beginning of its fingerprint (at least 4 digits), a trial by its id. With -f the
+verb goes on printing as the logs grow, until Ctrl-C, which is its ordinary end (exit code 0).
+"""
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from orchestrator.arguments import add_root, layout, out, say, sweep_names
-from sweeps.errors import UsageError, nearest
-from sweeps.store.files import read_json
-from sweeps.store.layout import Layout, StageFolder
-from sweeps.store.ledger import fold, read_events
+from orchestrator.arguments import add_json, add_root, layout, out, out_json, say, sweep_name, sweep_names
+from sweeps.errors import UsageError
 
 EXAMPLES = """  orchestrator logs 3fa94c1b
-  orchestrator logs scratch-web-s0 -f"""
+  orchestrator logs scratch-web-s0 -f
+  orchestrator logs scratch-web-s0 --sweep smoke --json"""
+
+INTERVAL_SECONDS = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("target", metavar="STAGE|TRIAL", help="a fingerprint (its beginning is enough) or a trial's id")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on printing as the logs grow")
+    parser.add_argument("target", metavar="STAGE|TRIAL", help="a fingerprint's beginning, a label, or a trial's id")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on printing as the logs grow, until Ctrl-C")
+    parser.add_argument("--sweep", type=Path, metavar="FILE|NAME", help="look in this sweep only")
     add_root(parser)
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the logs."""
-    store = layout(arguments)
-    found = list(dict.fromkeys(log for stage in stages(store, arguments.target) for log in logs(store, stage)))
+    if arguments.json and arguments.follow:
+        raise UsageError("--json prints one document and --follow never ends: leave one of them out")
+    if arguments.json:
+        found = _find(arguments)
+        texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in found}
+        out_json({"target": arguments.target, "logs": [{"path": str(p), "text": t} for p, t in texts.items()]})
+        return 0
+    try:
+        _show(arguments)
+    except KeyboardInterrupt:
+        if not arguments.follow:
+            raise
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    """Print each log, and with --follow what is added to it, until interrupted."""
+    found, seen = _find(arguments), dict[Path, int]()
     if not found:
-        say("no log yet: no attempt of it has begun")
-    seen = dict.fromkeys(found, 0)
+        say("no log yet: no job that ran it has written one")
     while True:
         for path in found:
-            with path.open(encoding="utf-8", errors="replace") as handle:
-                handle.seek(seen[path])
-                text = handle.read()
-                seen[path] = handle.tell()
-            if text:
-                out(f"==> {path}\n{text}")
+            seen[path] = _print(path, seen.get(path, 0))
         if not arguments.follow:
-            return 0
-        time.sleep(0.5)
+            return
+        time.sleep(INTERVAL_SECONDS)
+        found = _find(arguments)
 
 
-def stages(store: Layout, target: str) -> list[StageFolder]:
-    """Return the stages that a fingerprint's beginning or a trial's id names.
+def _find(arguments: argparse.Namespace) -> list[Path]:
+    from orchestrator.targets import find, logs, read_plan
 
-    Raises:
-        UsageError: there is none.
-    """
-    direct = [StageFolder(p) for p in sorted(store.stages.glob(f"*/{target}*"))] if len(target) >= 4 else []
-    if direct:
-        return direct
-    trials: dict[str, Any] = {}
-    for name in sweep_names(store):
-        path = store.sweep(name).plan
-        trials |= {t["id"]: t for t in read_json(path)["trials"]} if path.exists() else {}
-    if target not in trials:
-        raise UsageError(f"{target!r} is neither the beginning of a fingerprint nor a trial; trials: "
-                         f"{nearest(target, list(trials)[:40])}")
-    return [store.stage(s["kind"], s["fingerprint"]) for s in trials[target]["path"]]
+    store = layout(arguments)
+    names = [sweep_name(store, arguments.sweep)] if arguments.sweep else sweep_names(store)
+    target = find(store, [read_plan(store, name) for name in names], arguments.target)
+    return list(dict.fromkeys(log for stage in target.stages for log in logs(store, stage)))
 
 
-def logs(store: Layout, stage: StageFolder) -> Iterator[Path]:
-    """Yield the log files of the jobs that tried a stage, oldest first; one log holds all stages of its ticket."""
-    for execution in sorted(stage.attempts.glob("*/execution.json"), key=lambda p: int(p.parent.name)):
-        raw = read_json(execution)
-        sweep = store.sweep(raw.get("sweep", ""))
-        submission = fold(read_events(sweep)).submissions.get(raw.get("submission", ""))
-        tickets = enumerate(submission.tickets) if submission else ()
-        for index in (i for i, stages in tickets if stage.fingerprint in stages):
-            files = [sweep.submissions / raw["submission"] / f"{index}.{end}" for end in ("out", "err")]
-            yield from (f for f in files if f.is_file() and f.stat().st_size)
+def _print(path: Path, start: int) -> int:
+    """Print what a log has from byte `start` on; return where it ends."""
+    with path.open("rb") as handle:
+        handle.seek(start)
+        text = handle.read()
+    if text:
+        out(f"==> {path}\n{text.decode(errors='replace')}")
+    return start + len(text)

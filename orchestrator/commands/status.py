@@ -1,13 +1,22 @@
-"""Show what is done, running and failed, from the files alone."""
+"""Show what is done, running and failed, from the files alone.
+
+Works while a controller runs and on a copy of a store. With --watch on a terminal the picture is redrawn in place,
+elsewhere it is printed again (with --json: one document a line); Ctrl-C is its ordinary end (exit code 0).
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.arguments import add_json, add_root, layout, out, out_json, say, sweep_name, sweep_names
+from sweeps.store.layout import Layout
 
 if TYPE_CHECKING:
     from orchestrator.watch import SweepStatus
@@ -15,6 +24,11 @@ if TYPE_CHECKING:
 EXAMPLES = """  orchestrator status
   orchestrator status sweeps/smoke.yaml --watch
   orchestrator status complexity_by_domain --json"""
+
+INTERVAL_SECONDS = 2.0
+LISTED = 8
+"""Running and failed stages that are listed."""
+HOME_AND_CLEAR = "\x1b[H\x1b[J"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,22 +41,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the status."""
+    store = layout(arguments)
+    if not arguments.watch:
+        _show(arguments, store, _look(arguments, store))
+        return 0
+    try:
+        while True:
+            _show(arguments, store, _look(arguments, store))
+            time.sleep(INTERVAL_SECONDS)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _look(arguments: argparse.Namespace, store: Layout) -> list[SweepStatus]:
     from orchestrator.watch import sweep_status
 
-    store = layout(arguments)
-    while True:
-        names = [sweep_name(store, arguments.sweep)] if arguments.sweep else sweep_names(store)
-        found = [sweep_status(store, name) for name in names]
-        if arguments.json:
-            out_json({"root": str(store.root), "sweeps": [s.__dict__ for s in found]})
-        elif not found:
-            say(f"no sweep in {store.root} yet; start one: orchestrator sweep FILE")
-        else:
-            out("\n\n".join(map(text, found)))
-        if not arguments.watch:
-            return 0
-        time.sleep(2)
-        out("")
+    names = [sweep_name(store, arguments.sweep)] if arguments.sweep else sweep_names(store)
+    return [sweep_status(store, name) for name in names]
+
+
+def _show(arguments: argparse.Namespace, store: Layout, found: list[SweepStatus]) -> None:
+    if arguments.json:
+        out_json({"root": str(store.root), "sweeps": [s.__dict__ for s in found]}, one_line=arguments.watch)
+        sys.stdout.flush()
+        return
+    page = "\n\n".join(map(text, found))
+    if not found:
+        say(f"no sweep in {store.root} yet; start one: orchestrator sweep FILE")
+    elif not arguments.watch:
+        out(page)
+    elif redraws():
+        width, height = shutil.get_terminal_size()
+        lines = [line[: width - 1] for line in page.splitlines()[: height - 1]]
+        sys.stdout.write(HOME_AND_CLEAR + "\n".join(lines) + "\n")
+        sys.stdout.flush()
+    else:
+        out(page + "\n")
+        sys.stdout.flush()
+
+
+def redraws() -> bool:
+    """True where stdout is a terminal that can be redrawn in place."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")
 
 
 def text(status: SweepStatus) -> str:
@@ -53,14 +93,17 @@ def text(status: SweepStatus) -> str:
         lines.append(f"  {status.question}"[:80])
     lines.append("  trials  " + _counts(status.trials))
     lines.append("  stages  " + _counts(status.stages))
-    for running in status.running[:8]:
+    lines += [f"  asked   {wish} {count} trials, not yet applied" for wish, count in sorted(status.asked.items())]
+    for running in status.running[:LISTED]:
         speed = running["tokens_per_second"]
         rate = f"  {float(speed):,.0f} tokens/s" if speed is not None else ""
         lines.append(f"  running {str(running['label'])[:44]:<44} {running['tokens']:>9,}{rate}")
-    lines += [f"  failed  {f['stage']}: orchestrator logs {f['fingerprint'][:8]}" for f in status.failed[:8]]
+    lines += [f"  failed  {f['stage'][:37]:<37}  orchestrator why {f['fingerprint'][:8]}"
+              for f in status.failed[:LISTED]]
+    if len(status.failed) > LISTED:
+        lines.append(f"          and {len(status.failed) - LISTED} more: orchestrator status --json names them")
     return "\n".join(lines)
 
 
-def _counts(counts: object) -> str:
-    assert isinstance(counts, dict)
+def _counts(counts: Mapping[str, int]) -> str:
     return "  ".join(f"{v} {k}" for k, v in sorted(counts.items())) or "none"

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sweeps.errors import nearest
-from sweeps.language.plugins import Upstream
+from sweeps.language.checks import (
+    MAX_BLOCKS,
+    amount_of,
+    check_amounts,
+    check_arms,
+    check_axes,
+    check_claims,
+    own_axes,
+    safe,
+)
 from sweeps.language.presets import SCALES
 from sweeps.language.resolve import Resolver
-from sweeps.language.spec import GRID_AXES
 from sweeps.language.units import Amount
 
 SCRATCH = "scratch"
@@ -54,37 +61,19 @@ def trials(resolver: Resolver) -> list[Trial]:
     Raises:
         SweepFileError: with every problem found.
     """
-    _check_axes(resolver)
+    if not check_axes(resolver):
+        resolver.check_all()
+        resolver.raise_problems()
+    made = [_arm(resolver, values) for values in _combinations(resolver)]
+    arms = [arm for arm in made if arm is not None]
+    resolver.check_all()
+    check_arms(resolver, arms)
+    check_claims(resolver, arms, complete=len(arms) == len(made))
     resolver.raise_problems()
-    arms = [arm for arm in (_arm(resolver, values) for values in _combinations(resolver)) if arm is not None]
-    resolver.raise_problems()
-    found: dict[str, Trial] = {}
-    for seed, arm, domain in itertools.product(resolver.sweep.axes["seed"], arms, resolver.sweep.axes["domain"]):
-        identity = _safe(f"{arm['arm']}-{domain}-s{seed}")
-        if identity not in found:
-            found[identity] = Trial(id=identity, domain=str(domain), seed=seed, **arm)
-    return _with_baselines(resolver, list(found.values()))
-
-
-def _check_axes(resolver: Resolver) -> None:
-    registries, axes = resolver.registries, resolver.sweep.axes
-    for axis, registry in (("upstream", registries.upstreams), ("domain", registries.domains)):
-        for value in axes[axis]:
-            if str(value) not in registry:
-                resolver.problem(f"axes.{axis}", value, f"unknown {axis}; {nearest(str(value), registry)}")
-    plugin_axes = {a for u in registries.upstreams.values() for a in u.axes}
-    for axis in axes:
-        if axis not in GRID_AXES and "." not in axis and axis not in plugin_axes:
-            resolver.problem(f"axes.{axis}", None, f"unknown axis; {nearest(axis, [*GRID_AXES, *plugin_axes])} "
-                                                   "Any dotted science field may be an axis too.")
-    baseline = resolver.sweep.baseline.upstream
-    if baseline not in [str(u) for u in axes["upstream"]]:
-        resolver.problem("baseline", baseline, f"the baseline must be on the axis upstream: {list(axes['upstream'])}")
-    for value in axes.get("token_budget", ()):
-        try:
-            Amount(value).tokens(reference=1)
-        except ValueError as error:
-            resolver.problem("axes.token_budget", value, str(error))
+    found = [Trial(id=safe(f"{arm['arm']}-{domain}-s{seed}"), domain=str(domain), seed=seed, **arm)
+             for seed, arm, domain in itertools.product(
+                 resolver.sweep.axes["seed"], arms, resolver.sweep.axes["domain"])]
+    return _with_baselines(resolver, found)
 
 
 def _combinations(resolver: Resolver) -> Iterator[dict[str, Any]]:
@@ -92,22 +81,10 @@ def _combinations(resolver: Resolver) -> Iterator[dict[str, Any]]:
     axes = resolver.sweep.axes
     for name in axes["upstream"]:
         plugin = resolver.registries.upstreams[str(name)]
-        own = [a for a in axes if a in plugin.axes or _applies(resolver, a, str(name), plugin)]
-        if plugin.trains:
-            own.append("token_budget")
+        own = own_axes(resolver, str(name), plugin)
         values = [axes.get(a, ("1x",)) for a in own]
         for combination in itertools.product(*values):
             yield {"upstream": str(name), **dict(zip(own, combination, strict=True))}
-
-
-def _applies(resolver: Resolver, axis: str, name: str, plugin: Upstream) -> bool:
-    """A dotted axis applies unless it belongs to another upstream, or to a stage that this upstream lacks."""
-    if "." not in axis:
-        return False
-    prefix = axis.partition(".")[0]
-    if prefix == "prepretrain":
-        return plugin.trains
-    return prefix not in resolver.registries.upstreams or prefix in (name, plugin.inherits)
 
 
 def _arm(resolver: Resolver, arm: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -117,10 +94,11 @@ def _arm(resolver: Resolver, arm: Mapping[str, Any]) -> dict[str, Any] | None:
     extras = {a: v for a, v in arm.items() if "." in a}
     core = resolver.core(extras)
     core = {**core, **_plugins(resolver, core, extras)}
-    own = {plugin.axes[a]: v for a, v in arm.items() if a in plugin.axes}
-    own |= {k.partition(".")[2]: v for k, v in extras.items() if k.partition(".")[0] in (name, plugin.inherits)}
-    science = resolver.plugin(name, plugin, own)
-    if science is None or any(model is None for model in core.values()) or resolver.problems:
+    dotted = {k.partition(".")[2]: k for k in extras if k.partition(".")[0] in (name, plugin.inherits)}
+    own = {plugin.axes[a]: v for a, v in arm.items() if a in plugin.axes} | {k: extras[a] for k, a in dotted.items()}
+    science = resolver.plugin(name, plugin, own, {plugin.axes[a]: a for a in arm if a in plugin.axes} | dotted)
+    plugins = [m for s in ("domains", "tasks") for m in core.get(s, {}).values()]
+    if science is None or any(model is None for model in (*core.values(), *plugins)):
         return None
     sizes = _sizes(resolver, arm, core)
     if sizes is None:
@@ -156,30 +134,45 @@ def _plugins(resolver: Resolver, core: Mapping[str, Any], extras: Mapping[str, A
 
 
 def _sizes(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any]) -> tuple[int, int, int] | None:
-    """Return requested upstream, realised upstream and realised PT tokens, whole updates."""
-    scale = SCALES[resolver.sweep.scale]
-    model = core["model"]
+    """Return requested upstream, realised upstream and realised PT tokens, whole updates; None where they make none."""
+    if resolver.assumed & {"scale", "protocol"}:
+        return None  # not this file's sizes
+    before = len(resolver.problems)
+    scale, model = SCALES[resolver.sweep.scale], core["model"]
     if model.width % model.heads:
         resolver.problem("fields.model.heads", model.heads, f"must divide model.width = {model.width}")
-        return None
+    elif model.width // model.heads % 2:
+        resolver.problem("fields.model.heads", model.heads, f"leaves {model.width // model.heads} channels a head of "
+                                                            f"model.width = {model.width}; rotary positions need pairs")
+    check_amounts(resolver, core)
     requested = realised = 0
-    if resolver.registries.upstreams[arm["upstream"]].trains:
-        requested = Amount(arm["token_budget"]).tokens(reference=scale.upstream_tokens)
-        update = core["prepretrain"].batch_sequences * model.sequence_length
-        realised = requested // update * update
-        if realised == 0:
-            resolver.problem("axes.token_budget", arm["token_budget"],
-                             f"is {requested} tokens, less than one update of {update}")
+    if resolver.registries.upstreams[arm["upstream"]].trains and "token_budget" in arm:
+        requested, realised = _upstream_sizes(resolver, arm, core)
     update = core["pretrain"].batch_sequences * model.sequence_length
-    try:
-        wanted = core["pretrain"].tokens.tokens(reference=scale.pretrain_tokens)
-    except ValueError as error:
-        resolver.problem("fields.pretrain.tokens", str(core["pretrain"].tokens), str(error))
-        return None
-    if wanted < update:
+    tokens = amount_of(resolver, "pretrain.tokens", core["pretrain"].tokens, reference=scale.pretrain_tokens)
+    wanted = tokens or 0
+    if tokens is not None and wanted < update:
         resolver.problem("fields.pretrain.tokens", str(core["pretrain"].tokens),
                          f"is {wanted} tokens, less than one update of {update}")
-    return requested, realised, wanted // update * update
+    return None if len(resolver.problems) > before else (requested, realised, wanted // update * update)
+
+
+def _upstream_sizes(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any]) -> tuple[int, int]:
+    scale, length = SCALES[resolver.sweep.scale], core["model"].sequence_length
+    try:
+        requested = Amount(arm["token_budget"]).tokens(reference=scale.upstream_tokens)
+    except ValueError:  # noted with the axis
+        return 0, 0
+    update = core["prepretrain"].batch_sequences * length
+    realised = requested // update * update
+    if realised == 0:
+        resolver.problem("axes.token_budget", arm["token_budget"],
+                         f"is {requested} tokens, less than one update of {update}")
+    elif realised // length // scale.rules_per_block > MAX_BLOCKS:
+        resolver.problem("axes.token_budget", arm["token_budget"],
+                         f"is {requested:,} tokens; at scale {resolver.sweep.scale} the most is "
+                         f"{MAX_BLOCKS * scale.rules_per_block * length:,}")
+    return requested, realised
 
 
 def _label(resolver: Resolver, arm: Mapping[str, Any], complexity: str, extras: Mapping[str, Any]) -> str:
@@ -188,10 +181,6 @@ def _label(resolver: Resolver, arm: Mapping[str, Any], complexity: str, extras: 
         parts.append(str(arm.get("token_budget", "")))
     parts += [f"{a.rpartition('.')[2]}={v}" for a, v in extras.items()]
     return " ".join(p for p in parts if p)
-
-
-def _safe(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._=-]+", "_", text)
 
 
 def _with_baselines(resolver: Resolver, found: list[Trial]) -> list[Trial]:

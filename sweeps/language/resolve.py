@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from sweeps.errors import Problem, SweepFileError, nearest
 from sweeps.language.manifest import Departure
 from sweeps.language.plugins import Plugin, Registries, Science, Upstream
 from sweeps.language.presets import NOT_SEARCHED, PROTOCOL_FIELDS, SCALES
+from sweeps.language.problems import given as as_given
+from sweeps.language.problems import in_order, shown, told
 from sweeps.language.read import Source
 from sweeps.language.science import AUTHORED, SECTIONS
 from sweeps.language.spec import SweepFile, problem_of
 
 Fields = dict[str, Any]
+MAX_NUMBER = 10**12
+"""No field of a model, a schedule or a file is larger; more overflows what is computed from it."""
 
 
 def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,29 +31,88 @@ def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
         *parents, last = dotted.split(".")
         node = tree
         for name in parents:
-            node = node.setdefault(name, {})
+            inner = node.get(name)
+            node[name] = dict(inner) if isinstance(inner, Mapping) else {}
+            node = node[name]
         node[last] = value
     return tree
+
+
+class _Origin:
+    """Where the fields of one model came from."""
+
+    def __init__(self, names: tuple[str, ...], own: Mapping[str, Any], axes: Mapping[str, str]) -> None:
+        """`names` are the prefixes that apply, `own` a trial's values, `axes` their fields' axes where named apart."""
+        self.names = names
+        self._own = own
+        self._axes = axes
+
+    def _key(self, rest: str) -> str | None:
+        return next((k for k in self._own if rest == k or rest.startswith(k + ".")), None)
+
+    def axis(self, rest: str) -> str | None:
+        """Return the axis that gave the field `rest`, None where no axis did."""
+        key = self._key(rest)
+        return None if key is None else self._axes.get(key, f"{self.names[-1]}.{key}")
+
+    def value(self, rest: str) -> Any:
+        """Return the axis value that gave the field `rest`."""
+        key = self._key(rest)
+        return None if key is None else self._own[key]
+
+
+def _endless(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_endless, value))
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _misfit(model: type[BaseModel], rest: str, value: object) -> str:
+    """Return why a value of a sound type does not belong in the field `rest`; empty where it may."""
+    field: Any = model
+    for name in rest.split("."):
+        if not hasattr(field, "model_fields"):
+            return "" if get_origin(field) is dict else f"{name} is below a field without parts; leave it out"
+        info = field.model_fields.get(name)
+        if info is None:
+            return ""  # unknown: pydantic says so
+        field = info.annotation
+    if hasattr(field, "model_fields"):
+        near = next(iter(value if isinstance(value, Mapping) else field.model_fields), "")
+        return f"holds fields of its own; write each by its dotted name, for instance ...{rest}.{near}: VALUE"
+    if isinstance(value, bool) and field in (int, float):
+        return "must be a number; true and false are none"
+    if isinstance(value, int | float) and field in (int, float) and abs(value) > MAX_NUMBER:
+        return f"must be at most {MAX_NUMBER:,}"
+    return ""
 
 
 class Resolver:
     """Science models of one sweep. Collects every problem; models are shared between trials with equal fields."""
 
-    def __init__(self, sweep: SweepFile, source: Source, registries: Registries) -> None:
-        """`registries` are passed in: this package imports no plug-in."""
+    def __init__(self, sweep: SweepFile, source: Source, registries: Registries,
+                 problems: Sequence[Problem] = ()) -> None:
+        """`registries` are passed in: this package imports no plug-in. `problems` are those of the draft."""
         self.sweep = sweep
         self.source = source
         self.registries = registries
-        self.problems: dict[tuple[str, str], Problem] = {}
+        self.problems: dict[tuple[str, str], Problem] = {(p.key, p.given or p.message): p for p in problems}
+        """One for a key and value: what comes first is nearest to the cause."""
+        self.assumed = frozenset(p.key.partition(".")[0] for p in problems)
+        """Top-level keys in whose place a default stands; what follows from them is not reported."""
         self._cache: dict[str, Any] = {}
-        self._check_prefixes()
+        self._malformed: set[str] = set()
+        self._check_keys()
 
-    def problem(self, key: str, given: object, message: str) -> None:
-        """Note a problem once."""
-        path = tuple(key.split(".", 1)) if key.startswith(("fields.", "axes.")) else (key,)
-        self.problems.setdefault((key, message), Problem(
-            where=self.source.where(*path), key=key, given="" if given is None else repr(given)[:80], message=message
-        ))
+    def problem(self, key: str, given: object, message: str, *, path: Sequence[str] = ()) -> None:
+        """Note a problem once; `path` is its place in the file where `key` does not say it."""
+        self._note(key, "" if given is None else as_given(given), message, path)
+
+    def _note(self, key: str, given: str, message: str, path: Sequence[str] = ()) -> None:
+        top, mark, rest = key.partition(".")
+        place = path or ((top, rest) if mark and top in ("fields", "axes") else tuple(key.split(".")))
+        self.problems.setdefault((key, given or message), told(
+            where=self.source.where(*place), key=shown(key), given=given, message=message))
 
     def raise_problems(self) -> None:
         """Raise every problem found so far.
@@ -56,7 +121,7 @@ class Resolver:
             SweepFileError: there are any.
         """
         if self.problems:
-            raise SweepFileError(list(self.problems.values()))
+            raise SweepFileError(in_order(self.problems.values()))
 
     def family(self, prefix: str) -> tuple[str, Plugin] | None:
         """Return (family, plug-in) of a field's prefix, None where no plug-in has that key."""
@@ -68,14 +133,49 @@ class Resolver:
                 return family, registry[prefix]
         return None
 
-    def _check_prefixes(self) -> None:
-        dotted_axes = [a for a in self.sweep.axes if "." in a]
+    def _check_keys(self) -> None:
+        """See that every dotted key has a known first part, a finite value, and is given once."""
         known = [*AUTHORED, *self.registries.upstreams, *self.registries.domains, *self.registries.tasks]
-        for key, where in [(f, "fields") for f in self.sweep.fields] + [(a, "axes") for a in dotted_axes]:
+        fields, axes = self.sweep.fields, [a for a in self.sweep.axes if "." in a]
+        for key, where in [(f, "fields") for f in fields] + [(a, "axes") for a in axes]:
             prefix, _, rest = key.partition(".")
-            if not rest or (prefix not in AUTHORED and self.family(prefix) is None):
-                self.problem(f"{where}.{key}", None, f"unknown field; its first part must name a section or plug-in; "
+            if prefix not in known:
+                self.problem(f"{where}.{key}", None, "unknown field; its first part must name a section or plug-in; "
                                                      f"{nearest(prefix, known)}")
+            elif not rest or not all(rest.split(".")):
+                self._malformed.add(key)
+                self.problem(f"{where}.{key}", fields.get(key), "is no field; write its dotted name, for instance "
+                                                                f"{prefix}.{self._some_field(prefix)}")
+        for key in [k for k in fields if k in axes]:
+            self.problem(f"fields.{key}", fields[key], "is an axis of this sweep too; give it in one place")
+        keys = sorted([*fields, *axes])
+        for key, later in ((k, o) for k in keys for o in keys if o.startswith(k + ".")):
+            self.problem(f"{'fields' if later in fields else 'axes'}.{later}", None, f"{key} is given as a whole too")
+        self._check_finite()
+
+    def _check_finite(self) -> None:
+        for key, value in self.sweep.fields.items():
+            if _endless(value):
+                self.problem(f"fields.{key}", value, "must be a finite number")
+        for axis, values in self.sweep.axes.items():
+            for place, value in enumerate(values):
+                if _endless(value):
+                    self.problem(f"axes.{axis}", value, "must be a finite number", path=("axes", axis, str(place)))
+
+    def _some_field(self, prefix: str) -> str:
+        plugin = None if prefix in AUTHORED else self.family(prefix)
+        model = plugin[1].science if plugin else SECTIONS[AUTHORED[prefix]]
+        return next(iter(model.model_fields), "FIELD")
+
+    def check_all(self) -> None:
+        """Validate every field that is given, also of plug-ins that no trial uses, so that each slip is found."""
+        first = {a: values[0] for a, values in self.sweep.axes.items() if "." in a and a not in self._malformed}
+        self.core(first)
+        for prefix in dict.fromkeys(f.partition(".")[0] for f in (*self.sweep.fields, *self.sweep.axes) if "." in f):
+            plugin = None if prefix in AUTHORED else self.family(prefix)
+            if plugin is not None:
+                self.plugin(prefix, plugin[1],
+                            {a.partition(".")[2]: v for a, v in first.items() if a.startswith(prefix + ".")})
 
     def preset(self, prefix: str) -> Fields:
         """Return what scale and protocol set below a prefix, without the prefix."""
@@ -85,28 +185,57 @@ class Resolver:
         layers = {**SCALES[self.sweep.scale].fields(), **PROTOCOL_FIELDS[self.sweep.protocol]}
         return {k.partition(".")[2]: v for k, v in layers.items() if k.startswith(prefix + ".")}
 
-    def _model(self, model: type[Science], prefix: str, own: Mapping[str, Any], *, parents: Iterable[str] = ()) -> Any:
-        """Validate a model from the presets and fields of `parents` and `prefix`, then `own`."""
+    def _model(self, model: type[Science], prefix: str, own: Mapping[str, Any], *, parents: Iterable[str] = (),
+               axes: Mapping[str, str] | None = None) -> Any:
+        """Validate a model from presets and fields of `parents` and `prefix`, then `own` (`axes`: field -> axis)."""
         fields: Fields = {}
         for name in (*parents, prefix):
             fields |= self.preset(name)
-            fields |= {k.partition(".")[2]: v for k, v in self.sweep.fields.items() if k.startswith(name + ".")}
+            fields |= {k.partition(".")[2]: v for k, v in self.sweep.fields.items()
+                       if k.startswith(name + ".") and k not in self._malformed}
         fields |= own
         key = f"{model.__module__}.{model.__qualname__}:{prefix}:{sorted(fields.items(), key=str)}"
         if key not in self._cache:
-            self._cache[key] = self._validate(model, prefix, fields)
+            self._cache[key] = self._validate(model, _Origin((*parents, prefix), own, axes or {}), fields)
         return self._cache[key]
 
-    def _validate(self, model: type[Science], prefix: str, fields: Fields) -> Any:
+    def _validate(self, model: type[Science], origin: _Origin, fields: Fields) -> Any:
+        before = len(self.problems)
+        for rest, value in fields.items():
+            reason = _misfit(model, rest, value)
+            if reason:
+                self._misfit_at(origin, rest, as_given(value), reason)
+        if len(self.problems) > before:
+            return None
         try:
             return model.model_validate(nested(fields))
         except ValidationError as error:
+            places = [e["loc"] for e in error.errors()]
             for e in error.errors():
+                if e["type"] == "too_short" and any(p[:len(e["loc"])] == e["loc"] != p for p in places):
+                    continue  # it is short because of the values that were refused
                 found = problem_of(self.source, e, model)
-                key = f"{prefix}.{found.key}"
-                written = next((f for f in self.sweep.fields if f == key or f.startswith(key + ".")), None)
-                self.problem(f"fields.{written or key}", e.get("input") if found.given else None, found.message)
+                self._misfit_at(origin, ".".join(map(str, e["loc"])), found.given, found.message)
             return None
+
+    def _misfit_at(self, origin: _Origin, rest: str, given: str, message: str) -> None:
+        """Note a problem of the field `rest` of a model at the axis or field that gave it."""
+        axis = origin.axis(rest)
+        if axis is not None:
+            places = [str(i) for i, v in enumerate(self.sweep.axes[axis]) if v is origin.value(rest)]
+            self._note(f"axes.{axis}", given and as_given(origin.value(rest)), message, ("axes", axis, *places[:1]))
+            return
+        for name in reversed(origin.names):
+            key = ".".join(filter(None, (name, rest)))
+            whole = next((f for f in self.sweep.fields if key == f or key.startswith(f + ".")), None)
+            parts = [f for f in self.sweep.fields if f.startswith(key + ".")]  # a reason that concerns several fields
+            named = next((f for f in parts if re.search(rf"\b{re.escape(f.rpartition('.')[2])}\b", message)), None)
+            written = whole or named or next(iter(parts), None)
+            if written is not None:
+                given = given if written == whole else as_given(self.sweep.fields[written])
+                self._note(f"fields.{written}", given, message)
+                return
+        self._note(f"fields.{'.'.join(filter(None, (origin.names[-1], rest)))}", "" if "{" in given else given, message)
 
     def core(self, own: Mapping[str, Any]) -> dict[str, Any]:
         """Return section -> model of every section that no plug-in owns; `own` are the trial's dotted values."""
@@ -118,10 +247,10 @@ class Resolver:
             for prefix in AUTHORED
         }
 
-    def plugin(self, key: str, plugin: Plugin, own: Mapping[str, Any]) -> Any:
-        """Return the science of a plug-in; `own` are its own fields without the prefix."""
+    def plugin(self, key: str, plugin: Plugin, own: Mapping[str, Any], axes: Mapping[str, str] | None = None) -> Any:
+        """Return the science of a plug-in; `own` are its fields without the prefix, `axes` which axis gave each."""
         parents = [plugin.inherits] if isinstance(plugin, Upstream) and plugin.inherits else []
-        return self._model(plugin.science, key, own, parents=parents)
+        return self._model(plugin.science, key, own, parents=parents, axes=axes)
 
     def departures(self) -> tuple[Departure, ...]:
         """Return every field that is not what scale and protocol say, and what `fair` still owes."""

@@ -7,14 +7,31 @@ Sections in YAML: `model.*`, `transfer.*`, `prepretrain.*`, `pretrain.*`, `evalu
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from sweeps.language.plugins import Science
 from sweeps.language.units import Amount, Fraction
 
 Positive = Annotated[int, Field(gt=0)]
+
+
+def _rising(ends: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
+    if any(a.ratio >= b.ratio for a, b in itertools.pairwise(ends)):
+        raise ValueError("shares must rise, for instance [50%, 70%, 100%]")
+    return ends
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("a name is given twice; give each once")
+    return names
+
+
+Ends = Annotated[tuple[Fraction, ...], Field(min_length=1), AfterValidator(_rising)]
+Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class ModelScience(Science):
@@ -97,7 +114,7 @@ class PretrainScience(OptimScience):
 
     tokens: Amount = Amount("1x")
     """PT tokens at the last end; `1x` is the scale's reference."""
-    ends: tuple[Fraction, ...] = (Fraction("50%"), Fraction("70%"), Fraction("100%"))
+    ends: Ends = (Fraction("50%"), Fraction("70%"), Fraction("100%"))
     """Shares of `tokens` with an annealed end of their own (WSD). Only these are scored."""
 
 
@@ -117,7 +134,7 @@ class EvaluateScience(Science):
     """Held-out tokens per evaluation along the trunk (drawn, never scored)."""
     end_tokens: Amount = Amount("32k")
     """Held-out tokens of an evaluation at an annealed end, and per domain in stage `evaluate`."""
-    tasks: tuple[str, ...] = ("domain_loss", "copying")
+    tasks: Names = ("domain_loss", "copying")
     """Tasks measured on the final model of every trial and on its untrained twin."""
     gate_tokens: Amount = Amount("32k")
     """Held-out upstream tokens of the upstream gate."""
@@ -148,7 +165,7 @@ class TokenizerScience(Science):
 
     vocabulary: Annotated[int, Field(ge=257, le=65_535)] = 1_024
     """Number of token ids, the end-of-document token included."""
-    corpora: tuple[str, ...] = ("code", "math", "web")
+    corpora: Names = ("code", "math", "web")
     """Domains it is trained on; adding a domain to the sweep does not change it."""
     max_bytes: Positive = 2_000_000
     """Bytes of training text read per corpus."""

@@ -1,18 +1,27 @@
-"""The sweep file: its schema, and the overrides of the command line. Frozen models; the only schema there is."""
+"""The sweep file: its schema, the only one there is, and what is done with a file that does not meet it.
+
+`load_draft` finds every problem and returns a usable rest of the file, so that the grid's problems join the schema's
+in one answer; `load_sweep` refuses a file with any.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from sweeps.errors import Problem, SweepFileError, UsageError, nearest
+from sweeps.errors import Problem, SweepFileError, nearest
+from sweeps.language.overrides import MAX_SEEDS, applied
+from sweeps.language.overrides import Overrides as Overrides
+from sweeps.language.overrides import apply as apply
 from sweeps.language.presets import PROTOCOLS, SCALES
-from sweeps.language.read import Source, parse, parse_value, read_text
+from sweeps.language.problems import given, in_order, shown, told
+from sweeps.language.read import Source, parse_all, read_text
 from sweeps.language.stage import Frozen
 from sweeps.language.units import Duration
 
@@ -20,6 +29,71 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """Names of sweeps, clusters and arms: safe as a file name."""
 GRID_AXES = ("upstream", "token_budget", "domain", "seed")
 """Axes that every sweep may have; upstreams add their own, and any dotted science field can be one."""
+REQUIRED_AXES = ("upstream", "domain", "seed")
+MAX_SEED = 2**32 - 1
+"""Seeds are spread by a prime before they reach generators of 64 bits."""
+GAIN = r"^\s*[<>]\s*-?[0-9.]+\s*$"
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool | float):  # Python holds True and 1.0 for 1
+        raise ValueError("is no whole number")
+    return value
+
+
+def _file_name(value: str) -> str:
+    if not re.fullmatch(NAME, value):
+        near = re.sub(r"[^A-Za-z0-9._-]+", "_", value).lstrip("._-")[:64]
+        hint = f" Did you mean {near!r}?" if near else ""
+        raise ValueError("a name has the pattern of a file name: 1 to 64 of the letters A-Z a-z, digits, `.`, `_` and "
+                         f"`-`, the first a letter or digit.{hint}")
+    return value
+
+
+def _gain(value: str) -> str:
+    if not re.fullmatch(GAIN, value) or value.count(".") > 1 or not re.search("[0-9]", value):
+        raise ValueError('write a direction and a number, in quotes: "> 0", "> 0.01" or "< -0.005"')
+    return value
+
+
+def _checked_axes(value: Any) -> Any:
+    """Return the axes, or raise every problem of theirs at once, each at its own place."""
+    if not isinstance(value, Mapping):
+        return value  # pydantic says that it is no mapping
+    errors = [_line_error("absent", (name,), None, f"the axis {name!r} is missing; a sweep has at least upstream, "
+                                                   "domain and seed") for name in REQUIRED_AXES if name not in value]
+    for name, values in value.items():
+        errors += [_line_error("axis", (name, *place), found, reason)
+                   for place, found, reason in _axis_problems(str(name), values)]
+    if errors:
+        raise ValidationError.from_exception_data("axes", errors)
+    return value
+
+
+def _line_error(kind: Literal["absent", "axis"], place: tuple[str | int, ...], found: Any, reason: str
+                ) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError(kind, "{reason}", {"reason": reason}), loc=place, input=found)
+
+
+def _axis_problems(name: str, values: Any) -> Iterator[tuple[tuple[int, ...], Any, str]]:
+    if not isinstance(values, list | tuple):
+        near = "" if isinstance(values, Mapping) or values is None else f"; did you mean {name}: [{values}]?"
+        yield (), values, f"an axis is a list of values, for instance {name}: [a, b]{near}"
+    elif not values:
+        yield (), list(values), f"the axis {name!r} is empty; give at least one value"
+    elif name == "seed" and len(values) > MAX_SEEDS:
+        yield (), f"{len(values):,} seeds", f"a sweep has at most {MAX_SEEDS:,} seeds"
+    else:
+        seen: dict[object, int] = {}
+        for place, value in enumerate(values):
+            key = value if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
+            if seen.setdefault(key, place) != place:
+                yield (place,), value, f"the axis {name!r} names a value twice; give each once"
+            elif value is None:
+                yield (place,), value, "an empty value; remove it or write one"
+            elif name == "seed" and (isinstance(value, bool) or not isinstance(value, int)
+                                     or not 0 <= value <= MAX_SEED):
+                yield (place,), value, f"a seed is a whole number from 0 to {MAX_SEED:,}"
 
 
 class Claim(Frozen):
@@ -31,7 +105,7 @@ class Claim(Frozen):
     """An arm's label (`nca 45-60`), or `best_band`."""
     over: str = "baseline"
     """An arm's label, or `baseline`."""
-    gain_nats: Annotated[str, Field(pattern=r"^\s*[<>]\s*-?[0-9.]+\s*$")]
+    gain_nats: Annotated[str, Field(json_schema_extra={"pattern": GAIN}), AfterValidator(_gain)]
     """Gain over `over` at the last end, nats per token, with a direction: `> 0`."""
 
 
@@ -45,7 +119,7 @@ class Baseline(Frozen):
 class Run(Frozen):
     """How to run: never part of a stage's identity."""
 
-    cluster: Annotated[str, Field(pattern=f"^{NAME}$")] = "local"
+    cluster: Annotated[str, Field(json_schema_extra={"pattern": f"^{NAME}$"}), AfterValidator(_file_name)] = "local"
     """Executor profile."""
     checkpoint_every: Duration = Duration("2 min")
     """Longest time between checkpoints of a job."""
@@ -64,9 +138,9 @@ class Run(Frozen):
 class SweepFile(Frozen):
     """A question, a grid, and how to run it."""
 
-    schema_version: Literal[1]
+    schema_version: Annotated[Literal[1], BeforeValidator(_whole)]
     """Version of this schema."""
-    name: Annotated[str, Field(pattern=f"^{NAME}$")]
+    name: Annotated[str, Field(json_schema_extra={"pattern": f"^{NAME}$"}), AfterValidator(_file_name)]
     """Name of the sweep and of its folder in the store."""
     question: str = ""
     """What the sweep is to answer, in a sentence."""
@@ -76,7 +150,7 @@ class SweepFile(Frozen):
     """Preset of model size, budgets and batch: tiny, 1m, 10m, 60m, 160m, 400m, 1.6b."""
     baseline: Baseline = Baseline()
     """What every arm is compared with."""
-    axes: dict[str, tuple[Any, ...]]
+    axes: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(_checked_axes)]
     """Axis -> values, crossed. An axis that an upstream lacks collapses for it."""
     fields: dict[str, Any] = {}
     """Science fields by dotted name, for all trials."""
@@ -94,47 +168,84 @@ class SweepFile(Frozen):
             raise ValueError(f"unknown scale; {nearest(value, SCALES)}")
         return value
 
-    @field_validator("axes")
-    @classmethod
-    def _axes(cls, value: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-        for needed in ("upstream", "domain", "seed"):
-            if needed not in value:
-                raise ValueError(f"the axis {needed!r} is missing; a sweep has at least upstream, domain and seed")
-        for name, values in value.items():
-            if not values:
-                raise ValueError(f"the axis {name!r} is empty; give at least one value")
-            if len({repr(v) for v in values}) != len(values):
-                raise ValueError(f"the axis {name!r} names a value twice: {list(values)}")
-        for seed in value["seed"]:
-            if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-                raise ValueError(f"seed {seed!r}: a seed is a whole number, 0 or above")
-        return value
 
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A sweep file with its problems, and what of it can be used."""
 
-class Overrides(Frozen):
-    """What the command line changes; passes the same checks as the file, and is recorded."""
-
-    sets: tuple[str, ...] = ()
-    """`AXIS_OR_FIELD=VALUE`, the value read as YAML."""
-    scale: str | None = None
-    seeds: str | None = None
-    """`N` (seeds 0..N-1) or a list `0,3,5`."""
-    cluster: str | None = None
-
-    def texts(self) -> tuple[str, ...]:
-        """Return the overrides as recorded in the store."""
-        named = [f"scale={self.scale}" if self.scale else "", f"seeds={self.seeds}" if self.seeds else ""]
-        return tuple(t for t in (*named, *self.sets) if t)
+    sweep: SweepFile
+    """Where a part is unusable, the default stands in its place."""
+    source: Source
+    problems: tuple[Problem, ...]
 
 
 def load_sweep(path: Path, overrides: Overrides | None = None) -> tuple[SweepFile, Source]:
     """Read, override and check a sweep file.
 
     Raises:
-        SweepFileError: with every problem found.
+        SweepFileError: with every problem of file and overrides.
     """
-    source = apply(parse(read_text(path), str(path)), overrides or Overrides())
-    return check(source), source
+    draft = load_draft(path, overrides)
+    if draft.problems:
+        raise SweepFileError(draft.problems)
+    return draft.sweep, draft.source
+
+
+def load_draft(path: Path, overrides: Overrides | None = None) -> Draft:
+    """Read, override and check a sweep file; go on past every problem that leaves something to check.
+
+    Raises:
+        SweepFileError: with every problem found, where no grid can be made from the rest.
+    """
+    source, problems = parse_all(read_text(path), str(path))
+    source, more = applied(source, overrides or Overrides())
+    problems += [*more, *_absent_plugins(source)]
+    sweep, rest = None, None
+    try:
+        sweep, rest = SweepFile.model_validate(source.values), source.values
+    except ValidationError as error:
+        problems += [problem_of(source, e, SweepFile) for e in error.errors()]
+        problems = in_order(problems)
+        rest = _usable(source.values, [e["loc"] for e in error.errors()])
+    if rest is None or any(p.key.startswith("plugins") for p in problems):
+        raise SweepFileError(problems)
+    return Draft(sweep=sweep or SweepFile.model_validate(rest), source=source, problems=tuple(in_order(problems)))
+
+
+def _absent_plugins(source: Source) -> Iterator[Problem]:
+    """Yield the paths of plug-ins that lead nowhere; what is found there is for the registry to judge."""
+    named = source.values.get("plugins")
+    for place, text in enumerate(named if isinstance(named, list) else ()):
+        path = Path(source.name).parent / str(text)
+        try:
+            path.resolve(strict=True)
+            continue
+        except FileNotFoundError:
+            here = [p.name for p in path.parent.iterdir() if p.suffix == ".py"] if path.parent.is_dir() else []
+            reason = f"does not exist; plug-ins there: {nearest(path.name, here)}"
+        except (OSError, RuntimeError, ValueError) as error:  # a loop of links is a RuntimeError, a NUL a ValueError
+            reason = f"cannot be read: {getattr(error, 'strerror', None) or str(error).split(' from ')[0]}"
+        yield told(where=source.where("plugins", str(place)), key=f"plugins.{place}", given=given(text),
+                      message=reason)
+
+
+def _usable(values: Mapping[str, Any], places: Sequence[tuple[int | str, ...]]) -> dict[str, Any] | None:
+    """Return the values without those at `places`; None where there is nothing left to make a grid of."""
+    rest = {**values, "schema_version": 1}
+    stand_ins: dict[str, Any] = {"name": "unnamed"}
+    for top, *below in places:
+        key = str(top)
+        if key == "axes":
+            if not below or below[0] in ("upstream", "domain") or not isinstance(rest.get("axes"), dict):
+                return None
+            stand_in = {"seed": [0]} if below[0] == "seed" else {}
+            rest["axes"] = {k: v for k, v in rest["axes"].items() if k != below[0]} | stand_in
+        elif key in ("fields", "claims", "run") and below and isinstance(rest.get(key), dict):
+            rest[key] = {k: v for k, v in rest[key].items() if k != below[0]}
+        elif key != "schema_version":
+            rest.pop(key, None)
+            rest |= {k: v for k, v in stand_ins.items() if k == key}
+    return rest
 
 
 def check(source: Source) -> SweepFile:
@@ -146,18 +257,49 @@ def check(source: Source) -> SweepFile:
     try:
         return SweepFile.model_validate(source.values)
     except ValidationError as error:
-        problems = [problem_of(source, e, SweepFile) for e in error.errors()]
-        raise SweepFileError(problems) from error
+        raise SweepFileError(in_order(problem_of(source, e, SweepFile) for e in error.errors())) from error
 
 
-def problem_of(source: Source, error: ErrorDetails, model: Any, prefix: tuple[str, ...] = ()) -> Problem:
-    """Return a pydantic error as a problem with file, line and the allowed keys."""
-    path = (*prefix, *(str(p) for p in error["loc"]))
-    message = re.sub(r"^Value error, ", "", error["msg"])
-    if error["type"] == "extra_forbidden":
-        message = f"unknown key; {nearest(path[-1], allowed_keys(model, [str(p) for p in error['loc'][:-1]]))}"
-    given = "" if error["type"] in ("missing", "extra_forbidden") else repr(error.get("input"))[:80]
-    return Problem(where=source.where(*path), key=".".join(path), given=given, message=message)
+def problem_of(source: Source, error: ErrorDetails, model: Any) -> Problem:
+    """Return a pydantic error as a problem with file, line, value, what is allowed and the nearest to it."""
+    path = tuple(str(p) for p in error["loc"])
+    value = "" if error["type"] in ("missing", "absent", "extra_forbidden") else given(error.get("input"))
+    return told(where=source.where(*path), key=shown(".".join(path)), given=value, message=_message(error, model))
+
+
+_PLAIN_WORDS = (
+    (("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "must be a whole number"),
+    (("float_type", "float_parsing"), "must be a number"),
+    (("bool_type", "bool_parsing"), "must be true or false"),
+    (("string_type",), "must be text, in quotes where it looks like a number"),
+    (("dict_type", "model_type", "model_attributes_type", "mapping_type"), "must be a mapping of keys to values"),
+    (("tuple_type", "list_type"), "must be a list, for instance [a, b]"),
+    (("missing",), "this key is missing"),
+)
+"""Types of pydantic errors -> what a person is told."""
+
+
+def _message(error: ErrorDetails, model: Any) -> str:
+    kind, path = error["type"], [str(p) for p in error["loc"]]
+    known = allowed_keys(model, path[:-1])
+    if kind == "extra_forbidden":
+        return f"unknown key; {nearest(path[-1], known)}"
+    if path == ["schema_version"]:
+        return _version_message(error)
+    if kind == "literal_error":
+        literals = re.findall("'([^']*)'", error["ctx"]["expected"])
+        return f"unknown value; {nearest(str(error['input']), literals)}"
+    words = next((text for kinds, text in _PLAIN_WORDS if kind in kinds), None)
+    return words or re.sub(r"^Value error, |^Input ", "", error["msg"]).replace("should be", "must be")
+
+
+def _version_message(error: ErrorDetails) -> str:
+    value = error.get("input")
+    if error["type"] == "missing":
+        return "this key is missing; write schema_version: 1"
+    if isinstance(value, int) and not isinstance(value, bool) and value > 1:
+        return "known: 1. This file was written for a newer release; install that, or write schema_version: 1"
+    return "known: 1. Did you mean 1?"
 
 
 def allowed_keys(model: Any, path: Sequence[str]) -> list[str]:
@@ -165,56 +307,10 @@ def allowed_keys(model: Any, path: Sequence[str]) -> list[str]:
     for name in path:
         fields = getattr(model, "model_fields", {})
         if name in fields:
-            model = fields[name].annotation
+            annotation = fields[name].annotation
+            model = next((a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")),
+                         annotation)
     return list(getattr(model, "model_fields", {}))
-
-
-def apply(source: Source, overrides: Overrides) -> Source:
-    """Return the source with the command line's values in place of the file's.
-
-    Raises:
-        UsageError: an override cannot be read.
-    """
-    values = {**source.values}
-    axes = dict(values.get("axes") or {})
-    fields = dict(values.get("fields") or {})
-    lines = dict(source.lines)
-    for key, value in map(_assignment, overrides.sets):
-        if key in axes or ("." not in key and isinstance(value, list)):
-            axes[key] = value if isinstance(value, list) else [value]
-        elif "." in key:
-            fields[key] = value
-        elif key in ("protocol", "scale", "question", "name"):
-            values[key] = value
-        else:
-            raise UsageError(f"--set {key}: neither an axis of this sweep nor a dotted field; "
-                             f"{nearest(key, [*axes, *fields])}")
-    if overrides.scale:
-        values["scale"] = overrides.scale
-    if overrides.seeds:
-        axes["seed"] = _seeds(overrides.seeds)
-    if overrides.cluster:
-        values["run"] = {**(values.get("run") or {}), "cluster": overrides.cluster}
-    if axes:
-        values["axes"] = axes
-    if fields:
-        values["fields"] = fields
-    return Source(name=source.name, values=values, lines=lines)
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    key, mark, given = text.partition("=")
-    if not mark or not key.strip() or not given.strip():
-        raise UsageError(f"--set {text!r}: write --set AXIS_OR_FIELD=VALUE, for instance --set domain=[web]")
-    return key.strip(), parse_value(given)
-
-
-def _seeds(text: str) -> list[int]:
-    if re.fullmatch(r"[0-9]+", text) and int(text) > 0:
-        return list(range(int(text)))
-    if re.fullmatch(r"\[?\s*[0-9]+(\s*,\s*[0-9]+)*\s*\]?", text) and "," in text:
-        return [int(part) for part in text.strip("[] ").split(",")]
-    raise UsageError(f"--seeds {text!r}: write a number of seeds (3) or a list of seeds (0,1,4)")
 
 
 def schema_text() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any
@@ -13,14 +15,37 @@ from pydantic_core import core_schema
 
 _SUFFIX = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 _SECONDS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hour": 3600, "hours": 3600, "d": 86_400}
+_DIGITS = 18
+MAX_TOKENS = 10**16
+"""A thousand times the largest corpus; more is a slip of the suffix."""
 _NUMBER = r"([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)"
 
 
 def _decimal(text: str) -> Decimal:
+    """Return a number of the pattern `_NUMBER`.
+
+    Raises:
+        ValueError: its exponent is beyond any quantity; written out it would fill the memory.
+    """
     try:
-        return Decimal(text.replace("_", ""))
-    except InvalidOperation as error:  # pragma: no cover - the pattern admits only numbers
-        raise ValueError(f"{text!r} is not a number") from error
+        number = Decimal(text.replace("_", ""))
+    except InvalidOperation as error:  # an exponent of more digits than Decimal holds
+        raise ValueError(f"must lie between 1e-{_DIGITS} and 1e{_DIGITS}") from error
+    if number and abs(number.adjusted()) > _DIGITS:
+        raise ValueError(f"must lie between 1e-{_DIGITS} and 1e{_DIGITS}")
+    return number
+
+
+def _near(value: object, units: Iterable[str]) -> str:
+    """Return the nearest quantity to a number with an unknown unit: `164m` -> `164M`; empty where there is none."""
+    match = re.fullmatch(_NUMBER + r"\s*(\S+)", str(value).strip())
+    if match is None:
+        return ""
+    written = match[2]
+    folded = next((u for u in units if u.lower() == written.lower()), None)
+    close = folded or next(iter(difflib.get_close_matches(written.lower(), list(units), n=1)), None)
+    gap = " " if close is not None and len(close) > 1 else ""
+    return f". Did you mean '{match[1]}{gap}{close}'?" if close else ""
 
 
 def plain(value: Decimal) -> str:
@@ -63,7 +88,7 @@ class Amount(_Text):
         """
         match = re.fullmatch(_NUMBER + r"\s*([kKMBGT]?|x|%)", str(value).strip())
         if isinstance(value, bool) or match is None:
-            raise ValueError(f"not an amount of tokens; write {cls.examples}")
+            raise ValueError(f"not an amount of tokens; write {cls.examples}{_near(value, 'kMBGTx%')}")
         number, unit = _decimal(match[1]), match[2]
         if number <= 0:
             raise ValueError(f"an amount must be above 0; write {cls.examples}")
@@ -72,6 +97,8 @@ class Amount(_Text):
         tokens = number * _SUFFIX[unit]
         if tokens != tokens.to_integral_value():
             raise ValueError(f"{value} is not a whole number of tokens; write {cls.examples}")
+        if tokens > MAX_TOKENS:
+            raise ValueError(f"must be at most {MAX_TOKENS:,} tokens; write {cls.examples}")
         return super().__new__(cls, plain(tokens))
 
     def tokens(self, *, reference: int | None = None, whole: int | None = None) -> int:
@@ -109,7 +136,7 @@ class Fraction(_Text):
         """
         match = re.fullmatch(_NUMBER + r"\s*(%?)", str(value).strip())
         if isinstance(value, bool) or match is None:
-            raise ValueError(f"not a share; write {cls.examples}")
+            raise ValueError(f"not a share; write {cls.examples}{_near(value, '%')}")
         percent = _decimal(match[1]) * (1 if match[2] else 100)
         if not 0 < percent <= 100:
             raise ValueError(f"a share must be above 0 and at most 100%; write {cls.examples}")
@@ -139,7 +166,7 @@ class Duration(_Text):
         """
         match = re.fullmatch(_NUMBER + r"\s*([a-z]+)", str(value).strip())
         if match is None or match[2] not in _SECONDS or _decimal(match[1]) <= 0:
-            raise ValueError(f"not a time; write {cls.examples}")
+            raise ValueError(f"not a time; write {cls.examples}{_near(value, _SECONDS)}")
         return super().__new__(cls, plain(_decimal(match[1]) * _SECONDS[match[2]]) + " s")
 
     @property

@@ -32,7 +32,9 @@ def take(stage: StageFolder, *, sweep: str, term: int, submission: str, after: i
     text = files.to_json({
         "schema_version": files.SCHEMA_VERSION, "sweep": sweep, "term": term, "submission": submission,
     })
-    return number if files.create(stage.claims / f"{number}.json", text) else None
+    # A claim that a power failure takes away is taken again under the same number by another submission; the job of
+    # the lost one sees that name and leaves.
+    return number if files.create(stage.claims / f"{number}.json", text, name_durable=False) else None
 
 
 def holder(stage: StageFolder) -> Claim | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ def process_start(pid: int) -> int | None:
 def boot_id() -> str:
     """Return the kernel's id of this boot: pids and start times mean nothing across boots."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,17 @@ class Owner:
     def fields(self) -> dict[str, Any]:
         """Return JSON fields."""
         return asdict(self)
+
+    def text(self) -> str:
+        """Return `pid N on HOST, for 12 min`; without the age where only the other host could tell it."""
+        age = self.age_seconds()
+        return f"pid {self.pid} on {self.host}" + ("" if age is None else f", running for {_minutes(age)}")
+
+    def age_seconds(self) -> float | None:
+        """Seconds since the process started, by this host's monotonic clock; None for other hosts and boots."""
+        if self.host != socket.gethostname() or self.boot != boot_id():
+            return None
+        return max(time.clock_gettime(time.CLOCK_BOOTTIME) - self.start / os.sysconf("SC_CLK_TCK"), 0.0)
 
     def alive(self) -> bool | None:
         """True or False on this host; None where only another host could tell."""

@@ -23,6 +23,11 @@ class Wish(StrEnum):
     RETRY = "retry"
     """Run these trials again, cancelled ones included; finished ones stay as they are."""
 
+    @property
+    def done(self) -> str:
+        """The ledger's event, and the word for a person."""
+        return {"cancel": "cancelled", "retry": "retried"}[self.value]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from cluster.executors.memory import MemoryExecutor
+from orchestrator.board import Status
 from orchestrator.progress import Progress
-from orchestrator.reconciler import Notice, Reconciler, Status
-from sweeps.errors import OwnedError
+from orchestrator.reconciler import Notice, Reconciler
+from sweeps.errors import OwnedError, StorageError
 from sweeps.language.stage import StageSpec
-from sweeps.store import claims
+from sweeps.store import claims, requests
 from sweeps.store.ledger import Ledger, begin_term, fold, read_events
 from sweeps.store.records import read_result
 from tests.orchestrator.plans import planned
@@ -31,13 +32,13 @@ def drive(reconciler: Reconciler, steps: int = 400) -> None:
         reconciler.step()
         if reconciler.finished:
             return
-    raise AssertionError(f"not finished after {steps} steps: {reconciler.counts()}")
+    raise AssertionError(f"not finished after {steps} steps: {reconciler.board.counts()}")
 
 
 def test_every_stage_runs_once_and_every_trial_ends(tmp_path: Path) -> None:
     plan = planned(tmp_path)
     reconciler, _ = begin(plan, MemoryExecutor(slots=2))
-    progress = Progress(plan.file.trials, reconciler)
+    progress = Progress(plan.file.trials, reconciler.board)
     drive(reconciler)
     ended = progress.update()
     assert {e.state for e in ended} == {"done"} and len(ended) == len(plan.trials)
@@ -54,7 +55,7 @@ def test_a_second_run_reuses_everything(tmp_path: Path) -> None:
     ledger.close()
     second, _ = begin(plan, MemoryExecutor(slots=2))
     assert second.finished
-    assert Progress(plan.file.trials, second).all_ended
+    assert Progress(plan.file.trials, second.board).all_ended
 
 
 def test_a_lost_acknowledgement_submits_nothing_twice(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_a_failure_fails_only_what_needs_it(tmp_path: Path) -> None:
     plan = planned(tmp_path)
     notices: list[Notice] = []
     reconciler, _ = begin(plan, MemoryExecutor(slots=2, fail=fail), notices)
-    progress = Progress(plan.file.trials, reconciler)
+    progress = Progress(plan.file.trials, reconciler.board)
     drive(reconciler)
     states = {e.id: e.state for e in progress.update()}
     assert {k for k, v in states.items() if v == "failed"} == {"nca_30-45-web-s0", "nca_30-45-web-s1"}
@@ -88,7 +89,7 @@ def test_divergence_is_a_result_and_not_a_failure(tmp_path: Path) -> None:
 
     plan = planned(tmp_path)
     reconciler, _ = begin(plan, MemoryExecutor(slots=2, fail=fail))
-    progress = Progress(plan.file.trials, reconciler)
+    progress = Progress(plan.file.trials, reconciler.board)
     drive(reconciler)
     states = {e.id: e.state for e in progress.update()}
     assert {k for k, v in states.items() if v == "diverged"} == {"scratch-web-s0", "scratch-web-s1"}
@@ -103,7 +104,7 @@ def test_a_killed_job_is_tried_again_and_given_up_with_its_reason(tmp_path: Path
     plan = planned(tmp_path)
     reconciler, _ = begin(plan, MemoryExecutor(slots=2, fail=fail))
     drive(reconciler)
-    status = {n.spec.kind: reconciler.status[k] for k, n in plan.graph.nodes.items()}
+    status = {n.spec.kind: reconciler.board.status[k] for k, n in plan.graph.nodes.items()}
     assert status["tokenizer"] is Status.DONE and status["rules"] is Status.FAILED
 
 
@@ -152,3 +153,126 @@ def test_two_sweeps_that_share_stages_run_each_once(tmp_path: Path) -> None:
         assert read_result(stage) is not None and len(list(stage.attempts.iterdir())) == 1
         held = claims.holder(stage)
         assert held is not None and held.number == 1
+
+
+def test_cancelled_trials_end_and_the_others_go_on(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    folder = plan.layout.sweep("t")
+    requests.ask(folder, requests.Wish.CANCEL, ["nca_30-45-web-s0", "nca_30-45-web-s1", "no-such-trial"])
+    reconciler, ledger = begin(plan, MemoryExecutor(slots=2))
+    progress = Progress(plan.file.trials, reconciler.board)
+    drive(reconciler)
+    progress.update()
+    assert {e.id for e in progress.ended.values() if e.state == "cancelled"} == {"nca_30-45-web-s0", "nca_30-45-web-s1"}
+    assert sum(e.state == "done" for e in progress.ended.values()) == 4
+    assert not requests.pending(folder)
+    ledger.close()
+
+    again, _ = begin(plan, MemoryExecutor(slots=2))
+    assert again.finished, "a cancelled trial stays cancelled when the command is run again"
+    progress = Progress(plan.file.trials, again.board)
+    assert progress.all_ended
+    requests.ask(folder, requests.Wish.RETRY, ["nca_30-45-web-s0"])
+    again.step()
+    assert progress.reopen() == ["nca_30-45-web-s0"]
+    drive(again)
+    progress.update()
+    states = {e.id: e.state for e in progress.ended.values()}
+    assert states["nca_30-45-web-s0"] == "done" and states["nca_30-45-web-s1"] == "cancelled"
+
+
+def test_cancel_stops_running_jobs_that_nobody_else_wants(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    executor = MemoryExecutor(slots=2, seconds=1e6)
+    reconciler, _ = begin(plan, executor)
+    progress = Progress(plan.file.trials, reconciler.board)
+    reconciler.step()
+    assert reconciler.board.counts()[Status.RUNNING]
+    requests.ask(plan.layout.sweep("t"), requests.Wish.CANCEL, list(plan.graph.paths))
+    reconciler.step()
+    progress.update()
+    assert progress.all_ended and reconciler.finished
+    assert {e.state for e in progress.ended.values()} == {"cancelled"}
+
+
+def test_cancel_leaves_running_what_another_sweep_waits_for(tmp_path: Path) -> None:
+    one, two = planned(tmp_path, name="one"), planned(tmp_path, name="two")
+    now = [0.0]
+    executor = MemoryExecutor(slots=4, seconds=1.0, clock=lambda: now[0])
+    first, _ = begin(one, executor)
+    second, _ = begin(two, executor)
+    first.step()
+    second.step()
+    requests.ask(one.layout.sweep("one"), requests.Wish.CANCEL, list(one.graph.paths))
+    for _ in range(400):
+        now[0] += 2.0
+        first.step()
+        second.step()
+        if second.finished:
+            break
+    assert second.finished and second.board.counts()[Status.DONE] == len(two.graph.nodes)
+    for key, node in two.graph.nodes.items():
+        assert len(list(two.layout.stage(node.spec.kind, key).attempts.iterdir())) == 1, node.label
+
+
+def test_a_failed_trial_runs_again_when_asked_while_the_controller_lives(tmp_path: Path) -> None:
+    broken = [True]
+
+    def fail(spec: StageSpec, attempt: int) -> str:
+        return "ValueError" if spec.kind == "prepretrain" and broken[0] else ""
+
+    plan = planned(tmp_path)
+    reconciler, _ = begin(plan, MemoryExecutor(slots=2, fail=fail))
+    progress = Progress(plan.file.trials, reconciler.board)
+    drive(reconciler)
+    progress.update()
+    failed = [e.id for e in progress.ended.values() if e.state == "failed"]
+    assert len(failed) == 4
+    broken[0] = False
+    requests.ask(plan.layout.sweep("t"), requests.Wish.RETRY, failed)
+    reconciler.step()
+    assert sorted(progress.reopen()) == sorted(failed)
+    drive(reconciler)
+    progress.update()
+    assert {e.state for e in progress.ended.values()} == {"done"}
+
+
+def test_a_fenced_controller_stops_before_it_submits(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    executor = MemoryExecutor(slots=2)
+    reconciler, _ = begin(plan, executor)
+    begin_term(plan.layout.sweep("t"), takeover=True)
+    with pytest.raises(OwnedError, match=r"taken over by pid \d+ on .* \(term 2, this was 1\)"):
+        reconciler.step()
+    assert executor.submissions == 0
+
+
+def test_a_job_without_space_pauses_the_sweep_and_counts_as_no_failure(tmp_path: Path) -> None:
+    full = [True]
+
+    def fail(spec: StageSpec, attempt: int) -> str:
+        return "StorageError" if spec.kind == "corpus" and full[0] else ""
+
+    plan = planned(tmp_path)
+    reconciler, ledger = begin(plan, MemoryExecutor(slots=2, fail=fail))
+    with pytest.raises(StorageError, match="corpus"):
+        drive(reconciler)
+    ledger.close()
+    full[0] = False
+    again, _ = begin(plan, MemoryExecutor(slots=2, fail=fail))
+    drive(again)
+    assert again.board.counts()[Status.DONE] == len(plan.graph.nodes)
+
+
+def test_a_stage_that_was_changed_after_completion_is_not_believed(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    first, ledger = begin(plan, MemoryExecutor(slots=2))
+    drive(first)
+    ledger.close()
+    key, node = next((k, n) for k, n in plan.graph.nodes.items() if n.spec.kind == "pretrain")
+    rows = plan.layout.stage(node.spec.kind, key).attempt(1).metrics
+    rows.write_text(rows.read_text() + "more\n")
+    notices: list[Notice] = []
+    second, _ = begin(plan, MemoryExecutor(slots=2), notices)
+    assert second.board.status[key] is Status.FAILED
+    assert any(n.kind == "failed" and "changed after it was complete" in n.text for n in notices)

@@ -2,13 +2,17 @@
 
 A checkpoint folder holds `engine/` (DeepSpeed's files), `rank_<r>.pt` (generators and unreported losses of a rank) and
 `state.json` (tokens and layout). It counts once its manifest does (sweeps.store.records). At tiny size it has 3 MB.
+A damaged one is set aside (sweeps.store.integrity) and an earlier state continued, never silently the beginning. Where
+there is no space, the half-written one is removed, the older ones stay, and `StorageError` says what to do.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from sweeps.errors import EnvironmentError_, RecordError, UsageError
+from sweeps.errors import RecordError, StorageError, UsageError
 from sweeps.language.science import SegmentScience
 from sweeps.language.stage import Execution
-from sweeps.store import files, records
+from sweeps.store import files, integrity, records, space
 from sweeps.store.layout import AttemptFolder, StageFolder
 from sweeps.store.records import Attempt, Checkpoint
 from workloads.contract import StageContext
@@ -32,6 +36,8 @@ SPARE_BYTES = 16_000_000
 """Bytes that stay free for rows and other files."""
 KEPT = 2
 """Checkpoints kept per attempt; the newest is the stage's final state once it is complete."""
+
+log = logging.getLogger("workloads.training.checkpoints")
 
 
 @dataclass
@@ -50,30 +56,58 @@ def find_start(context: StageContext, segment: SegmentScience) -> Checkpoint | N
     """Return the checkpoint to continue from; None: begin at the beginning.
 
     Order: the furthest sound checkpoint of any attempt of this stage; for a decay branch the trunk's final one, which
-    must be sound; for a trunk the furthest sound one of the earlier stages of the same run.
+    must be sound; for a trunk the furthest sound one of the earlier stages of the same run. Damaged ones are set aside.
 
     Raises:
-        RecordError: the trunk of a branch has no sound checkpoint where the branch leaves it.
+        RecordError: the trunk of a branch has no sound checkpoint where the branch leaves it; or there were
+            checkpoints of this run, and none of them is sound: beginning again is for a person to decide.
     """
     branch = segment.decay_from is not None
     earlier = [] if branch else [s for s in context.continues() if _same_schedule(s, segment)]
-    found = [c for stage in (context.attempt.stage, *earlier) for c in records.checkpoints(stage)]
+    own = context.attempt.stage, *earlier
+    found = [c for stage in own for c in records.checkpoints(stage)]
     lowest = segment.decay_from or 0
     sound = _first_sound(c for c in sorted(found, key=lambda c: -c.tokens) if lowest < c.tokens <= segment.end_tokens)
-    if sound is not None or not branch:
-        return sound
-    return _trunk(context, segment)
+    if sound is None and branch:
+        sound = _trunk(context, segment)
+    if sound is None:
+        _refuse_to_begin_again(own)
+    return sound
 
 
 def _same_schedule(stage: StageFolder, segment: SegmentScience) -> bool:
     """Return whether a stage's states can be earlier states of a run with this segment's schedule."""
-    values = files.read_json(stage.spec)["sections"]["segment"]["values"]
-    return (values["decay_from"], values["horizon_tokens"], values["warmup_tokens"]) == (
-        None, segment.horizon_tokens, segment.warmup_tokens)
+    try:
+        values = files.read_json(stage.spec)["sections"]["segment"]["values"]
+        schedule = values["decay_from"], values["horizon_tokens"], values["warmup_tokens"]
+    except FileNotFoundError:
+        return False
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{stage.spec} is damaged ({error!r}); remove the folder {stage.path} and run the same "
+                          "command again to make it anew") from error
+    return schedule == (None, segment.horizon_tokens, segment.warmup_tokens)
 
 
 def _first_sound(found: Iterable[Checkpoint]) -> Checkpoint | None:
-    return next((c for c in found if not records.damage(c)), None)
+    """Return the first sound one, setting aside the damaged ones before it."""
+    for checkpoint in found:
+        wrong = records.damage(checkpoint)
+        if not wrong:
+            return checkpoint
+        if (checkpoint.folder / integrity.MANIFEST).exists():  # else its owner is deleting it as one of its older ones
+            integrity.quarantine(checkpoint.folder, wrong)
+    return None
+
+
+def _refuse_to_begin_again(stages: Iterable[StageFolder]) -> None:
+    for stage in stages:
+        aside = records.quarantined(stage) or [c.folder for c in records.checkpoints(stage) if records.damage(c)]
+        if aside:
+            raise RecordError(
+                f"every checkpoint of {stage.kind}/{stage.fingerprint} is damaged ({aside[-1]}: see "
+                f"{integrity.REASON}) and no earlier state of the run is sound; to train it from the beginning, remove "
+                f"the folder {stage.path} and run the same command again"
+            )
 
 
 def _trunk(context: StageContext, segment: SegmentScience) -> Checkpoint | None:
@@ -100,7 +134,7 @@ def save(engine: Engine, attempt: Attempt, tokens: int, progress: Progress, exec
         execution: layout, recorded.
 
     Raises:
-        EnvironmentError_: the disk is too full; nothing was written.
+        StorageError: there is no space; this checkpoint does not count, and the older ones are as they were.
     """
     place = engine.place
     state = {"schema_version": files.SCHEMA_VERSION, "tokens": tokens, "updates": progress.updates,
@@ -108,25 +142,47 @@ def save(engine: Engine, attempt: Attempt, tokens: int, progress: Progress, exec
 
     def prepare() -> Path:
         _require_space(attempt.folder.path, engine.parameters)
-        made = attempt.checkpoint_folder(tokens)
-        (made / STATE).write_text(files.to_json(state), encoding="utf-8")
-        return made
+        return attempt.checkpoint_folder(tokens)
 
     folder = place.decide(prepare)
-    engine.save(folder)
-    torch.save(_rank_state(progress), folder / f"rank_{place.rank}.pt")
-    place.barrier()
+    with _saving(folder, first=place.first):
+        if place.first:
+            (folder / STATE).write_text(files.to_json(state), encoding="utf-8")
+        engine.save(folder)
+        torch.save(_rank_state(progress), folder / f"rank_{place.rank}.pt")
+        place.barrier()
+        if place.first:
+            attempt.commit_checkpoint(tokens)
     if place.first:
-        attempt.commit_checkpoint(tokens)
         prune(attempt.folder)
     place.barrier()
+
+
+@contextmanager
+def _saving(folder: Path, *, first: bool) -> Iterator[None]:
+    """Tell want of space, which torch reports as some RuntimeError, from every other reason that a save failed.
+
+    On every rank, since one that meets it breaks the others' collectives, and all look at the same disk. Rank 0 then
+    removes what was half written: it does not count, and its space is needed to say what happened.
+    """
+    try:
+        yield
+    except Exception as error:
+        full = space.cause_of(error, folder)
+        if first:
+            shutil.rmtree(folder, ignore_errors=True)
+        if full is not None:
+            raise full from error
+        raise
 
 
 def _require_space(folder: Path, parameters: int) -> None:
     free, needed = shutil.disk_usage(folder).free, parameters * PARAMETER_BYTES + SPARE_BYTES
     if free < needed:
-        raise EnvironmentError_(f"{folder}: {free / 1e6:,.0f} MB are free, a checkpoint needs {needed / 1e6:,.0f} MB; "
-                                "free some space and run again")
+        raise StorageError(
+            f"{folder}: {free / 1e6:,.0f} MB are free, a checkpoint needs {needed / 1e6:,.0f} MB on "
+            f"{space.filesystem(folder)}; free some space, then run the same command again"
+        )
 
 
 def load(engine: Engine, found: Checkpoint, execution: Execution) -> Progress:
@@ -161,8 +217,8 @@ def prune(attempt: AttemptFolder) -> None:
     """Delete all but the newest checkpoints of an attempt; the manifest first, so that no half of one counts."""
     newest_first = sorted((p for p in attempt.checkpoints.iterdir() if p.name.isdigit()), reverse=True)
     for folder in newest_first[KEPT:]:
-        (folder / records.MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(folder)
+        (folder / integrity.MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # who finds it damaged meanwhile sets it aside
 
 
 def _rank_state(progress: Progress) -> dict[str, Any]:

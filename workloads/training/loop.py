@@ -124,9 +124,10 @@ class Trainer:
         """Train to the end, leave the weights as an artifact, return the scores.
 
         Raises:
-            Stopped: the job was asked to leave; a checkpoint was written.
+            Stopped: the job was asked to leave, and a checkpoint was written; or another one has taken its place.
             Diverged: a loss is not finite.
             RecordError: a checkpoint that had to be continued is damaged.
+            StorageError: there is no space for a checkpoint, a row or the weights.
         """
         try:
             self._continue()
@@ -210,7 +211,10 @@ class Trainer:
         if self.progress.updates == self.last:
             return
         due = time.monotonic() - self.saved_at > context.execution.checkpoint_seconds
-        stop, due = self.run.place.any(context.should_stop(), due)
+        gone = self.run.place.first and bool(context.attempt.superseded())
+        stop, due, gone = self.run.place.any(context.should_stop(), due, gone)
+        if gone:
+            raise Stopped(f"superseded after {self.tokens} tokens; nothing more was written")
         if stop or due:
             self._save()
         if stop:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from sweeps.errors import EnvironmentError_, RecordError, UsageError
+from sweeps.errors import RecordError, StorageError, UsageError
 from sweeps.language.stage import Execution
 from sweeps.store import records
 from sweeps.store.layout import Layout, StageFolder
@@ -219,7 +219,7 @@ def test_checkpoints_come_by_time_and_old_ones_go(store: Layout) -> None:
 def test_a_full_disk_is_noticed_before_anything_is_written(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10_000_000}))
     one = context(store, science(3))
-    with pytest.raises(EnvironmentError_, match="10 MB are free, a checkpoint needs 16 MB"):
+    with pytest.raises(StorageError, match="10 MB are free, a checkpoint needs 16 MB"):
         runs.pretrain(one)
     assert not one.attempt.folder.checkpoints.exists()
 

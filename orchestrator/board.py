@@ -1,0 +1,169 @@
+"""What each stage of a plan is doing, from its records and from what a person asked for. Starts and stops nothing."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+
+from orchestrator.packer import Packer, add_measurement, throughput, total_seconds
+from orchestrator.plan import Planned, complete, seconds_guess
+from sweeps.errors import RecordError
+from sweeps.language.graph import Node
+from sweeps.language.presets import SCALES
+from sweeps.store import records
+
+
+class Status(StrEnum):
+    """What a stage is doing."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    """It needs a stage that failed or diverged."""
+    CANCELLED = "cancelled"
+    """Every trial that needs it was cancelled."""
+
+
+FRUITLESS = frozenset({Status.DIVERGED, Status.FAILED, Status.SKIPPED, Status.CANCELLED})
+ENDED = FRUITLESS | {Status.DONE}
+AGAIN = frozenset({Status.FAILED, Status.SKIPPED, Status.CANCELLED})
+"""What `retry` runs again; a diverged stage is a result."""
+
+
+class Board:
+    """The stages' statuses, and which trials still want them."""
+
+    def __init__(self, planned: Planned) -> None:
+        """Take in the results that the store has."""
+        self.layout = planned.layout
+        self.graph = planned.graph
+        self.packer = Packer(self.graph, self.seconds)
+        self.status = dict.fromkeys(self.graph.nodes, Status.WAITING)
+        self.reasons: dict[str, str] = {}
+        self.waiting: set[str] = set(self.graph.nodes)
+        self.done: set[str] = set()
+        self.ended: set[str] = set()
+        self.changed: deque[str] = deque()
+        """Stages whose status changed and that nobody has taken notice of yet."""
+        self.asked: deque[str] = deque()
+        """Trials that were cancelled or asked for again, and that nobody has taken notice of yet."""
+        self.cancelled: set[str] = set()
+        self._paths = {trial: tuple(s.fingerprint for s in path) for trial, path in self.graph.paths.items()}
+        self._users: dict[str, set[str]] = {}
+        for trial, path in self._paths.items():
+            for key in path:
+                self._users.setdefault(key, set()).add(trial)
+        self._guess = SCALES[planned.sweep.scale].guessed_flops_per_second
+        self._measured: dict[str, tuple[float, float]] = {}
+        for key in complete(self.layout, self.graph.nodes.values()):
+            self._check(key)
+
+    # -- estimates -----------------------------------------------------------------------------------------------
+
+    def seconds(self, node: Node) -> float:
+        """Estimated seconds of a stage on one slot, from this run's own measurements where there are any."""
+        return seconds_guess(node, throughput(self._measured, node.spec.kind, self._guess))
+
+    def seconds_left(self, slots: int) -> float:
+        """Estimated seconds until everything is done."""
+        left = [k for k, s in self.status.items() if s in (Status.WAITING, Status.RUNNING)]
+        return total_seconds(self.graph, left, self.seconds) / slots
+
+    def counts(self) -> Mapping[Status, int]:
+        """Return how many stages have each status."""
+        found = dict.fromkeys(Status, 0)
+        for status in self.status.values():
+            found[status] += 1
+        return found
+
+    # -- stages --------------------------------------------------------------------------------------------------
+
+    def set(self, key: str, status: Status, reason: str = "") -> None:
+        """Give a stage a status."""
+        self.status[key] = status
+        if status in ENDED:
+            self.ended.add(key)
+        else:
+            self.ended.discard(key)
+        if status is Status.WAITING:
+            self.waiting.add(key)
+        else:
+            self.waiting.discard(key)
+        if reason:
+            self.reasons[key] = reason
+        self.changed.append(key)
+
+    def settle(self, key: str) -> records.Result | None:
+        """Note a stage's result; None where there is none."""
+        node = self.graph.nodes[key]
+        result = records.read_result(self.layout.stage(node.spec.kind, key))
+        if result is None:
+            return None
+        if result.status == "diverged":
+            self.set(key, Status.DIVERGED)
+            self.skip_readers(key, f"{node.label} diverged")
+        else:
+            self.set(key, Status.DONE)
+            self.done.add(key)
+        add_measurement(self._measured, node, result)
+        return result
+
+    def _check(self, key: str) -> None:
+        """Settle a stage that an earlier run left; one that was changed since then is not believed."""
+        node = self.graph.nodes[key]
+        try:
+            wrong = records.damage_of_result(self.layout.stage(node.spec.kind, key), thorough=False)
+        except RecordError as error:
+            wrong = str(error)
+        if not wrong:
+            self.settle(key)
+            return
+        self.fail(key, f"changed after it was complete: {wrong}; see `orchestrator why {key[:12]}`, remove the folder "
+                       f"{self.layout.stage(node.spec.kind, key).path} to run it again")
+
+    def fail(self, key: str, reason: str) -> None:
+        """Give a stage up, and what needs it."""
+        self.set(key, Status.FAILED, reason)
+        self.skip_readers(key, f"{self.graph.nodes[key].label} failed")
+
+    def skip_readers(self, key: str, reason: str) -> None:
+        """Give up what needs a stage that will have no result."""
+        for reader in self.packer.readers(key):
+            node = self.graph.nodes[reader]
+            if self.status[reader] is Status.WAITING and key in (i.fingerprint for i in node.spec.inputs):
+                self.set(reader, Status.SKIPPED, reason)
+                self.skip_readers(reader, reason)
+
+    # -- wishes --------------------------------------------------------------------------------------------------
+
+    def wanted(self, key: str) -> bool:
+        """True while a trial that was not cancelled needs the stage."""
+        return not self._users[key] <= self.cancelled
+
+    def cancel(self, trials: Iterable[str]) -> None:
+        """Run these trials no further. Stages that run are for the reconciler to stop."""
+        for trial in self._known(trials):
+            self.cancelled.add(trial)
+            self.asked.append(trial)
+            for key in self._paths[trial]:
+                if self.status[key] is Status.WAITING and not self.wanted(key):
+                    self.set(key, Status.CANCELLED)
+
+    def retry(self, trials: Iterable[str]) -> list[str]:
+        """Let these trials run again; return the stages that wait again."""
+        again: list[str] = []
+        for trial in self._known(trials):
+            self.cancelled.discard(trial)
+            self.asked.append(trial)
+            for key in self._paths[trial]:
+                if self.status[key] in AGAIN:
+                    self.set(key, Status.WAITING)
+                    again.append(key)
+        return again
+
+    def _known(self, trials: Iterable[str]) -> list[str]:
+        return [t for t in trials if t in self._paths]

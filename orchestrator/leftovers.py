@@ -1,0 +1,81 @@
+"""What killed programs leave behind: notes of ended jobs, temporary files, Ray's folders. Nobody needs any of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestrator.housekeeping import Item, Reason, Survey, item
+from sweeps.store.layout import Layout
+
+OLD_SECONDS = 3600.0
+"""A temporary file lives for moments; one of this age belongs to nobody."""
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}|\.probe-[0-9]+")
+"""What `sweeps.store.files` writes beside (tempfile adds eight characters), and the probes of a root."""
+RAY = "orchestrator-ray-"
+
+
+def leftovers(layout: Layout, survey: Survey) -> Iterator[Item]:
+    """Yield what may be deleted besides stages."""
+    yield from _notes(layout, survey)
+    yield from _temporary(layout, survey)
+    yield from _ray()
+
+
+def _notes(layout: Layout, survey: Survey) -> Iterator[Item]:
+    """Yield the executors' notes of submissions all of whose jobs have ended."""
+    use = survey.use
+    known = {name: submission for state in use.states.values() for name, submission in state.submissions.items()}
+    kept = {name for sweep in use.alive for name in use.states[sweep].submissions}
+    if not layout.jobs.is_dir():
+        return
+    for folder in sorted(p for p in layout.jobs.iterdir() if p.is_dir() and p.name not in kept):
+        submission = known.get(folder.name)
+        ended = _all_noted(folder) if submission is None else len(submission.ended) == len(submission.tickets)
+        if ended:
+            yield item(folder, Reason.LEFTOVER, f"notes of the ended jobs {folder.name}")
+
+
+def _all_noted(folder: Path) -> bool:
+    """True where each job of a submission that no ledger knows has left its exit note."""
+    names = {p.name for p in folder.iterdir()}
+    jobs = [n for n in names if re.fullmatch(r"[0-9]+\.json", n)]
+    return bool(jobs) and all(f"{n.removesuffix('.json')}.exit.json" in names for n in jobs)
+
+
+def _temporary(layout: Layout, survey: Survey) -> Iterator[Item]:
+    busy, now = survey.use.busy, time.time()
+    for folder, below, names in os.walk(layout.root):
+        below[:] = [name for name in below if name not in busy]
+        for name in names:
+            path = Path(folder) / name
+            if name[0] == "." and TEMPORARY.fullmatch(name) and not path.is_symlink():
+                found = item(path, Reason.LEFTOVER, f"temporary file {path.relative_to(layout.root)}")
+                if now - found.newest > OLD_SECONDS:
+                    yield found
+
+
+def _ray() -> Iterator[Item]:
+    """Yield Ray's folders that this user's controllers made and that no process names on its command line."""
+    now = time.time()
+    found = [p for p in Path(tempfile.gettempdir()).glob(f"{RAY}*")
+             if p.is_dir() and not p.is_symlink() and p.stat().st_uid == os.getuid()]
+    if not found:
+        return
+    running = "\n".join(_commands())
+    for folder in found:
+        each = item(folder, Reason.LEFTOVER, f"Ray's folder {folder} (dead controller)")
+        if str(folder) not in running and now - each.newest > OLD_SECONDS:
+            yield each
+
+
+def _commands() -> Iterator[str]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield path.read_text(encoding="utf-8", errors="replace")
+        except OSError:  # it has ended
+            continue

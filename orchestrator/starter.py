@@ -1,0 +1,97 @@
+"""The text of a first sweep file: the smallest sweep that has every part, with every option explained in its place."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import sweeps
+
+SHIPPED = Path(sweeps.__file__).parent
+
+TEXT = """\
+# yaml-language-server: $schema=SCHEMA
+# A sweep: a question, a grid of trials, and how to run it. YAML 1.2; unknown keys are errors that name the nearest one.
+#   orchestrator plan FILE      what it would run, with costs and reasons
+#   orchestrator sweep FILE     run it; run it again to go on after any interruption
+#   orchestrator report FILE    tables and figures from what is done so far
+schema_version: 1
+name: NAME                     # names its folder in the store; letters, digits, '.', '_' and '-'
+question: Does pre-pre-training on cellular automata help to model code?
+
+# Preset of science fields. fair: this project's recommendation; paper and release: the text and the code of
+# arXiv 2603.10055. Every departure from the preset is listed in the plan and in the report.
+protocol: fair
+# Model size with its budgets and batch: tiny (minutes on a laptop), 1m, 10m, 60m, 160m, 400m, 1.6b.
+scale: tiny
+
+# What every arm is compared with, paired by domain and seed. Must be on the axis `upstream`.
+baseline: {upstream: none}
+
+# The grid: every combination is a trial. An axis that an upstream lacks collapses for it (none has no complexity).
+axes:
+  upstream: [none, nca]        # none (scratch), nca, nca_shuffled (its control), shuffle_dyck
+  complexity: [30-45, 60-75]   # nca only: bands of gzip complexity, % of the noise ceiling
+  token_budget: [0.1x]         # tokens of pre-pre-training: 1x is the scale's, or 200k, 1.5M
+  domain: [code]               # code, math, web, or a plug-in of your own
+  seed: [0, 1]                 # more later: orchestrator seeds +2 FILE
+  # Any science field can be an axis too:
+  # transfer.embedding_init: [1.0, 0.02]
+
+# Science fields for all trials, by their dotted names. Changing one makes other stages; nothing is ever overwritten.
+fields:
+  pretrain.tokens: 0.1x        # pre-training tokens of the longest end
+  # pretrain.ends: [50%, 70%, 100%]   # annealed ends that are scored, branching off one trunk
+  # pretrain.lr: 4e-3          # prepretrain.lr likewise
+  # nca.complexity.scale: normalized  # or raw
+  evaluate.every: 25%          # of the pre-training tokens
+  evaluate.end_tokens: 8k      # held-out tokens at an end
+  evaluate.gate_tokens: 8k     # held-out tokens that ask whether the upstream was learned
+  documents.max_bytes: 1000000 # text of each domain
+  tokenizer.max_bytes: 300000  # text that the tokenizer is trained on
+
+# Statements written before the first run and judged in the report (may be left out).
+# arm and over: an arm's label such as `nca 60-75`; or best_band, and baseline.
+claims:
+  nca_helps_code: {domain: code, arm: best_band, over: baseline, gain_nats: "> 0"}
+
+# How to run: never part of what a result is, so it may change at any time.
+run:
+  cluster: local               # executor profile
+  checkpoint_every: 2 min      # longest time between checkpoints of a job
+  pack: 2 min                  # short stages share a job of about this length
+  # slots: 2                   # jobs at once on this machine; default: by cores and memory
+  # ranks: 1                   # processes of one training stage
+  # zero_stage: 0              # DeepSpeed ZeRO, 0 to 3; default: the scale's
+  # micro_batch: 4             # sequences per forward pass and rank; default: the whole share
+
+# Files or folders of your own plug-ins, relative to this file.
+# plugins: [my_domain.py]
+"""
+
+
+def starter(target: Path, name: str) -> str:
+    """Return the commented sweep file for `target`."""
+    return TEXT.replace("SCHEMA", _schema(target)).replace("NAME", name)
+
+
+def copy_of(shipped: str, target: Path, name: str) -> str:
+    """Return a shipped sweep under another name; its schema line is made to fit `target`."""
+    text = (SHIPPED / f"{shipped}.yaml").read_text(encoding="utf-8")
+    text = re.sub(r"^(# yaml-language-server: \$schema=).*$", lambda m: m[1] + _schema(target), text, flags=re.M)
+    return re.sub(r"^name:.*$", f"name: {name}", text, flags=re.M)
+
+
+def shipped_names() -> list[str]:
+    """Return the names of the sweeps that come with the package."""
+    return sorted(p.stem for p in SHIPPED.glob("*.yaml"))
+
+
+def name_for(target: Path) -> str:
+    """Return a sweep's name from its file's: what is no name's character becomes `_`."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", target.stem).lstrip("._-")[:64] or "sweep"
+
+
+def _schema(target: Path) -> str:
+    schema = SHIPPED / "schema.json"
+    return "./schema.json" if target.resolve().parent == SHIPPED else schema.as_uri()

@@ -1,0 +1,216 @@
+"""What a grid is refused for before any of it is made: axes, sizes, arms, claims and layout. Problems are collected."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sweeps.errors import nearest
+from sweeps.language.plugins import Upstream
+from sweeps.language.presets import SCALES
+from sweeps.language.resolve import Resolver
+from sweeps.language.spec import GRID_AXES
+from sweeps.language.units import Amount
+
+MAX_TRIALS = 100_000
+"""Trials of one sweep. Ten thousand are planned in five seconds; a grid ten times that is a slip."""
+MAX_BLOCKS = 1_000_000
+"""Rule blocks of one arm and seed, each a stage; more is a slip of the budget."""
+MAX_ID_CHARS = 200
+"""A trial's id is a file name, of which file systems take 255 bytes."""
+
+
+def check_axes(resolver: Resolver) -> bool:
+    """Note what is wrong with the axes; return whether arms can be made from them."""
+    registries, axes = resolver.registries, resolver.sweep.axes
+    sound = True
+    for axis, registry in (("upstream", registries.upstreams), ("domain", registries.domains)):
+        for place, value in enumerate(axes[axis]):
+            if str(value) not in registry:
+                resolver.problem(f"axes.{axis}", value, f"unknown {axis}; {nearest(str(value), registry)}",
+                                 path=("axes", axis, str(place)))
+                sound = False
+    plugin_axes = {a for u in registries.upstreams.values() for a in u.axes}
+    for axis in axes:
+        if axis not in GRID_AXES and "." not in axis and axis not in plugin_axes:
+            resolver.problem(f"axes.{axis}", None, f"unknown axis; {nearest(axis, [*GRID_AXES, *plugin_axes])} "
+                                                   "Any dotted science field may be an axis too.")
+        elif axis not in GRID_AXES and "." not in axis:
+            _check_twice(resolver, axis)
+    baseline = resolver.sweep.baseline.upstream
+    if "baseline" not in resolver.assumed and baseline not in map(str, axes["upstream"]):
+        on_axis = nearest(baseline, [str(u) for u in axes["upstream"]])
+        resolver.problem("baseline.upstream", baseline, f"the baseline must be on the axis upstream; {on_axis}")
+    _check_budgets(resolver)
+    return sound and _small_enough(resolver)
+
+
+def _check_twice(resolver: Resolver, axis: str) -> None:
+    """Refuse an axis of an upstream whose field is set as well: one of the two would be passed over in silence."""
+    for name, plugin in resolver.registries.upstreams.items():
+        for owner in {name, plugin.inherits} - {""}:
+            key = f"{owner}.{plugin.axes[axis]}" if axis in plugin.axes else ""
+            for section, values in (("fields", resolver.sweep.fields), ("axes", resolver.sweep.axes)):
+                if key in values:
+                    resolver.problem(f"{section}.{key}", None, f"is what the axis {axis} sets; give it in one place")
+
+
+def _check_budgets(resolver: Resolver) -> None:
+    seen: dict[int, object] = {}
+    reference = SCALES[resolver.sweep.scale].upstream_tokens
+    for place, value in enumerate(resolver.sweep.axes.get("token_budget", ())):
+        try:
+            tokens = Amount(value).tokens(reference=reference)
+        except ValueError as error:
+            resolver.problem("axes.token_budget", value, str(error), path=("axes", "token_budget", str(place)))
+            continue
+        if seen.setdefault(tokens, value) is not value and "scale" not in resolver.assumed:
+            resolver.problem("axes.token_budget", value, f"is the same budget as {seen[tokens]}: {tokens:,} tokens",
+                             path=("axes", "token_budget", str(place)))
+
+
+def _small_enough(resolver: Resolver) -> bool:
+    """Return whether the grid can be made, before it is."""
+    axes = resolver.sweep.axes
+    cells = 0
+    for name in axes["upstream"]:
+        plugin = resolver.registries.upstreams.get(str(name))
+        own = own_axes(resolver, str(name), plugin) if plugin is not None else []
+        cells += math.prod(len(axes.get(a, ("1x",))) for a in own)
+    count = cells * len(axes["domain"]) * len(axes["seed"])
+    if count > MAX_TRIALS:
+        lengths = ", ".join(f"{a} {len(v):,}" for a, v in axes.items())
+        resolver.problem("axes", f"{count:,} trials", f"a sweep has at most {MAX_TRIALS:,}; shorten an axis ({lengths})"
+                                                      " or split the sweep")
+    return count <= MAX_TRIALS
+
+
+def own_axes(resolver: Resolver, name: str, plugin: Upstream) -> list[str]:
+    """Return the axes that an upstream has, domain and seed aside."""
+    own = [a for a in resolver.sweep.axes if a in plugin.axes or _applies(resolver, a, name, plugin)]
+    return [*own, "token_budget"] if plugin.trains else own
+
+
+def check_layout(resolver: Resolver, cores: Iterable[Mapping[str, Any]]) -> None:
+    """Note a layout (`run`) that the batches do not divide by, or in which the precision does not exist.
+
+    Args:
+        resolver: takes the problems.
+        cores: section -> model, of every trial.
+    """
+    run, scale = resolver.sweep.run, SCALES[resolver.sweep.scale]
+    zero = scale.zero_stage if run.zero_stage is None else run.zero_stage
+    for core in {id(c["engine"]): c for c in cores}.values():
+        if core["engine"].precision == "bf16" and zero == 0:
+            resolver.problem("run.zero_stage", zero, "precision bf16 needs ZeRO stage 1, 2 or 3; or set "
+                                                     "engine.precision to autocast or fp32")
+    for stage in ("prepretrain", "pretrain"):
+        for batch in dict.fromkeys(core[stage].batch_sequences for core in cores):
+            if batch % run.ranks:
+                resolver.problem("run.ranks", run.ranks, f"must divide {stage}.batch_sequences = {batch}")
+            elif run.micro_batch is not None and batch // run.ranks % run.micro_batch:
+                resolver.problem("run.micro_batch", run.micro_batch,
+                                 f"must divide a rank's share of {stage}.batch_sequences, {batch // run.ranks}")
+
+
+def check_arms(resolver: Resolver, arms: list[dict[str, Any]]) -> None:
+    """See that no two arms are the same experiment or have the same name, and that the name can be a file's."""
+    if any(key.startswith("axes") for key, _ in resolver.problems):
+        return  # the same fault would be told twice
+    experiments: dict[tuple[str, ...], str] = {}
+    names: dict[str, str] = {}
+    texts: dict[int, str] = {}
+
+    def text(model: Any) -> str:
+        if id(model) not in texts:
+            texts[id(model)] = repr(model)
+        return texts[id(model)]
+
+    tail = max(len(str(d)) for d in resolver.sweep.axes["domain"]) + len(str(max(resolver.sweep.axes["seed"])))
+    for arm in arms:
+        label = arm["arm"]
+        models = [*arm["core"].values()]
+        models += [m for s in ("domains", "tasks") for m in arm["core"].get(s, {}).values()]
+        science = (arm["upstream"], str(arm["upstream_tokens"]), text(arm["upstream_science"]),
+                   *(text(m) for m in models if not isinstance(m, dict)))
+        if science in experiments:
+            resolver.problem("axes", label, f"is the same experiment as the arm {experiments[science]!r}; give it once")
+        elif safe(label) in names:
+            resolver.problem("axes", label, f"has the name of the arm {names[safe(label)]!r}; in the name of a file "
+                                            "only letters, digits and . _ - = differ")
+        elif len(safe(label)) + tail + len("--s") > MAX_ID_CHARS:
+            resolver.problem("axes", label, f"is an arm's name of {len(label)} characters; {MAX_ID_CHARS} is the most "
+                                            "for arm, domain and seed")
+        experiments.setdefault(science, label)
+        names.setdefault(safe(label), label)
+
+
+def check_claims(resolver: Resolver, arms: list[dict[str, Any]], *, complete: bool) -> None:
+    """See that claims name domains and arms of the file; a part of its grid (`--set domain=[web]`) may lack some.
+
+    Args:
+        resolver: takes the problems.
+        arms: those that could be made.
+        complete: whether these are all.
+    """
+    if any(path[0] == "axes" for path in resolver.source.flags):
+        return
+    allowed = {"domain": [str(d) for d in resolver.sweep.axes["domain"]]}
+    if complete:
+        labels = [a["arm"] for a in arms]
+        upstreams = Counter(a["upstream"] for a in arms)
+        bands = ["best_band"] if any(a["complexity"] for a in arms) else []
+        allowed["arm"] = [*labels, *(u for u, count in upstreams.items() if count == 1), *bands]
+        allowed["over"] = [*dict.fromkeys([*labels, *upstreams]), "baseline"]
+    for name, claim in resolver.sweep.claims.items():
+        for key, known in allowed.items():
+            value = getattr(claim, key)
+            if value not in known:
+                resolver.problem(f"claims.{name}.{key}", value, f"unknown {key}; {nearest(value, known)}",
+                                 path=("claims", name, key))
+
+
+def _applies(resolver: Resolver, axis: str, name: str, plugin: Upstream) -> bool:
+    """A dotted axis applies unless it belongs to another upstream, or to a stage that this upstream lacks."""
+    if "." not in axis:
+        return False
+    prefix = axis.partition(".")[0]
+    if prefix == "prepretrain":
+        return plugin.trains
+    return prefix not in resolver.registries.upstreams or prefix in (name, plugin.inherits)
+
+
+_WHOLES = ("prepretrain.horizon", "pretrain.horizon", "evaluate.every")
+"""Amounts that may be a share."""
+_ABSOLUTE = ("evaluate.trunk_tokens", "evaluate.end_tokens", "evaluate.gate_tokens")
+
+
+def check_amounts(resolver: Resolver, core: Mapping[str, Any]) -> None:
+    """See that amounts are not relative to something that does not exist there."""
+    for key in (*_WHOLES, *_ABSOLUTE, "prepretrain.warmup", "pretrain.warmup"):
+        section, _, name = key.partition(".")
+        amount = getattr(core[section], name)
+        shares = key in _WHOLES or (name == "warmup" and core[section].schedule == "cosine")
+        if amount.endswith("%") and name == "warmup" and not shares:
+            resolver.problem(f"fields.{key}", str(amount), "with the schedule wsd a warm-up is absolute, such as 10k; "
+                                                           "a share needs the schedule cosine")
+        else:
+            amount_of(resolver, key, amount, whole=100 if shares else None)
+
+
+def amount_of(resolver: Resolver, key: str, amount: Amount, *, reference: int | None = None,
+              whole: int | None = None) -> int | None:
+    """Return an amount in tokens; None where that has no meaning, which is noted."""
+    try:
+        return amount.tokens(reference=reference, whole=whole)
+    except ValueError as error:
+        resolver.problem(f"fields.{key}", str(amount), str(error))
+        return None
+
+
+def safe(text: str) -> str:
+    """Return text as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9._=-]+", "_", text)

@@ -1,0 +1,44 @@
+"""A controller killed at every one of its points leaves nothing that running the command again does not put right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.points import try_all
+
+MODULE = "tests.faults.controller_points"
+
+
+def check(folder: Path, name: str, sort: str, least: int, record_property: pytest.RecordProperty) -> None:
+    found = try_all(MODULE, name, folder, sort)
+    tried = sum(part["tried"] for part in found)
+    record_property("points", tried)
+    assert {n: said for part in found for n, said in part["wrong"].items()} == {}
+    assert tried >= least, "the run has become shorter than this test knows"
+    assert all(part["facts"] >= 27 for part in found)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_controller_killed_before_any_durable_call_loses_and_doubles_nothing(
+    tmp_path: Path, record_property: pytest.RecordProperty
+) -> None:
+    check(tmp_path, "one-arm", "before, no report", 120, record_property)
+
+
+@pytest.mark.slow
+def test_a_controller_killed_inside_any_line_of_its_ledger_loses_and_doubles_nothing(
+    tmp_path: Path, record_property: pytest.RecordProperty
+) -> None:
+    check(tmp_path, "one-arm", "torn", 20, record_property)
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("sort", "least"), [("before", 300), ("after", 300), ("changes", 400), ("torn", 40)])
+def test_a_controller_killed_at_any_change_of_a_folder_loses_and_doubles_nothing(
+    tmp_path: Path, sort: str, least: int, record_property: pytest.RecordProperty
+) -> None:
+    check(tmp_path, "two-arms", sort, least, record_property)

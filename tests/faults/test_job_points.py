@@ -1,0 +1,37 @@
+"""A training job killed at every one of its points: the next one goes on, to the same rows, scores and weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.points import try_all
+
+MODULE = "tests.faults.job_points"
+
+
+def check(folder: Path, name: str, sort: str, least: int, record_property: pytest.RecordProperty) -> None:
+    found = try_all(MODULE, name, folder, sort)
+    tried = sum(part["tried"] for part in found)
+    record_property("points", tried)
+    assert {n: said for part in found for n, said in part["wrong"].items()} == {}
+    assert tried >= least, "the run has become shorter than this test knows"
+    assert all(part["facts"] >= 5 for part in found)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_training_job_killed_before_any_durable_call_trains_the_same_model(
+    tmp_path: Path, record_property: pytest.RecordProperty
+) -> None:
+    check(tmp_path, "trunk", "before", 50, record_property)
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("sort", "least"), [("before", 80), ("after", 80), ("changes", 100)])
+def test_a_training_job_killed_at_any_change_of_a_folder_trains_the_same_models(
+    tmp_path: Path, sort: str, least: int, record_property: pytest.RecordProperty
+) -> None:
+    check(tmp_path, "trunk-and-end", sort, least, record_property)

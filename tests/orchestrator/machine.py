@@ -1,0 +1,523 @@
+"""A store, a cluster and the controllers of two sweeps, moved by hand: what the state machine acts on, and its checks.
+
+Everything but time, processes and the disk's durability is the real thing: reconciler, ledger, claims, requests,
+records. Jobs go phase by phase; controllers die at any change of a file; zombies go on writing.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.executors.memory import MemoryExecutor, Phase, Process
+from cluster.job import JobHandle, JobReport, JobRequest, JobState
+from orchestrator.board import Status
+from orchestrator.plan import Planned
+from orchestrator.progress import Progress
+from orchestrator.reconciler import Reconciler
+from sweeps.errors import EnvironmentError_, OwnedError
+from sweeps.language.graph import Graph, Node
+from sweeps.language.manifest import PathStep, PlanFile, PlanTrial
+from sweeps.language.stage import Input, StageSpec, Ticket
+from sweeps.store import claims, requests
+from sweeps.store.files import read_lines
+from sweeps.store.layout import Layout, StageFolder
+from sweeps.store.ledger import Event, Ledger, State, begin_term, fold, read_events, terms
+from sweeps.store.owner import Owner
+from sweeps.store.records import damage_of_result, read_result, stage_rows
+from tests.orchestrator.plans import planned
+from tests.workloads.tickets import anything
+
+CHANGES = ("write", "fsync", "link", "unlink", "mkdir", "rename", "replace", "ftruncate")
+"""Functions of `os` at which a controller may die."""
+ROUNDS = 300
+"""Passes in which healthy jobs and controllers must come to the end of everything."""
+
+
+class Killed(BaseException):
+    """A controller dies here: nothing catches it, and it does nothing more."""
+
+
+# -- what is run ---------------------------------------------------------------------------------------------------
+
+
+def _stage(kind: str, *inputs: tuple[str, StageSpec], **segment: Any) -> StageSpec:
+    whole = {"decay_from": None, "horizon_tokens": None, **segment}
+    return StageSpec(
+        kind=kind, revisions={}, inputs=tuple(Input(role=r, kind=s.kind, fingerprint=s.fingerprint) for r, s in inputs),
+        sections={"segment": anything(**whole), "validation": anything(every_tokens=5_000)},
+    )
+
+
+_CORPUS = _stage("corpus")
+_UPSTREAM = _stage("prepretrain", end_tokens=9_000)
+_FIRST = _stage("pretrain", ("corpus", _CORPUS), end_tokens=20_000)
+_SECOND = _stage("pretrain", ("corpus", _CORPUS), end_tokens=40_000)
+_FIRST_END = _stage("pretrain", ("corpus", _CORPUS), ("trunk", _FIRST), end_tokens=25_000, decay_from=20_000)
+_SECOND_END = _stage("pretrain", ("corpus", _CORPUS), ("trunk", _SECOND), end_tokens=45_000, decay_from=40_000)
+_TRANSFER = _stage("pretrain", ("corpus", _CORPUS), ("body", _UPSTREAM), end_tokens=20_000)
+_JUDGED = _stage("evaluate", ("model", _FIRST_END))
+_AFTER = {_SECOND.fingerprint: _FIRST}
+TRIALS = {
+    "early": (_CORPUS, _FIRST, _FIRST_END), "late": (_CORPUS, _FIRST, _SECOND, _SECOND_END),
+    "transfer": (_CORPUS, _UPSTREAM, _TRANSFER), "judged": (_CORPUS, _FIRST, _FIRST_END, _JUDGED),
+}
+"""A trunk with two points and an end at each, a transfer, and an evaluation: nine stages, most of them shared."""
+SWEEPS = {"one": ("early", "late", "transfer"), "two": ("transfer", "late", "judged")}
+PACKS = {"one": "1s", "two": "10s"}
+
+
+def plan_of(root: Path, name: str) -> Planned:
+    """Return the plan of one of the two sweeps."""
+    base = planned(root, name=name, run={"cluster": "memory", "pack": PACKS[name]})
+    nodes: dict[str, Node] = {}
+    paths: dict[str, tuple[PathStep, ...]] = {}
+    for position, trial in enumerate(SWEEPS[name]):
+        for spec in TRIALS[trial]:
+            tokens = spec.sections["segment"].values.get("end_tokens", 0)
+            node = nodes.setdefault(spec.fingerprint, Node(
+                spec=spec, label=f"{spec.kind} {tokens}", end_tokens=tokens, priority=position))
+            if earlier := _AFTER.get(spec.fingerprint):
+                node.after = Input(role="", kind=earlier.kind, fingerprint=earlier.fingerprint)
+        paths[trial] = tuple(PathStep(role="", kind=s.kind, fingerprint=s.fingerprint) for s in TRIALS[trial])
+    trials = tuple(PlanTrial(id=t, arm=t, cell=t, upstream="none", domain="web", seed=0, pretrain_tokens=0, path=p)
+                   for t, p in paths.items())
+    file = PlanFile(name=name, question="", protocol="fair", scale="tiny", trials=trials, stages=())
+    return replace(base, graph=Graph(nodes=nodes, paths=paths), file=file)
+
+
+# -- what goes wrong -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def disturbed(at: int, strike: Callable[[], None], *, torn: bool = False) -> Iterator[None]:
+    """Call `strike` in front of the `at`-th change of a file (0: never); if it kills, nothing changes any more.
+
+    Args:
+        at: counted from 1.
+        strike: what happens.
+        torn: of a line that is being written then, the first half comes to the disk.
+    """
+    count, dead = 0, False
+
+    def watched(original: Callable[..., Any], call: str) -> Callable[..., Any]:
+        def changed(*arguments: Any, **options: Any) -> Any:
+            nonlocal count, dead
+            count += 1
+            if count == at:
+                dead = True
+                if torn and call == "write":
+                    original(arguments[0], arguments[1][: len(arguments[1]) // 2])
+                strike()
+                dead = False
+            if dead and count > at:
+                raise Killed
+            return original(*arguments, **options)
+
+        return changed
+
+    with pytest.MonkeyPatch.context() as patch:
+        for call in CHANGES if at else ():
+            patch.setattr(os, call, watched(getattr(os, call), call))
+        yield
+
+
+def die() -> None:
+    """Kill whoever changes the file."""
+    raise Killed
+
+
+@dataclass(kw_only=True, eq=False)
+class Try:
+    """An attempt, as the cluster saw it."""
+
+    stage: StageFolder
+    number: int
+    process: Process
+    fate: Phase = Phase.STARTED
+
+
+@dataclass(kw_only=True, eq=False)
+class Controller:
+    """One reign over a sweep."""
+
+    serial: int
+    plan: Planned
+    ledger: Ledger
+    reconciler: Reconciler
+    progress: Progress
+
+
+class Cluster(MemoryExecutor):
+    """Jobs that go where they are told, answers that get lost, and a journal of every attempt."""
+
+    def __init__(self, layout: Layout) -> None:
+        """Have three slots, and answer well."""
+        super().__init__(slots=3, seconds=math.inf, saves=True, fail=lambda spec, attempt: self.outcome)
+        self.layout = layout
+        self.outcome = ""
+        """What becomes of the next stage that a job computes; see `cluster.executors.memory.Fail`."""
+        self.answer = ""
+        """To the next submission: `lost`, `refused`, `killed before`, `killed after`; empty: as it should be."""
+        self.silent = False
+        """Nothing is known about live jobs."""
+        self.deaf = False
+        """A job that is asked to leave goes on until `obey`."""
+        self.asked: dict[JobHandle, None] = {}
+        self.zombies: list[Process] = []
+        self.faults: dict[Process, str] = {}
+        """Process -> what was done to it."""
+        self.tries: list[Try] = []
+        self.accepted: list[str] = []
+        self.fencing = False
+        """A newer term has begun inside the step that is going on: what it submits is nobody's."""
+        self.counts: Counter[str] = Counter()
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def submit(self, request: JobRequest) -> list[JobHandle]:
+        """Accept what has an intent."""
+        answer, self.answer = self.answer, ""
+        if answer == "refused":
+            raise EnvironmentError_(f"{request.name}: refused (simulated)")
+        if answer == "killed before":
+            raise Killed
+        self._check_intent(request)
+        handles = super().submit(request)
+        self.accepted.append(request.name)
+        if self.fencing:
+            self.faults |= {self.process(handle): "stray" for handle in handles}
+        if answer == "killed after":
+            raise Killed
+        if answer == "lost":
+            raise EnvironmentError_(f"{request.name}: no answer (simulated)")
+        return handles
+
+    def _check_intent(self, request: JobRequest) -> None:
+        tickets = [Ticket.model_validate_json(Path(t).read_text(encoding="utf-8")) for t in request.tickets]
+        folder = self.layout.sweep(tickets[0].sweep)
+        term = int(request.name.split("-t")[1].split("-")[0])
+        said = [e for e in read_lines(folder.ledger / f"{term}.jsonl") if e and e["event"] == "intent"]
+        assert [e["tickets"] for e in said if e["name"] == request.name] == [
+            [[s.spec.fingerprint for s in t.stages] for t in tickets]], "a submission without its intent"
+        assert request.name not in self.accepted, "a name was used twice"
+        if not self.fencing:
+            assert term == max(terms(folder)), "a fenced controller submitted"
+            assert request.name in fold(read_events(folder)).submissions, "the intent does not count"
+            for stage in (s for t in tickets for s in t.stages):
+                held = claims.holder(self.layout.stage(stage.spec.kind, stage.spec.fingerprint))
+                assert held is not None and (held.submission, held.number) == (request.name, stage.claim)
+
+    def poll(self, handles: Sequence[JobHandle]) -> list[JobReport]:
+        """Tell the states, or that nothing is known."""
+        found = super().poll(handles)
+        return [r if r.state is JobState.ENDED or not self.silent else r.model_copy(update={"state": JobState.UNKNOWN})
+                for r in found]
+
+    def cancel(self, handles: Sequence[JobHandle]) -> None:
+        """Ask the jobs to leave."""
+        live = [h for h in handles if h in self.running()]
+        self.counts["jobs asked to leave"] += len(live)
+        self.asked |= dict.fromkeys(live)
+        if not self.deaf:
+            self.obey()
+
+    def obey(self) -> None:
+        """Let the jobs leave that were asked to."""
+        for handle in [h for h in self.asked if h in self.running()]:
+            self.end(handle, "cancelled", lives=False)
+        self.asked.clear()
+
+    # -- what befalls jobs ---------------------------------------------------------------------------------------
+
+    def end(self, handle: JobHandle, word: str, *, lives: bool) -> None:
+        """End a job; its process may go on as a zombie."""
+        self._leave(self.lose(handle, word), word, lives=lives)
+
+    def restart(self, handle: JobHandle, *, lives: bool) -> None:
+        """Start a job anew; its former process may go on as a zombie."""
+        self._leave(self.requeue(handle), "requeued", lives=lives)
+
+    def _leave(self, process: Process, word: str, *, lives: bool) -> None:
+        self.faults[process] = f"{self.faults[process]}, {word}" if process in self.faults else word
+        if lives:
+            self.zombies.append(process)
+        else:
+            process.kill()
+
+    def go(self, handle: JobHandle) -> Phase | None:
+        """Let a job go one phase further."""
+        process = self.process(handle)
+        return self._note(process, super().advance(handle))
+
+    def haunt(self, process: Process) -> Phase | None:
+        """Let a zombie go one phase further."""
+        phase = self._note(process, process.advance())
+        if phase is None:
+            self.zombies.remove(process)
+        elif phase in (Phase.COMMITTED, Phase.REFUSED):
+            self.counts[f"zombies' commits {phase}"] += 1
+        return phase
+
+    def _note(self, process: Process, phase: Phase | None) -> Phase | None:
+        if phase is None:
+            if process.detail == "killed by signal 9":
+                self.faults.setdefault(process, "killed")
+            return None
+        attempt = process.attempt
+        assert attempt is not None
+        if phase is Phase.STARTED:
+            self._check_alone(process, attempt.stage)
+            self.tries.append(Try(stage=attempt.stage, number=attempt.folder.number, process=process))
+        else:
+            next(t for t in reversed(self.tries) if t.process is process).fate = phase
+        self.counts[f"jobs {phase}"] += 1
+        return phase
+
+    def _check_alone(self, process: Process, stage: StageFolder) -> None:
+        """No two jobs work on a stage, unless something befell one of them that nobody can know of."""
+        working = (Phase.STARTED, Phase.HALF, Phase.WRITTEN)
+        others = [t for t in self.tries if t.stage == stage and t.fate in working and t.process.detail is None
+                  and t.process not in self.faults]
+        assert not others or process in self.faults, f"two healthy jobs run {stage.kind}/{stage.fingerprint} at once"
+
+
+# -- the whole -----------------------------------------------------------------------------------------------------
+
+
+class World:
+    """Everything, and what must be true of it at any time."""
+
+    def __init__(self, root: Path) -> None:
+        """Plan both sweeps; nothing runs yet."""
+        self.patch = pytest.MonkeyPatch()
+        # Durability cannot be seen by a process that lives on; without it an example takes a tenth of the time.
+        self.patch.setattr(os, "fsync", lambda descriptor: None)
+        self.patch.setattr(Owner, "me", self._me)
+        self.patch.setattr(Owner, "alive", lambda owner: owner.start in self.living)
+        self.serial = 0
+        self.living: set[int] = set()
+        """Serial numbers of the controllers whose process is alive."""
+        self.layout = Layout(root.resolve())
+        self.plans = {name: plan_of(root, name) for name in SWEEPS}
+        self.cluster = Cluster(self.layout)
+        self.newest: dict[str, Controller] = {}
+        self.fenced: list[Controller] = []
+        self.nodes = {k: n for plan in self.plans.values() for k, n in plan.graph.nodes.items()}
+        self.results: dict[str, bytes] = {}
+        self.events: dict[str, list[Event]] = {name: [] for name in SWEEPS}
+        self.folded: dict[str, list[State]] = {name: [fold([])] for name in SWEEPS}
+        self.counts = self.cluster.counts
+
+    def _me(self) -> Owner:
+        return Owner(host="here", boot="now", pid=1, start=self.serial)
+
+    def close(self) -> None:
+        """Give back what this process lent."""
+        for controller in [*self.newest.values(), *self.fenced]:
+            os.close(controller.ledger._descriptor)
+        for process in {t.process for t in self.cluster.tries}:
+            process.kill()
+        self.patch.undo()
+
+    def stage(self, key: str) -> StageFolder:
+        """Return a stage's folder."""
+        return self.layout.stage(self.nodes[key].spec.kind, key)
+
+    # -- controllers ---------------------------------------------------------------------------------------------
+
+    def begin(self, name: str, at: int = 0, *, takeover: bool = False) -> None:
+        """Begin a reign, the way `orchestrator sweep` does; with `at`, die there."""
+        self.serial += 1
+        serial, plan, ledger = self.serial, self.plans[name], None
+        self.living.add(serial)
+        try:
+            with disturbed(at, die):
+                ledger, state = begin_term(plan.layout.sweep(name), takeover=takeover)
+                reconciler = Reconciler(plan, self.cluster, ledger, state, lambda notice: None)
+        except Killed:
+            self.counts["controllers killed while they began"] += 1
+            self.living.discard(serial)
+            if ledger is not None:
+                os.close(ledger._descriptor)
+            return
+        if name in self.newest:
+            self.fenced.append(self.newest.pop(name))
+        self.newest[name] = Controller(serial=serial, plan=plan, ledger=ledger, reconciler=reconciler,
+                                       progress=Progress(plan.file.trials, reconciler.board))
+        self._check_board(self.newest[name])
+        if self.newest[name].progress.all_ended:
+            self.leave(name)
+
+    def step(self, name: str, at: int = 0, strike: Callable[[], None] = die, *, torn: bool = False) -> None:
+        """Let a sweep's controller make a pass; one begins where there is none. With `at`, something happens there."""
+        if name not in self.newest:
+            self.begin(name)
+            return
+        controller = self.newest[name]
+        try:
+            with disturbed(at, strike, torn=torn):
+                controller.reconciler.step()
+        except Killed:
+            self.counts["controllers killed inside a step"] += 1
+            self.kill_controller(controller)
+            return
+        except EnvironmentError_:
+            self.counts["submissions refused"] += 1
+            self.leave(name)
+            return
+        finally:
+            self.cluster.answer, self.cluster.fencing = "", False
+        controller.progress.reopen()
+        controller.progress.update()
+        if self.newest.get(name) is controller:
+            self._check_board(controller)
+            if controller.progress.all_ended:
+                self.leave(name)
+
+    def leave(self, name: str) -> None:
+        """Let a controller end in order."""
+        controller = self.newest.pop(name)
+        controller.ledger.close()
+        self.living.discard(controller.serial)
+
+    def kill_controller(self, controller: Controller) -> None:
+        """Let a controller vanish."""
+        os.close(controller.ledger._descriptor)
+        self.living.discard(controller.serial)
+        self.newest = {k: v for k, v in self.newest.items() if v is not controller}
+        self.fenced = [c for c in self.fenced if c is not controller]
+
+    def fence(self, name: str) -> None:
+        """Begin a newer reign, inside a pass of the older one."""
+        self.cluster.fencing = True
+        self.counts["takeovers inside a step"] += 1
+        self.begin(name, takeover=True)
+
+    def step_fenced(self, controller: Controller) -> None:
+        """A controller that was taken over does nothing more, and what it still writes counts for nothing."""
+        folder = controller.plan.layout.sweep(controller.plan.sweep.name)
+        before, accepted = list(read_events(folder)), len(self.cluster.accepted)
+        with pytest.raises(OwnedError):
+            controller.reconciler.step()
+        controller.ledger.append("intent", name="late", tickets=[])
+        controller.ledger.close()
+        self.living.discard(controller.serial)
+        self.fenced.remove(controller)
+        assert list(read_events(folder)) == before and len(self.cluster.accepted) == accepted
+
+    # -- what must be true ---------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Check the store and the ledgers."""
+        for key in self.nodes:
+            self._check_result(key)
+        for name in SWEEPS:
+            self._check_ledger(name)
+
+    def _check_result(self, key: str) -> None:
+        stage = self.stage(key)
+        committed = [t for t in self.cluster.tries if t.stage == stage and t.fate is Phase.COMMITTED]
+        if not stage.result.exists():
+            assert key not in self.results, f"{stage.path} was finished and is not any more"
+            assert not committed
+            return
+        text = stage.result.read_bytes()
+        assert self.results.setdefault(key, text) == text, f"{stage.result} was changed"
+        result = read_result(stage)
+        assert result is not None and [t.number for t in committed] == [result.attempt], "committed more than once"
+        assert damage_of_result(stage) == ""
+
+    def _check_ledger(self, name: str) -> None:
+        """The fold is a function of the events, and what was once read is a prefix of what is read later."""
+        events, seen, states = list(read_events(self.layout.sweep(name))), self.events[name], self.folded[name]
+        assert events[: len(seen)] == seen, "events were lost, or others came before them"
+        assert fold(events[: len(seen)]) == states[-1]
+        for length in range(len(seen) + 1, len(events) + 1):
+            states.append(fold(events[:length]))
+            assert states[-1] == fold(iter(events[:length]))
+        self.events[name] = events
+
+    def _check_board(self, controller: Controller) -> None:
+        """A controller believes what the store and its ledger say."""
+        board, folder = controller.reconciler.board, self.layout.sweep(controller.plan.sweep.name)
+        cancelled = fold(read_events(folder)).cancelled
+        assert board.cancelled == cancelled & set(controller.plan.graph.paths), "the board forgot what was asked"
+        for key, status in board.status.items():
+            if status in (Status.DONE, Status.DIVERGED):
+                assert key in self.results or self.stage(key).result.exists()
+
+    def state(self) -> tuple[object, ...]:
+        """Return what distinguishes one situation from another."""
+        boards = tuple(tuple(self.newest[n].reconciler.board.status.values()) if n in self.newest else ()
+                       for n in SWEEPS)
+        lines = tuple(min(len(self.events[n]) // 8, 8) for n in SWEEPS)
+        jobs = tuple(sorted((self.cluster.process(h).attempt is not None) for h in self.cluster.running()))
+        tries = tuple(Counter(t.stage.fingerprint for t in self.cluster.tries)[k] for k in self.nodes)
+        return boards, lines, jobs, tries, frozenset(self.results), len(self.cluster.zombies), len(self.fenced)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def end_well(self) -> None:
+        """Let nothing go wrong any more: everything that can have a result gets it, and every attempt is explained."""
+        self.cluster.outcome, self.cluster.silent, self.cluster.deaf = "", False, False
+        self.cluster.obey()
+        for controller in list(self.fenced):
+            self.step_fenced(controller)
+        for name in SWEEPS:
+            if name not in self.newest:
+                self.begin(name)
+        self._drive()
+        for name in SWEEPS:
+            requests.ask(self.layout.sweep(name), requests.Wish.RETRY, SWEEPS[name])
+            self.begin(name)
+        self._drive()
+        while self.cluster.zombies:
+            self.cluster.haunt(self.cluster.zombies[0])
+        self.check()
+        for key in self.nodes:
+            self._check_end(key)
+
+    def _drive(self) -> None:
+        for _ in range(ROUNDS):
+            for name in list(self.newest):
+                self.step(name)
+            for handle in self.cluster.running():
+                self.cluster.go(handle)
+            if not self.newest and not self.cluster.running():
+                return
+        waiting = {n: c.reconciler.board.counts() for n, c in self.newest.items()}
+        raise AssertionError(f"not at the end after {ROUNDS} passes: {waiting}")
+
+    def _check_end(self, key: str) -> None:
+        stage, spec = self.stage(key), self.nodes[key].spec
+        tries = [t for t in self.cluster.tries if t.stage == stage]
+        assert {str(t.number) for t in tries} == (
+            {p.name for p in stage.attempts.iterdir()} if stage.attempts.exists() else set())
+        inputs = (read_result(self.layout.stage(i.kind, i.fingerprint)) for i in spec.inputs)
+        if any(r is None or r.status != "done" for r in inputs):  # one of them diverged, or has such an input itself
+            assert key not in self.results
+            return
+        assert key in self.results, f"{spec.kind} has no result"
+        for one in tries:
+            assert one.fate in (Phase.COMMITTED, Phase.FAILED) or one.process in self.cluster.faults or any(
+                t.fate is Phase.COMMITTED and t.process in self.cluster.faults for t in tries
+            ), f"attempt {one.number} of {spec.kind} ended as {one.fate} for no reason"
+        if spec.kind == "pretrain":
+            rows = [(r.tokens, r.kind) for r in stage_rows(self.layout, stage)]
+            assert rows == expected_rows(spec.sections["segment"].values)
+
+
+def expected_rows(segment: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """Return the rows of a run that nothing disturbed: along the trunk, then the annealed end."""
+    end, decay = segment["end_tokens"], segment["decay_from"]
+    trunk = [(tokens, "validation") for tokens in range(5_000, (decay or end) + 1, 5_000)]
+    return [*trunk, (end, "end")] if decay else trunk

@@ -1,0 +1,241 @@
+"""Two sweeps on one root under every order of faults that a state machine can think of."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from cluster.executors.memory import DIVERGED, KILLED, Phase
+from cluster.job import JobHandle
+from sweeps.errors import OwnedError
+from sweeps.store import requests
+from sweeps.store.ledger import begin_term
+from tests.orchestrator.machine import SWEEPS, World, die
+
+SWEEP = st.sampled_from(sorted(SWEEPS))
+WHICH = st.integers(0, 5)
+"""Of the jobs, zombies or controllers that there are, this one (modulo their number)."""
+MOMENT = st.integers(1, 60)
+"""The change of a file at which something happens inside a step; steps have 2 to 60."""
+WISHED = st.sets(st.integers(0, 2), min_size=1)
+
+
+class Machine(RuleBasedStateMachine):
+    """What can happen; after each, everything is checked."""
+
+    states: ClassVar[set[int]] = set()
+    counts: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self) -> None:
+        """Begin with an empty store."""
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp(prefix="state-machine-"))
+        self.world = World(self.root)
+        self.cluster = self.world.cluster
+
+    def teardown(self) -> None:
+        """Let everything come to its end."""
+        try:
+            self.world.end_well()
+            self.counts.update(self.cluster.counts)
+            self.counts["examples"] += 1
+            self.counts["submissions"] += self.cluster.submissions
+        finally:
+            self.world.close()
+            shutil.rmtree(self.root)
+
+    def _job(self, which: int) -> JobHandle:
+        running = self.cluster.running()
+        return running[which % len(running)]
+
+    def _until(self, job: JobHandle, *ends: Phase) -> None:
+        while self.cluster.go(job) not in (None, *ends):
+            pass
+
+    # -- controllers ---------------------------------------------------------------------------------------------
+
+    @rule(sweep=SWEEP)
+    def submit(self, sweep: str) -> None:
+        """A pass of a controller."""
+        self.world.step(sweep)
+
+    @rule(sweep=SWEEP, answer=st.sampled_from(["lost", "lost", "refused", "killed before", "killed after"]))
+    def lost_acknowledgement(self, sweep: str, answer: str) -> None:
+        """A pass in which the answer to a submission does not come, nor, perhaps, the submission."""
+        self.cluster.answer = answer
+        self.world.step(sweep)
+
+    @rule(silent=st.booleans())
+    def silence(self, silent: bool) -> None:
+        """Nothing is known about the jobs from now on, or everything again."""
+        self.cluster.silent = silent
+
+    @rule(sweep=SWEEP, moment=MOMENT, torn=st.booleans())
+    def kill_controller_inside_a_step(self, sweep: str, moment: int, torn: bool) -> None:
+        """A controller dies at a change of a file."""
+        self.world.step(sweep, moment, die, torn=torn)
+
+    @rule(sweep=SWEEP, moment=st.integers(0, 12))
+    def kill_controller(self, sweep: str, moment: int) -> None:
+        """A controller dies between two steps; its successor perhaps while it begins."""
+        if sweep in self.world.newest:
+            self.world.counts["controllers killed between steps"] += 1
+            self.world.kill_controller(self.world.newest[sweep])
+            self.world.begin(sweep, moment)
+
+    @rule(sweep=SWEEP, deaf=st.booleans())
+    def interrupt(self, sweep: str, deaf: bool) -> None:
+        """Ctrl-C: the jobs are asked to leave, and the controller goes."""
+        if sweep in self.world.newest:
+            self.cluster.deaf = deaf
+            self.world.newest[sweep].reconciler.stop(0.0)
+            self.world.leave(sweep)
+
+    @rule(sweep=SWEEP)
+    def takeover(self, sweep: str) -> None:
+        """A second controller begins while the first is alive; without --takeover it is refused."""
+        if sweep in self.world.newest:
+            with pytest.raises(OwnedError):
+                begin_term(self.world.layout.sweep(sweep))
+            self.world.counts["takeovers between steps"] += 1
+            self.world.begin(sweep, takeover=True)
+
+    @rule(sweep=SWEEP, moment=MOMENT)
+    def takeover_inside_a_step(self, sweep: str, moment: int) -> None:
+        """A second controller begins at a moment at which the first does not look."""
+        self.world.step(sweep, moment, lambda: self.world.fence(sweep))
+
+    @precondition(lambda self: self.world.fenced)
+    @rule(which=WHICH)
+    def step_of_a_fenced_controller(self, which: int) -> None:
+        """It sees that it was taken over."""
+        self.world.counts["steps of fenced controllers"] += 1
+        self.world.step_fenced(self.world.fenced[which % len(self.world.fenced)])
+
+    # -- wishes --------------------------------------------------------------------------------------------------
+
+    @rule(sweep=SWEEP, wished=WISHED, deaf=st.booleans())
+    def cancel(self, sweep: str, wished: set[int], deaf: bool) -> None:
+        """A person wants some trials no longer; the jobs may take their time to leave."""
+        self.cluster.deaf = deaf
+        self._ask(requests.Wish.CANCEL, sweep, wished)
+
+    @rule(sweep=SWEEP, wished=WISHED)
+    def retry(self, sweep: str, wished: set[int]) -> None:
+        """A person wants some trials again."""
+        self._ask(requests.Wish.RETRY, sweep, wished)
+
+    def _ask(self, wish: requests.Wish, sweep: str, wished: set[int]) -> None:
+        self.world.counts[f"wishes to {wish}"] += 1
+        requests.ask(self.world.layout.sweep(sweep), wish, [SWEEPS[sweep][k] for k in sorted(wished)])
+
+    @precondition(lambda self: self.cluster.asked)
+    @rule()
+    def obey(self) -> None:
+        """The jobs that were asked to leave do so."""
+        self.cluster.obey()
+
+    # -- jobs ----------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.cluster.running())
+    @rule(which=WHICH)
+    def start(self, which: int) -> None:
+        """A job makes its next attempt's folder, or has nothing left to do."""
+        self._until(self._job(which), Phase.STARTED)
+
+    @precondition(lambda self: self.cluster.running())
+    @rule(which=WHICH)
+    def write(self, which: int) -> None:
+        """A job goes one phase further."""
+        self.cluster.go(self._job(which))
+
+    @precondition(lambda self: self.cluster.running())
+    @rule(which=WHICH)
+    def finish(self, which: int) -> None:
+        """A job commits its stage, or has nothing left to do."""
+        self._until(self._job(which), Phase.COMMITTED, Phase.REFUSED)
+
+    @precondition(lambda self: self.cluster.running())
+    @rule()
+    def finish_all(self) -> None:
+        """Every job comes to its end."""
+        for job in self.cluster.running():
+            self._until(job)
+
+    @precondition(lambda self: self.cluster.running())
+    @rule(which=WHICH, outcome=st.sampled_from([KILLED, "ValueError", "ValueError", DIVERGED]))
+    def fail(self, which: int, outcome: str) -> None:
+        """A stage raises, diverges, or its job vanishes while it computes."""
+        self.cluster.outcome = outcome
+        self._until(self._job(which), Phase.FAILED, Phase.HALF)
+        self.cluster.outcome = ""
+
+    @precondition(lambda self: self.cluster.running())
+    @rule(which=WHICH, lives=st.booleans())
+    def kill(self, which: int, lives: bool) -> None:
+        """A job is gone; where its node was only cut off, its process goes on."""
+        self.cluster.counts["jobs killed"] += 1
+        self.cluster.end(self._job(which), "NODE_FAIL" if lives else "killed by signal 9", lives=lives)
+
+    @precondition(lambda self: self.cluster.running())
+    @rule(which=WHICH, lives=st.booleans())
+    def requeue(self, which: int, lives: bool) -> None:
+        """The cluster starts a job anew; where its node was only cut off, its former process goes on."""
+        self.cluster.counts["jobs requeued"] += 1
+        self.cluster.restart(self._job(which), lives=lives)
+
+    @precondition(lambda self: self.cluster.zombies)
+    @rule(which=WHICH, phases=st.integers(1, 6))
+    def zombie_write(self, which: int, phases: int) -> None:
+        """A process that everybody takes for dead writes, saves and tries to commit."""
+        zombie = self.cluster.zombies[which % len(self.cluster.zombies)]
+        for _ in range(phases):
+            if self.cluster.haunt(zombie) is None:
+                break
+
+    # -- after each ----------------------------------------------------------------------------------------------
+
+    @invariant()
+    def everything_holds(self) -> None:
+        """See `World.check`."""
+        self.world.check()
+        self.counts["steps"] += 1
+        self.states.add(hash(self.world.state()))
+
+
+def explore(examples: int, steps: int, *, fixed: bool) -> str:
+    """Run the machine; return what was seen."""
+    Machine.states, Machine.counts = set(), Counter()
+    run_state_machine_as_test(Machine, settings=settings(
+        max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=fixed, database=None,
+        suppress_health_check=list(HealthCheck), print_blob=True,
+    ))
+    seen = "\n".join(f"  {count:7,} {word}" for word, count in sorted(Machine.counts.items()))
+    return f"{len(Machine.states):,} distinct states\n{seen}\n"
+
+
+def test_two_sweeps_survive_what_the_machine_does_to_them(record_property: Callable[[str, object], None]) -> None:
+    record_property("explored", explore(40, 30, fixed=True))
+    for needed in ("controllers killed inside a step", "jobs committed", "jobs requeued", "takeovers between steps",
+                   "zombies' commits refused", "steps of fenced controllers", "wishes to retry"):
+        assert Machine.counts[needed], f"no example had: {needed}"
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(3600)
+def test_two_sweeps_survive_thousands_of_orders_of_faults(capsys: pytest.CaptureFixture[str],
+                                                          record_property: Callable[[str, object], None]) -> None:
+    seen = explore(1_000, 60, fixed=False)
+    record_property("explored", seen)
+    with capsys.disabled():
+        print(f"\n{seen}")  # noqa: T201 - the figures are what the proof is run for
+    assert len(Machine.states) > 1_000
