@@ -21,13 +21,10 @@ from orchestrator.watch import controller, open_stages
 from sweeps.errors import RecordError, UsageError
 from sweeps.store import claims
 from sweeps.store.files import read_json, sync_folder
-from sweeps.store.integrity import DAMAGED, MANIFEST, damage_of_checkpoint
+from sweeps.store.integrity import DAMAGED, MANIFEST, damage_of_checkpoint, removed_note
 from sweeps.store.layout import AttemptFolder, Layout, StageFolder, SweepFolder
 from sweeps.store.ledger import State, fold, read_events
 from sweeps.store.records import Result, read_parent, read_result
-
-REMOVED = ".removed"
-"""What follows the token count in the name of the note that a final checkpoint was deleted on purpose."""
 
 
 class Reason(StrEnum):
@@ -35,7 +32,7 @@ class Reason(StrEnum):
 
     SUPERSEDED = "older checkpoints, attempts that completed nothing"
     DAMAGED = "checkpoints set aside as damaged"
-    ORPHAN = "stages that no sweep's plan names"
+    ORPHAN = "stages that no sweep's last plan names (--orphans)"
     LEFTOVER = "leftovers of ended jobs and dead programs"
     FINAL = "final checkpoints of finished sweeps (--checkpoints)"
 
@@ -261,11 +258,6 @@ def _final(attempt: AttemptFolder, result: Result) -> Path | None:
         folder = attempt.checkpoint(int(stated["tokens"]))
         return None if removed_note(folder).exists() else folder
     return max((p for p in _checkpoints(attempt) if (p / MANIFEST).exists()), default=None)
-
-
-def removed_note(checkpoint: Path) -> Path:
-    """Return the file that says that a final checkpoint was deleted on purpose."""
-    return checkpoint.with_name(checkpoint.name + REMOVED)
 
 
 def _parent(attempt: AttemptFolder) -> tuple[str, int] | None:

@@ -15,7 +15,8 @@ from orchestrator.__main__ import parser
 from orchestrator.reference import arguments_of, main, reference, subparsers
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/**/*.md"))
+DOCUMENTS = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+             *sorted(ROOT.glob("docs/**/*.md"))]
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
 FENCE = re.compile(r"^(```+|~~~+)[ ]*(\w*).*$")
@@ -89,8 +90,7 @@ def arguments(command: str) -> list[str]:
     return words
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
-def test_every_link_leads_somewhere(path: Path) -> None:
+def bad_links(path: Path, root: Path) -> list[str]:
     wrong = []
     for target in links(path):
         parts = urlsplit(target)
@@ -99,15 +99,14 @@ def test_every_link_leads_somewhere(path: Path) -> None:
             wrong += [] if sane else [f"{target}: not a sane address"]
             continue
         file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-        if not file.exists() or not file.is_relative_to(ROOT):
+        if not file.exists() or not file.is_relative_to(root):
             wrong.append(f"{target}: no such file in the repository")
         elif parts.fragment and parts.fragment not in anchors(file):
             wrong.append(f"{target}: no such heading; there is {sorted(anchors(file))}")
-    assert not wrong, f"{path.relative_to(ROOT)}:\n" + "\n".join(wrong)
+    return wrong
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
-def test_every_command_in_a_code_block_is_understood(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def bad_commands(path: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     wrong = []
     for number, command in commands(path):
         try:
@@ -115,11 +114,11 @@ def test_every_command_in_a_code_block_is_understood(path: Path, capsys: pytest.
         except SystemExit as stop:
             if stop.code:
                 wrong.append(f"line {number}: orchestrator {command}: {capsys.readouterr().err.splitlines()[-1]}")
-    assert not wrong, f"{path.relative_to(ROOT)}:\n" + "\n".join(wrong)
+    return wrong
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
-def test_every_verb_and_flag_named_in_the_text_exists(path: Path) -> None:
+def bad_spans(path: Path) -> list[str]:
+    """Return the code spans in prose that name a verb or flag which does not exist."""
     verbs = subparsers(parser())
     wrong = []
     for span in SPAN.findall(prose(path)):
@@ -128,7 +127,59 @@ def test_every_verb_and_flag_named_in_the_text_exists(path: Path) -> None:
         known = {o for a in verbs[match[1]]._actions for o in a.option_strings} if match[1] in verbs else set()
         flags = re.findall(r"(?<!\S)-{1,2}[a-z][\w-]*", match[2])
         wrong += [f"`{span}`"] if match[1] not in verbs or not set(flags) <= known else []
-    assert not wrong, f"{path.relative_to(ROOT)} names what does not exist: {', '.join(wrong)}"
+    return wrong
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    assert not bad_links(path, ROOT)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_every_command_in_a_code_block_is_understood(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not bad_commands(path, capsys)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_every_verb_and_flag_named_in_the_text_exists(path: Path) -> None:
+    assert not bad_spans(path)
+
+
+SAMPLE = """# One *head*, `code`
+## Again
+## Again
+[ok](#one-head-code) [ok](#again-1) [ok](other.md#there) <https://example.org/a>
+[lost](missing.md) [lost](other.md#nowhere) [out](../outside.md) ![lost](no.svg) <img width="1" src="no.png">
+[odd](htp://example.org) <https://nodot/> `[shown](nowhere.md)`
+Run `orchestrator status --watch`, never `orchestrator status --wach` or `orchestrator stats`.
+
+    orchestrator sweep FILE --set 'domain=[code]' > out.txt   # fine
+    orchestrator sweep FILE --sets x=1
+
+```console
+$ orchestrator plan FILE | tail
+orchestrator of output is no command
+$ orchestrator plan
+```
+```text
+orchestrator sweep --as [it is]
+[shown](nowhere.md)
+```
+"""
+
+
+def test_what_is_wrong_in_a_document_is_found_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "docs/sample.md"
+    path.parent.mkdir()
+    path.write_text(SAMPLE)
+    (path.parent / "other.md").write_text("### There\n")
+    (tmp_path / "outside.md").write_text("")
+    assert [w.split(":")[0] for w in bad_links(path, path.parent)] == [
+        "missing.md", "other.md#nowhere", "../outside.md", "no.svg", "htp", "no.png", "https"]
+    assert [w.split(":")[0] for w in bad_commands(path, capsys)] == ["line 10", "line 15"]
+    assert bad_spans(path) == ["`orchestrator status --wach`", "`orchestrator stats`"]
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("docs/concepts/*.md")), ids=lambda p: p.name)

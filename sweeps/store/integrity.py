@@ -18,6 +18,8 @@ from sweeps.store.layout import StageFolder
 MANIFEST = "MANIFEST.json"
 DAMAGED = ".damaged-"
 """What follows the token count in the name of a checkpoint that was set aside; a number comes after it."""
+REMOVED = ".removed"
+"""What follows the token count in the name of a note: this checkpoint was deleted on purpose, its stage stays done."""
 REASON = "DAMAGE.txt"
 """In such a folder: what was found wrong, one line."""
 
@@ -87,6 +89,11 @@ def damage_of_checkpoint(folder: Path, *, thorough: bool = True) -> str:
     if raw.get("tokens") != int(folder.name) or not raw.get("files"):
         return f"{path} does not describe this checkpoint"
     return verify(folder, raw["files"], thorough=thorough)
+
+
+def removed_note(checkpoint: Path) -> Path:
+    """Return the note that says that a checkpoint was deleted on purpose."""
+    return checkpoint.with_name(checkpoint.name + REMOVED)
 
 
 def how_to_remake(stage: StageFolder) -> str:

@@ -25,6 +25,7 @@ from sweeps.store.integrity import (
     manifest_of,
     quarantine,
     reason_of,
+    removed_note,
     verify,
 )
 from sweeps.store.integrity import MANIFEST as MANIFEST
@@ -264,6 +265,8 @@ def _damage_of_final(attempt: AttemptFolder, result: Result, *, thorough: bool) 
     if tokens is None:
         return ""
     folder = attempt.checkpoint(tokens)
+    if removed_note(folder).exists():
+        return ""
     wrong = reason_of(folder) or damage_of_checkpoint(folder, thorough=thorough)
     if not wrong and result.checkpoint and files.sha256_file(folder / MANIFEST) != result.checkpoint.get("sha256"):
         wrong = f"{folder / MANIFEST} was altered after completion"
@@ -333,7 +336,10 @@ def final_checkpoint(stage: StageFolder) -> Checkpoint:
     attempt = stage.attempt(result.attempt)
     tokens = result.checkpoint.get("tokens", max(_committed(attempt), default=None))
     if tokens is None or not (attempt.checkpoint(tokens).exists() or reason_of(attempt.checkpoint(tokens))):
-        raise RecordError(f"stage {name} has no committed checkpoint any more; {how_to_remake(stage)}")
+        purposely = tokens is not None and removed_note(attempt.checkpoint(tokens)).exists()
+        raise RecordError(f"stage {name} has no committed checkpoint any more"
+                          f"{' (`orchestrator gc --checkpoints` deleted it)' if purposely else ''}; "
+                          f"{how_to_remake(stage)}")
     if wrong := _damage_of_final(attempt, result, thorough=True):
         raise RecordError(f"the final checkpoint of {name} is damaged: {wrong}; {how_to_remake(stage)}")
     owner = Parent(kind=stage.kind, fingerprint=stage.fingerprint, attempt=attempt.number, tokens=tokens)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,10 @@ SWEEPS = {"one": ("early", "late", "transfer"), "two": ("transfer", "late", "jud
 PACKS = {"one": "1s", "two": "10s"}
 
 
-def plan_of(root: Path, name: str) -> Planned:
-    """Return the plan of one of the two sweeps."""
-    base = planned(root, name=name, run={"cluster": "memory", "pack": PACKS[name]})
+@cache
+def plan_of(name: str) -> Planned:
+    """Return the plan of one of the two sweeps, in no store yet."""
+    base = planned(Path("/nowhere"), name=name, run={"cluster": "memory", "pack": PACKS[name]})
     nodes: dict[str, Node] = {}
     paths: dict[str, tuple[PathStep, ...]] = {}
     for position, trial in enumerate(SWEEPS[name]):
@@ -307,7 +309,7 @@ class World:
         self.living: set[int] = set()
         """Serial numbers of the controllers whose process is alive."""
         self.layout = Layout(root.resolve())
-        self.plans = {name: plan_of(root, name) for name in SWEEPS}
+        self.plans = {name: replace(plan_of(name), layout=self.layout) for name in SWEEPS}
         self.cluster = Cluster(self.layout)
         self.newest: dict[str, Controller] = {}
         self.fenced: list[Controller] = []

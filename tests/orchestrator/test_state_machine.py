@@ -68,6 +68,15 @@ class Machine(RuleBasedStateMachine):
         """A pass of a controller."""
         self.world.step(sweep)
 
+    @rule(passes=st.integers(1, 3))
+    def go_on(self, passes: int) -> None:
+        """For a while nothing goes wrong: both controllers make passes, and the jobs get on."""
+        for _ in range(passes):
+            for sweep in SWEEPS:
+                self.world.step(sweep)
+            for job in self.cluster.running():
+                self._until(job, Phase.COMMITTED, Phase.REFUSED)
+
     @rule(sweep=SWEEP, answer=st.sampled_from(["lost", "lost", "refused", "killed before", "killed after"]))
     def lost_acknowledgement(self, sweep: str, answer: str) -> None:
         """A pass in which the answer to a submission does not come, nor, perhaps, the submission."""

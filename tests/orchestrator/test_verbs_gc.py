@@ -140,11 +140,13 @@ def test_orphans_are_weighed_and_go_while_shared_stages_stay(
     run(small)
     shutil.rmtree(large.layout.sweep("large").path)
     orphans = large.graph.nodes.keys() - small.graph.nodes.keys()
-    told = answer(capsys, "gc", "--root", root)
+    assert called(capsys, "gc", "--root", root, "--yes")[0] == 0
+    assert {p.name for p in (root / "stages").glob("*/*")} == set(large.graph.nodes), "only with --orphans"
+    told = answer(capsys, "gc", "--root", root, "--orphans")
     assert {(Path(i["path"]).name, i["reason"]) for i in told["items"]} == {(key, "orphan") for key in orphans}
     assert told["remake_seconds"] == pytest.approx(len(orphans))  # the simulated stages say one second each
     assert told["remake_tokens"] == sum(large.graph.nodes[k].end_tokens - _start(large, k) for k in orphans)
-    assert called(capsys, "gc", "--root", root, "--yes")[0] == 0
+    assert called(capsys, "gc", "--root", root, "--orphans", "--yes")[0] == 0
     assert {p.name for p in (root / "stages").glob("*/*")} == set(small.graph.nodes) and all_reused(small)
 
 
@@ -164,10 +166,10 @@ def test_an_orphan_whose_rows_a_planned_stage_continues_stays(
     trunk.row(tokens=1, kind="train", values={"loss": 3.0})
     trunk.commit({})
     trunk.close()
-    assert listed(root, capsys)["orphan"] == {str(orphan.path.relative_to(root))}
+    assert listed(root, capsys, "--orphans")["orphan"] == {str(orphan.path.relative_to(root))}
     stage.attempt(1).parent.unlink(missing_ok=True)
     attempt_of(stage, 1).set_parent(Parent(kind="pretrain", fingerprint="f" * 32, attempt=1, tokens=1))
-    assert listed(root, capsys) == {}
+    assert listed(root, capsys, "--orphans") == {}
 
 
 def test_a_half_deleted_stage_is_never_taken_for_complete(
@@ -220,7 +222,6 @@ def test_what_an_unfinished_trial_still_needs_is_not_offered(
     assert "final" not in listed(root, capsys), "only with --checkpoints"
 
 
-@pytest.mark.xfail(strict=True, reason="damage_of_result does not know yet that a checkpoint was deleted on purpose")
 def test_a_rerun_reuses_stages_whose_final_checkpoints_were_deleted_on_purpose(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -271,8 +272,8 @@ def test_only_what_is_old_enough_goes(tmp_path: Path, capsys: pytest.CaptureFixt
     root = tmp_path / "store"
     run(planned(root, axes=AXES))
     shutil.rmtree(root / "sweeps" / "t")
-    assert listed(root, capsys)["orphan"]
-    assert listed(root, capsys, "--older-than", "1h") == {}
+    assert listed(root, capsys, "--orphans")["orphan"]
+    assert listed(root, capsys, "--orphans", "--older-than", "1h") == {}
     with pytest.raises(SystemExit) as ended:
         called(capsys, "gc", "--older-than", "soon")
     assert ended.value.code == 2 and "7d" in capsys.readouterr().err

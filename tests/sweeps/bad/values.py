@@ -108,6 +108,7 @@ FLAGS = [
     flag("set_a_name_that_escapes", ["--set", "name=../x"], "name", "'../x'", "Did you mean 'x'?"),
     flag("seeds_a_word", ["--seeds", "many"], "axes.seed", "'many'", "a number of seeds (3)"),
     flag("seeds_none", ["--seeds", "0"], "axes.seed", "'0'", "a number of seeds (3)"),
+    flag("seeds_negative", ["--seeds", "-1"], "axes.seed", "'-1'", "a number of seeds (3)"),
     flag("seeds_empty", ["--seeds", ""], "axes.seed", "''", "a number of seeds (3)"),
     flag("seeds_float", ["--seeds", "1.5"], "axes.seed", "'1.5'", "a number of seeds (3)"),
     flag("seeds_twice", ["--seeds", "1,1"], "axes.seed.1", "1", "twice"),
@@ -122,4 +123,3 @@ FLAGS = [
         Want("fields.model.width", "-1", ["greater than 0"], where="--set model.width=-1"),
     ], ["--set", "domain=[wbe]", "--set", "model.width=-1"]),
 ]
-"""`--seeds -1` is the argument parser's to refuse."""

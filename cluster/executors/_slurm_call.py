@@ -1,0 +1,55 @@
+"""What is pickled and runs inside a Slurm job: paths, and nothing else.
+
+It is no `Checkpointable` of submitit's: that tells a time-out from a preemption by wall time, and requeues for ever.
+Signals go to `workloads.run`, which checkpoints and leaves; whether the stage is run again is for the reconciler.
+
+Each start of a job leaves two notes beside its logs, so that how it ended is known without Slurm's accounts:
+    <index>.<restart>.json        it began: host, Slurm's id
+    <index>.<restart>.exit.json   its last act: the exit code
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from cluster import launch
+from sweeps.store import files
+
+RESTART = "SLURM_RESTART_COUNT"
+"""How often Slurm requeued this job. It only names notes: it may be wrong where sbatch ran inside another job."""
+
+
+class Call:
+    """Run a ticket as the main program of this process, and leave with its exit code."""
+
+    def __init__(self, ticket: str, index: int) -> None:
+        """Keep the path of a ticket and its position in the submission."""
+        self.ticket = ticket
+        self.index = index
+
+    def __call__(self) -> None:
+        """Run it; rank 0 leaves the notes.
+
+        Raises:
+            SystemExit: always: submitit would turn any other end into exit code 0 or 1.
+        """
+        if os.environ.get("SLURM_PROCID", "0") != "0":
+            raise SystemExit(launch.run(launch.JOB, self.ticket))
+        note = start_note(Path(os.environ["SUBMITIT_FOLDER"]), self.index, int(os.environ.get(RESTART, "0")))
+        job = f"{os.environ.get('SLURM_ARRAY_JOB_ID')}_{os.environ.get('SLURM_ARRAY_TASK_ID')}"
+        files.create(note, files.to_json({"schema_version": files.SCHEMA_VERSION, "job": job, "pid": os.getpid(),
+                                          "host": socket.gethostname(), "node": os.environ.get("SLURMD_NODENAME", "")}))
+        process, code = os.getpid(), 1
+        try:
+            code = launch.run(launch.JOB, self.ticket)
+        finally:
+            if os.getpid() == process:  # not in a child that the stage forked
+                launch.leave(note, code=code, detail=f"exit {code}")
+        raise SystemExit(code)
+
+
+def start_note(folder: Path, index: int, restart: int) -> Path:
+    """Return where a start of a job is noted."""
+    return folder / f"{index}.{restart}.json"

@@ -1,0 +1,54 @@
+"""What srun starts, once per rank: `python -m cluster.executors._slurm_job FOLDER`; it becomes submitit's own main.
+
+First of all it holds back TERM and USR2, which would kill a process that has no handlers yet: `workloads.run` takes them
+once it is imported (half a second to a second later). Then it names the ranks as torch wants them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+FIRST_PORT, PORTS = 20_000, 10_000
+"""Ports of rank 0, one a job by its id; below those that Linux gives to outgoing connections."""
+
+
+def ranks(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of torch's process groups; none for a job of one process.
+
+    Args:
+        environment: of a task of srun. Rank 0 runs on the allocation's first node, where srun was called.
+    """
+    if int(environment.get("SLURM_NTASKS", "1")) == 1:
+        return {}
+    return {
+        "RANK": environment["SLURM_PROCID"], "WORLD_SIZE": environment["SLURM_NTASKS"],
+        "LOCAL_RANK": environment["SLURM_LOCALID"], "MASTER_ADDR": environment["SLURM_LAUNCH_NODE_IPADDR"],
+        "MASTER_PORT": str(FIRST_PORT + int(environment["SLURM_JOB_ID"]) % PORTS),
+    }
+
+
+def main() -> None:
+    """Prepare this process, then run the call that submitit finds in the folder."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR2))
+    os.umask(0o077)
+    os.environ.update(ranks(os.environ))
+    temporary = Path(os.environ["TMPDIR"]) if "SLURM_JOB_ID" in os.environ and "TMPDIR" in os.environ else None
+    mine = temporary is not None and temporary.name == f"orchestrator-{os.environ['SLURM_JOB_ID']}"
+    if mine and temporary is not None:
+        temporary.mkdir(parents=True, exist_ok=True)
+    from submitit.core.submission import process_job  # after the signals: it takes half a second
+
+    try:
+        process_job(sys.argv[1])
+    finally:
+        if mine and temporary is not None and os.environ.get("SLURM_LOCALID") == "0":
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The whole text of what is submitted to Slurm. Pure: a request and a profile in, an sbatch script out.
+
+submitit writes the script and loads the call inside the job. Beyond what it does by itself: the job links its pickle to
+the name that submitit looks for, so that a controller may die right after sbatch; signals wait from the first line
+of Python on; a dead rank ends the step; and every submission is an array, even of one job.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from submitit.slurm.slurm import SlurmExecutor
+
+from cluster.job import JobRequest
+from cluster.profiles import SlurmProfile
+from sweeps.errors import UsageError
+
+NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+UNFIT = re.compile(r"[\x00-\x1f\x7f%\\]")
+"""What a folder's name may not hold: sbatch fills in % patterns and drops backslashes, also within quotes."""
+PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "VIRTUAL_ENV", "PYTHONPATH")
+"""Variables that every job gets from the submitting environment, with all LC_*; profiles name more."""
+JOB = "cluster.executors._slurm_job"
+RUN = "{job}_{index}"
+"""Slurm's name of one job of an array."""
+
+
+class Submitit(SlurmExecutor):  # type: ignore[misc] # submitit has no types
+    """submitit's writer of scripts, usable where Slurm is not installed."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        """Say that Slurm is there: scripts are also shown on laptops."""
+        return 2
+
+    @property
+    def _submitit_command_str(self) -> str:
+        return f"{self.python} -P -u -m {JOB} {shlex.quote(str(self.folder))}"
+
+
+def script(request: JobRequest, profile: SlurmProfile) -> str:
+    """Return the script of a request.
+
+    Raises:
+        UsageError: the request cannot run with this profile, or a name in it cannot be used.
+    """
+    check(request)
+    executor = Submitit(folder=request.folder, python=interpreter(profile))
+    executor.update_parameters(**parameters(request, profile))
+    executor.parameters["map_count"] = len(request.tickets)
+    text: str = executor._make_submission_file_text(executor._submitit_command_str, "")
+    return text
+
+
+def check(request: JobRequest) -> None:
+    """Refuse names that would mean something else to a shell, to sbatch or to squeue.
+
+    Raises:
+        UsageError: one does.
+    """
+    if not NAME.fullmatch(request.name):
+        raise UsageError(f"submission name {request.name!r}: use 1 to 128 letters, digits, '.', '_' and '-'")
+    unfit = UNFIT.search(request.folder)
+    if unfit or not Path(request.folder).is_absolute():
+        what = f"it contains {unfit.group()!r}, which Slurm would change" if unfit else "it is not absolute"
+        raise UsageError(f"folder {request.folder!r} cannot be used on Slurm: {what}; use another --root")
+
+
+def parameters(request: JobRequest, profile: SlurmProfile) -> dict[str, Any]:
+    """Return submitit's parameters.
+
+    Raises:
+        UsageError: the ranks cannot be spread over the profile's nodes.
+    """
+    nodes, per_node = spread(request.ranks, profile)
+    cpus = profile.cpus_per_task or math.ceil(request.cores / request.ranks)
+    gpus = f"{profile.gpu_type}:{per_node}" if profile.gpu_type else per_node
+    chosen = {
+        "job_name": request.name, "partition": profile.partition, "account": profile.account, "qos": profile.qos,
+        "constraint": profile.constraint, "time": profile.time_limit_min, "signal_delay_s": profile.lead_s,
+        "nodes": nodes, "ntasks_per_node": per_node, "cpus_per_task": cpus,
+        "gpus_per_node": gpus if profile.gpus_per_node else None,
+        "mem": f"{profile.memory_mb or math.ceil(request.memory_mb / nodes)}M",
+        "array_parallelism": len(request.tickets), "wckey": None, "setup": setup(request, profile),
+        "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", "--open-mode=append", f"--cpus-per-task={cpus}"],
+        "additional_parameters": {"chdir": request.folder, "export": "ALL", "requeue": True, **profile.sbatch},
+    }
+    return chosen
+
+
+def spread(ranks: int, profile: SlurmProfile) -> tuple[int, int]:
+    """Return nodes and ranks per node.
+
+    Raises:
+        UsageError: they do not come out even, or a node has too few GPUs.
+    """
+    nodes = min(profile.nodes, ranks)
+    per_node, rest = divmod(ranks, nodes)
+    if rest:
+        raise UsageError(f"{ranks} ranks cannot be spread evenly over nodes = {nodes}; use a multiple of {nodes} ranks, or "
+                         "another number of nodes in the cluster profile")
+    if profile.gpus_per_node and per_node > profile.gpus_per_node:
+        raise UsageError(f"{per_node} ranks a node, but gpus_per_node = {profile.gpus_per_node}; each rank gets one GPU: "
+                         "use fewer ranks, or more nodes in the cluster profile")
+    return nodes, per_node
+
+
+def interpreter(profile: SlurmProfile) -> str:
+    """Return the shell words that start Python in a job."""
+    if profile.container is None:
+        return shlex.quote(profile.python or sys.executable)
+    words = ("apptainer", "exec", *profile.container_options, profile.container, profile.python or "python3")
+    return shlex.join(words)
+
+
+def setup(request: JobRequest, profile: SlurmProfile) -> list[str]:
+    """Return the lines before srun."""
+    names = ", ".join(crossing(profile, request))
+    lines = [f"# Only these variables cross from the submitting shell: {names}, LC_*, SLURM_CONF.", "set -e", "umask 077"]
+    if profile.modules:
+        lines.append("if [ \"$(type -t module)\" = '' ]; then set +e; . /etc/profile; set -e; fi")
+        lines += [f"module load {shlex.quote(module)}" for module in profile.modules]
+    if profile.scratch:
+        lines.append(f'export TMPDIR="{profile.scratch}/orchestrator-$SLURM_JOB_ID"')
+    lines += profile.setup
+    folder = shlex.quote(request.folder)
+    return [*lines, "# submitit looks for the call under the job's id.",
+            f'ln -sf "$SLURM_ARRAY_TASK_ID.pkl" {folder}/"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}_submitted.pkl"']
+
+
+def crossing(profile: SlurmProfile, request: JobRequest) -> list[str]:
+    """Return the variables that cross, those of the request included, each once."""
+    return list(dict.fromkeys((*PASSED_ON, *profile.environment, "OMP_NUM_THREADS", *request.environment)))
+
+
+def environment(request: JobRequest, profile: SlurmProfile, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment in which sbatch runs, which is what the job gets: an allow-list, and one thread."""
+    wanted = {*PASSED_ON, *profile.environment}
+    kept = {k: v for k, v in inherited.items() if k in wanted or k.startswith("LC_")}
+    return {"PATH": os.defpath, **kept, "OMP_NUM_THREADS": "1", **request.environment}
