@@ -33,6 +33,8 @@ class Records:
     """A sweep's records as frames."""
 
     plan: PlanFile
+    simulated: bool
+    """Every number was made up by the memory executor."""
     trials: pd.DataFrame
     """`schema.TRIALS`."""
     curves: pd.DataFrame
@@ -123,7 +125,7 @@ class _Loader:
         for trial in self.plan.trials:
             self._trial(trial)
         return Records(
-            plan=self.plan,
+            plan=self.plan, simulated=self.layout.simulated.exists(),
             trials=schema.frame_of(self.trials, schema.TRIALS),
             curves=schema.frame_of_columns(self.curves, schema.CURVES),
             scores=schema.frame_of_columns(self.scores, schema.SCORES),

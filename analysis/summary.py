@@ -25,9 +25,15 @@ _LEVELS = ("loss", "bits_per_byte", "chance")
 def verdict_sentences(study: Study, *, claims: bool = True) -> list[str]:
     """Return what the records say, most important first; works on partial sweeps. `claims`: their verdicts too."""
     parts: tuple[Callable[[Study], list[str]], ...] = (
-        _gains, _structure, _best_band, _claims, _gate, _probes, _few_seeds, _missing, _unsearched, _scale,
+        _simulated, _gains, _structure, _best_band, _claims, _gate, _probes, _few_seeds, _missing, _unsearched, _scale,
     )
     return [sentence for part in parts if claims or part is not _claims for sentence in part(study)]
+
+
+def _simulated(study: Study) -> list[str]:
+    """What no reader may miss."""
+    made_up = "SIMULATED: the memory executor made every number of this store up; nothing here is a result."
+    return [made_up] if study.records.simulated else []
 
 
 def _gains(study: Study) -> list[str]:

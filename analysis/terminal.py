@@ -36,7 +36,7 @@ def text_of(found: Study, width: int = 80) -> str:
     plan = found.records.plan
     scored = int((found.records.trials["status"] == "scored").sum())
     head = [
-        f"{plan.name}: {plan.question}",
+        f"{'SIMULATED, every number is made up. ' if found.records.simulated else ''}{plan.name}: {plan.question}",
         f"protocol {plan.protocol}, scale {plan.scale} ({parameters(plan.body_parameters)} body parameters), "
         f"{scored} of {len(found.records.trials)} trials scored",
     ]

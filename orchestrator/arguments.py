@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sweeps.errors import EnvironmentError_, UsageError
 from sweeps.store.files import SCHEMA_VERSION
 from sweeps.store.layout import Layout
+from sweeps.store.space import writing
 
 if TYPE_CHECKING:
     from sweeps.language.spec import Overrides
@@ -22,9 +23,26 @@ if TYPE_CHECKING:
 ROOT_VARIABLE = "ORCHESTRATOR_ROOT"
 
 
+def _root(text: str) -> Path:
+    if not text.strip():  # `--root "$UNSET"` would mean the current folder
+        raise argparse.ArgumentTypeError("is empty; name a folder")
+    return Path(text)
+
+
+def positive(text: str) -> int:
+    """Return a whole number above 0; the type of a flag.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not re.fullmatch("0*[1-9][0-9]{0,5}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
 def add_root(parser: argparse.ArgumentParser) -> None:
     """Add `--root`."""
-    parser.add_argument("--root", type=Path, default=Path(os.environ.get(ROOT_VARIABLE, "store")),
+    parser.add_argument("--root", type=_root, default=Path(os.environ.get(ROOT_VARIABLE, "store")),
                         help=f"the store (default: ${ROOT_VARIABLE}, else ./store)")
 
 
@@ -57,21 +75,38 @@ def overrides(arguments: argparse.Namespace) -> Overrides:
 
 
 def layout(arguments: argparse.Namespace) -> Layout:
-    """Return the store that was named."""
-    return Layout(arguments.root.expanduser().resolve())
+    """Return the store that was named.
+
+    Raises:
+        UsageError: nothing was named, or what leads nowhere or to something that is no folder.
+    """
+    named: Path = arguments.root
+    try:
+        root = named.expanduser().resolve()
+        wrong = root.exists() and not root.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links is a RuntimeError, a NUL a ValueError
+        reason = getattr(error, "strerror", None) or str(error).split(" from ")[0]
+        raise UsageError(f"--root {named}: {reason}; name a folder") from error
+    if wrong:
+        raise UsageError(f"--root {named}: is no folder; name one, or a new one")
+    return Layout(root)
 
 
 def writable(root: Path) -> None:
     """Make the root and see that it can be written.
 
     Raises:
-        EnvironmentError_: it cannot.
+        StorageError: there is no space.
+        EnvironmentError_: it cannot for another reason.
     """
+    probe = root / f".probe-{os.getpid()}"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        probe = root / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        try:
+            with writing(probe):
+                probe.write_bytes(bytes(4096))  # an empty file fits on a full disk
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise EnvironmentError_(f"--root {root}: cannot be written ({error.strerror}); name another folder") from error
 

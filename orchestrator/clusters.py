@@ -13,9 +13,6 @@ from sweeps.language.read import parse, read_text
 from sweeps.language.spec import Run
 from sweeps.store.layout import Layout
 
-SIMULATED = "SIMULATED"
-"""File in a root whose results were made up."""
-
 
 def profile(run: Run) -> dict[str, Any]:
     """Return the options of the profile that a sweep names; an executor's own name is a profile without options.
@@ -49,10 +46,10 @@ def keep_simulations_apart(run: Run, layout: Layout) -> None:
     Raises:
         UsageError: the root is of the other sort.
     """
-    marker = layout.root / SIMULATED
+    marker = layout.simulated
     if profile(run)["executor"] != "memory":
         if marker.exists():
-            raise UsageError(f"{layout.root} holds simulated results ({SIMULATED}); real ones need another --root")
+            raise UsageError(f"{layout.root} holds simulated results ({marker.name}); real ones need another --root")
     elif not marker.exists():
         if layout.stages.exists():
             raise UsageError(f"{layout.root} holds real results; simulated ones (memory) need another --root")

@@ -21,6 +21,8 @@ from sweeps.store.space import cause_of
 
 LIVE_TRIALS = 4
 """Tune trials at once: each actor costs about 110 MB (docs/decisions.md)."""
+RAY_TOKEN = secrets.token_hex(32)
+"""Ray keeps the token of its first start in a process; another one would lock a second sweep out."""
 INTERVAL_SECONDS = 0.25
 """Distance of the reconciler's passes on one machine."""
 
@@ -89,7 +91,7 @@ def run_trials(planned: Planned, thread: ReconcilerThread) -> None:
 def _environment() -> None:
     # Ray listens on every interface, and whoever may talk to it may run code: a secret of this run guards it.
     os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ["RAY_AUTH_TOKEN"] = RAY_TOKEN
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
+from orchestrator.clusters import profile
 from sweeps.errors import EnvironmentError_, Problem, SweepFileError, UsageError
+from sweeps.language.checks import check_layout
 from sweeps.language.graph import Graph, Node
 from sweeps.language.grid import Trial, trials
 from sweeps.language.manifest import PlanFile, PlanStage, PlanTrial
@@ -17,7 +19,7 @@ from sweeps.language.plugins import Registries
 from sweeps.language.presets import SCALES
 from sweeps.language.read import Source
 from sweeps.language.resolve import Resolver
-from sweeps.language.spec import Overrides, SweepFile, load_sweep
+from sweeps.language.spec import Overrides, SweepFile, load_draft
 from sweeps.language.stage import Execution
 from sweeps.language.stages import GraphBuilder
 from sweeps.store.layout import Layout
@@ -33,6 +35,8 @@ class Planned:
     sweep: SweepFile
     text: str
     """The sweep file as given."""
+    source: Source
+    """Where each of its values was written."""
     overrides: Overrides
     plugins: tuple[Path, ...]
     """The user's own plug-ins, absolute."""
@@ -63,33 +67,42 @@ def make_plan(path: Path, overrides: Overrides, root: Path) -> Planned:
     Raises:
         SweepFileError: with every problem of the file.
     """
-    sweep, source = load_sweep(path, overrides)
+    draft = load_draft(path, overrides)
+    sweep, source = draft.sweep, draft.source
     plugins = tuple((path.parent / p).resolve() for p in sweep.plugins)
+    try:
+        registries = load_registries(plugins)
+    except SweepFileError as error:
+        raise SweepFileError([*draft.problems, *error.problems]) from error
     bare = Planned(
-        sweep=sweep, text=path.read_text(encoding="utf-8"), overrides=overrides, plugins=plugins,
-        registries=load_registries(plugins), layout=Layout(root.resolve()), trials=(), graph=Graph(nodes={}, paths={}),
+        sweep=sweep, text=path.read_text(encoding="utf-8"), source=source, overrides=overrides, plugins=plugins,
+        registries=registries, layout=Layout(root.resolve()), trials=(), graph=Graph(nodes={}, paths={}),
         file=PlanFile(name=sweep.name, question=sweep.question, protocol=sweep.protocol, scale=sweep.scale, trials=(),
                       stages=()),
     )
     collecting = gc.isenabled()
     gc.disable()  # hundreds of thousands of small objects, no cycles: collections would double the time
     try:
-        return resolve(bare, source)
+        return resolve(bare, draft.problems)
     finally:
         gc.freeze()
         if collecting:
             gc.enable()
 
 
-def resolve(bare: Planned, source: Source) -> Planned:
-    """Return the plan with its trials, stages and plan.json filled in.
+def resolve(bare: Planned, problems: Sequence[Problem] = ()) -> Planned:
+    """Return the plan with its trials, stages and plan.json filled in; `problems` join those found here.
 
     Raises:
         SweepFileError: with every problem of the file.
     """
     sweep, registries = bare.sweep, bare.registries
-    resolver = Resolver(sweep, source, registries)
+    resolver = Resolver(sweep, bare.source, registries, problems)
+    if "run" not in resolver.assumed:
+        _check_cluster(resolver)
     found = trials(resolver)
+    check_layout(resolver, [t.core for t in found])
+    resolver.raise_problems()
     try:
         graph = GraphBuilder(registries, sweep.scale).build(found)
     except (ValueError, UsageError) as error:
@@ -107,6 +120,13 @@ def resolve(bare: Planned, source: Source) -> Planned:
     return replace(bare, trials=tuple(found), graph=graph, file=file)
 
 
+def _check_cluster(resolver: Resolver) -> None:
+    try:
+        profile(resolver.sweep.run)
+    except UsageError as error:
+        resolver.problem("run.cluster", resolver.sweep.run.cluster, str(error))
+
+
 def run_pilots(planned: Planned) -> None:
     """Refuse what no data can be made with, before any job exists.
 
@@ -120,13 +140,16 @@ def run_pilots(planned: Planned) -> None:
         if pilot is None or id(trial.upstream_science) in seen:
             continue
         seen.add(id(trial.upstream_science))
-        problems += [_pilot_problem(trial, reason) for reason in pilot(trial.upstream_science)]
+        problems += [_pilot_problem(planned, trial, reason) for reason in pilot(trial.upstream_science)]
     if problems:
         raise SweepFileError(problems)
 
 
-def _pilot_problem(trial: Trial, reason: str) -> Problem:
-    return Problem(where="pilot", key=trial.arm, given=trial.complexity, message=reason)
+def _pilot_problem(planned: Planned, trial: Trial, reason: str) -> Problem:
+    bands = [str(band) for band in planned.sweep.axes.get("complexity", ())]
+    path = ("complexity", str(bands.index(trial.complexity))) if trial.complexity in bands else ("upstream",)
+    return Problem(where=planned.source.where("axes", *path), key=f"axes.{path[0]}", given=trial.complexity,
+                   message=f"{trial.arm}: {reason}")
 
 
 def _plan_trial(trial: Trial, graph: Graph) -> PlanTrial:

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from cluster import launch
+from sweeps.errors import StorageError
 from sweeps.store import files
 
 RESTART = "SLURM_RESTART_COUNT"
@@ -24,10 +26,9 @@ RESTART = "SLURM_RESTART_COUNT"
 class Call:
     """Run a ticket as the main program of this process, and leave with its exit code."""
 
-    def __init__(self, ticket: str, index: int) -> None:
-        """Keep the path of a ticket and its position in the submission."""
+    def __init__(self, ticket: str) -> None:
+        """Keep the path of a ticket."""
         self.ticket = ticket
-        self.index = index
 
     def __call__(self) -> None:
         """Run it; rank 0 leaves the notes.
@@ -37,19 +38,38 @@ class Call:
         """
         if os.environ.get("SLURM_PROCID", "0") != "0":
             raise SystemExit(launch.run(launch.JOB, self.ticket))
-        note = start_note(Path(os.environ["SUBMITIT_FOLDER"]), self.index, int(os.environ.get(RESTART, "0")))
-        job = f"{os.environ.get('SLURM_ARRAY_JOB_ID')}_{os.environ.get('SLURM_ARRAY_TASK_ID')}"
-        files.create(note, files.to_json({"schema_version": files.SCHEMA_VERSION, "job": job, "pid": os.getpid(),
-                                          "host": socket.gethostname(), "node": os.environ.get("SLURMD_NODENAME", "")}))
+        array, index = os.environ["SLURM_ARRAY_JOB_ID"], int(os.environ["SLURM_ARRAY_TASK_ID"])
+        note = start_note(Path(os.environ["SUBMITIT_FOLDER"]), index, int(os.environ.get(RESTART, "0")))
+        with suppress(StorageError):  # the ticket finds out by itself, and says so
+            files.create(note, files.to_json({
+                "schema_version": files.SCHEMA_VERSION, "job": f"{array}_{index}", "pid": os.getpid(),
+                "host": socket.gethostname(), "node": os.environ.get("SLURMD_NODENAME", ""),
+            }))
         process, code = os.getpid(), 1
         try:
             code = launch.run(launch.JOB, self.ticket)
         finally:
             if os.getpid() == process:  # not in a child that the stage forked
-                launch.leave(note, code=code, detail=f"exit {code}")
+                with suppress(StorageError):  # Slurm has the code too
+                    launch.leave(note, code=code, detail=f"exit {code}")
         raise SystemExit(code)
 
 
 def start_note(folder: Path, index: int, restart: int) -> Path:
     """Return where a start of a job is noted."""
     return folder / f"{index}.{restart}.json"
+
+
+def how_it_ended(folder: Path, index: int) -> str:
+    """Return what the newest start of a job noted as its end; empty where it noted none: it was killed, or never began.
+
+    Raises:
+        ValueError: the note is damaged.
+    """
+    restart = 0
+    while start_note(folder, index, restart + 1).exists():
+        restart += 1
+    try:
+        return str(files.read_json(launch.exit_note(start_note(folder, index, restart)))["detail"])
+    except FileNotFoundError:
+        return ""

@@ -1,7 +1,7 @@
 """What srun starts, once per rank: `python -m cluster.executors._slurm_job FOLDER`; it becomes submitit's own main.
 
-First of all it holds back TERM and USR2, which would kill a process that has no handlers yet: `workloads.run` takes them
-once it is imported (half a second to a second later). Then it names the ranks as torch wants them.
+First of all it holds back TERM and USR2, which would kill a process that has no handlers yet: `workloads.run` takes
+them once it is imported (half a second to a second later). Then it names the ranks as torch wants them.
 """
 
 from __future__ import annotations
@@ -32,21 +32,26 @@ def ranks(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def scratch(environment: Mapping[str, str]) -> Path | None:
+    """Return the job's own folder for temporary files, where the profile names a scratch disk."""
+    path = Path(environment.get("TMPDIR", "/"))
+    return path if path.name == f"orchestrator-{environment.get('SLURM_JOB_ID', '')}" else None
+
+
 def main() -> None:
     """Prepare this process, then run the call that submitit finds in the folder."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR2))
     os.umask(0o077)
     os.environ.update(ranks(os.environ))
-    temporary = Path(os.environ["TMPDIR"]) if "SLURM_JOB_ID" in os.environ and "TMPDIR" in os.environ else None
-    mine = temporary is not None and temporary.name == f"orchestrator-{os.environ['SLURM_JOB_ID']}"
-    if mine and temporary is not None:
+    temporary = scratch(os.environ)
+    if temporary is not None:
         temporary.mkdir(parents=True, exist_ok=True)
     from submitit.core.submission import process_job  # after the signals: it takes half a second
 
     try:
         process_job(sys.argv[1])
     finally:
-        if mine and temporary is not None and os.environ.get("SLURM_LOCALID") == "0":
+        if temporary is not None and os.environ.get("SLURM_LOCALID") == "0":
             shutil.rmtree(temporary, ignore_errors=True)
 
 

@@ -104,10 +104,10 @@ def spread(ranks: int, profile: SlurmProfile) -> tuple[int, int]:
     nodes = min(profile.nodes, ranks)
     per_node, rest = divmod(ranks, nodes)
     if rest:
-        raise UsageError(f"{ranks} ranks cannot be spread evenly over nodes = {nodes}; use a multiple of {nodes} ranks, or "
-                         "another number of nodes in the cluster profile")
+        raise UsageError(f"{ranks} ranks cannot be spread evenly over nodes = {nodes}; use a multiple of {nodes} "
+                         "ranks, or another number of nodes in the cluster profile")
     if profile.gpus_per_node and per_node > profile.gpus_per_node:
-        raise UsageError(f"{per_node} ranks a node, but gpus_per_node = {profile.gpus_per_node}; each rank gets one GPU: "
+        raise UsageError(f"{per_node} ranks a node, but gpus_per_node = {profile.gpus_per_node}; each rank gets one: "
                          "use fewer ranks, or more nodes in the cluster profile")
     return nodes, per_node
 
@@ -122,17 +122,17 @@ def interpreter(profile: SlurmProfile) -> str:
 
 def setup(request: JobRequest, profile: SlurmProfile) -> list[str]:
     """Return the lines before srun."""
-    names = ", ".join(crossing(profile, request))
-    lines = [f"# Only these variables cross from the submitting shell: {names}, LC_*, SLURM_CONF.", "set -e", "umask 077"]
+    names = ", ".join((*crossing(profile, request), "LC_*", "SLURM_CONF"))
+    lines = [f"# Only these variables cross from the submitting shell: {names}.", "set -e", "umask 077"]
     if profile.modules:
         lines.append("if [ \"$(type -t module)\" = '' ]; then set +e; . /etc/profile; set -e; fi")
         lines += [f"module load {shlex.quote(module)}" for module in profile.modules]
     if profile.scratch:
         lines.append(f'export TMPDIR="{profile.scratch}/orchestrator-$SLURM_JOB_ID"')
     lines += profile.setup
-    folder = shlex.quote(request.folder)
+    wanted = f'{shlex.quote(request.folder)}/"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}_submitted.pkl"'
     return [*lines, "# submitit looks for the call under the job's id.",
-            f'ln -sf "$SLURM_ARRAY_TASK_ID.pkl" {folder}/"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}_submitted.pkl"']
+            f'ln -sf "$SLURM_ARRAY_TASK_ID.pkl" {wanted}']
 
 
 def crossing(profile: SlurmProfile, request: JobRequest) -> list[str]:

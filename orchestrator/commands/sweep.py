@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import argparse
 
-from orchestrator.arguments import add_json, add_root, add_sweep, layout, out, out_json, overrides, say, writable
+from orchestrator.arguments import (
+    add_json,
+    add_root,
+    add_sweep,
+    layout,
+    out,
+    out_json,
+    overrides,
+    positive,
+    say,
+    writable,
+)
 
 EXAMPLES = """  orchestrator sweep sweeps/smoke.yaml
   orchestrator sweep sweeps/complexity_by_domain.yaml --seeds 5
@@ -16,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sweep(parser)
     add_root(parser)
     add_json(parser)
-    parser.add_argument("--slots", type=int, help="jobs at once on this machine (default: by cores and memory)")
+    parser.add_argument("--slots", type=positive, help="jobs at once on this machine (default: by cores and memory)")
     parser.add_argument("--quiet", action="store_true", help="print failures and the result only")
     parser.add_argument("--takeover", action="store_true", help="fence another controller of this sweep and go on")
 

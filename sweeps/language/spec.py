@@ -161,6 +161,12 @@ class SweepFile(Frozen):
     plugins: tuple[str, ...] = ()
     """Files or folders of your own plug-ins, relative to the sweep file."""
 
+    @field_validator("fields", "claims", "run", mode="before")
+    @classmethod
+    def _empty(cls, value: Any) -> Any:
+        """A key under which everything is commented out is empty, not wrong."""
+        return {} if value is None else value
+
     @field_validator("scale")
     @classmethod
     def _known_scale(cls, value: str) -> str:

@@ -178,6 +178,11 @@ class Layout:
         return self.root / "stages"
 
     @property
+    def simulated(self) -> Path:
+        """Present where every result below was made up by the memory executor."""
+        return self.root / "SIMULATED"
+
+    @property
     def jobs(self) -> Path:
         """What executors keep about their batches."""
         return self.root / "jobs"

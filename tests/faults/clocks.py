@@ -2,7 +2,8 @@
 
 Jobs inherit no LD_PRELOAD, so a `sitecustomize.py` on PYTHONPATH starts the wished processes again, in place, with the
 library in front; process id, start time and command line stay. Their own children (Ray's) see the true clock. The
-monotonic clock is left alone, as a stepped clock leaves it.
+monotonic clock is left alone, as a stepped clock leaves it; libfaketime 0.9.10 then refuses the call by which Python
+sleeps (EINVAL from clock_nanosleep), so that these processes sleep by select.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from tests.faults.crash import PROCESSES
 
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 _SITE = '''
-import os, re, sys
+import os, re, select, sys, time
 if os.environ.pop("FAULTS_CLOCK", "") == "running":
     os.environ.pop("LD_PRELOAD")
+    time.sleep = lambda seconds: select.select((), (), (), seconds) and None
 elif re.search({pattern!r}, " ".join(sys.orig_argv) + " "):
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {{
         **os.environ, "FAULTS_CLOCK": "running", "LD_PRELOAD": {library!r}, "FAKETIME_TIMESTAMP_FILE": {file!r},

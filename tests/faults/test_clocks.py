@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults import clocks
 from tests.faults.conftest import Undisturbed
-from tests.faults.live import ROOT, Live, check_same, wait_for
+from tests.faults.live import Live, check_same, wait_for
 
 pytestmark = [
     pytest.mark.proof,
@@ -51,4 +51,3 @@ def test_the_stepped_clock_is_seen_by_the_command(tmp_path: Path) -> None:
     said = subprocess.run([sys.executable, "-m", "orchestrator", "sweep", "x"], cwd=tmp_path, env=variables, check=True,
                           capture_output=True, text=True).stdout
     assert abs(float(said) - time.time() + HOUR_SECONDS) < 60
-    assert ROOT.is_dir()

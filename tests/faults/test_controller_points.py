@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.faults.points import try_all
 MODULE = "tests.faults.controller_points"
 
 
-def check(folder: Path, name: str, sort: str, least: int, record_property: pytest.RecordProperty) -> None:
+def check(folder: Path, name: str, sort: str, least: int, record_property: Callable[[str, object], None]) -> None:
     found = try_all(MODULE, name, folder, sort)
     tried = sum(part["tried"] for part in found)
     record_property("points", tried)
@@ -23,14 +24,14 @@ def check(folder: Path, name: str, sort: str, least: int, record_property: pytes
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_controller_killed_before_any_durable_call_loses_and_doubles_nothing(
-    tmp_path: Path, record_property: pytest.RecordProperty
+    tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     check(tmp_path, "one-arm", "before, no report", 120, record_property)
 
 
 @pytest.mark.slow
 def test_a_controller_killed_inside_any_line_of_its_ledger_loses_and_doubles_nothing(
-    tmp_path: Path, record_property: pytest.RecordProperty
+    tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     check(tmp_path, "one-arm", "torn", 20, record_property)
 
@@ -39,6 +40,6 @@ def test_a_controller_killed_inside_any_line_of_its_ledger_loses_and_doubles_not
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("sort", "least"), [("before", 300), ("after", 300), ("changes", 400), ("torn", 40)])
 def test_a_controller_killed_at_any_change_of_a_folder_loses_and_doubles_nothing(
-    tmp_path: Path, sort: str, least: int, record_property: pytest.RecordProperty
+    tmp_path: Path, sort: str, least: int, record_property: Callable[[str, object], None]
 ) -> None:
     check(tmp_path, "two-arms", sort, least, record_property)

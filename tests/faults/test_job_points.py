@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.faults.points import try_all
 MODULE = "tests.faults.job_points"
 
 
-def check(folder: Path, name: str, sort: str, least: int, record_property: pytest.RecordProperty) -> None:
+def check(folder: Path, name: str, sort: str, least: int, record_property: Callable[[str, object], None]) -> None:
     found = try_all(MODULE, name, folder, sort)
     tried = sum(part["tried"] for part in found)
     record_property("points", tried)
@@ -23,7 +24,7 @@ def check(folder: Path, name: str, sort: str, least: int, record_property: pytes
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_training_job_killed_before_any_durable_call_trains_the_same_model(
-    tmp_path: Path, record_property: pytest.RecordProperty
+    tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     check(tmp_path, "trunk", "before", 50, record_property)
 
@@ -32,6 +33,6 @@ def test_a_training_job_killed_before_any_durable_call_trains_the_same_model(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("sort", "least"), [("before", 80), ("after", 80), ("changes", 100)])
 def test_a_training_job_killed_at_any_change_of_a_folder_trains_the_same_models(
-    tmp_path: Path, sort: str, least: int, record_property: pytest.RecordProperty
+    tmp_path: Path, sort: str, least: int, record_property: Callable[[str, object], None]
 ) -> None:
     check(tmp_path, "trunk-and-end", sort, least, record_property)

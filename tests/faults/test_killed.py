@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def marked(cases: list[object]) -> list[object]:
 
 @pytest.mark.parametrize("moment", marked(list(range(MOMENTS))))
 def test_a_controller_killed_at_any_moment_is_resumed_to_the_same_tables(
-    tmp_path: Path, undisturbed: Undisturbed, moment: int, record_property: pytest.RecordProperty
+    tmp_path: Path, undisturbed: Undisturbed, moment: int, record_property: Callable[[str, object], None]
 ) -> None:
     live = Live(root=tmp_path)
     seconds = random.Random(moment).uniform(0.5, undisturbed.seconds)

@@ -23,7 +23,7 @@ from cluster.job import JobHandle, JobReport, JobRequest, JobState
 from orchestrator.board import Status
 from orchestrator.plan import Planned
 from orchestrator.progress import Progress
-from orchestrator.reconciler import Reconciler
+from orchestrator.reconciler import Notice, Reconciler
 from sweeps.errors import EnvironmentError_, OwnedError
 from sweeps.language.graph import Graph, Node
 from sweeps.language.manifest import PathStep, PlanFile, PlanTrial
@@ -50,29 +50,40 @@ class Killed(BaseException):
 # -- what is run ---------------------------------------------------------------------------------------------------
 
 
-def _stage(kind: str, *inputs: tuple[str, StageSpec], **segment: Any) -> StageSpec:
+def _stage(kind: str, *inputs: tuple[str, StageSpec], seed: int = 0, **segment: Any) -> StageSpec:
     whole = {"decay_from": None, "horizon_tokens": None, **segment}
     return StageSpec(
         kind=kind, revisions={}, inputs=tuple(Input(role=r, kind=s.kind, fingerprint=s.fingerprint) for r, s in inputs),
-        sections={"segment": anything(**whole), "validation": anything(every_tokens=5_000)},
+        sections={"segment": anything(**whole), "validation": anything(every_tokens=5_000),
+                  "seed": anything(seed=seed)},
     )
 
 
-_CORPUS = _stage("corpus")
-_UPSTREAM = _stage("prepretrain", end_tokens=9_000)
-_FIRST = _stage("pretrain", ("corpus", _CORPUS), end_tokens=20_000)
-_SECOND = _stage("pretrain", ("corpus", _CORPUS), end_tokens=40_000)
-_FIRST_END = _stage("pretrain", ("corpus", _CORPUS), ("trunk", _FIRST), end_tokens=25_000, decay_from=20_000)
-_SECOND_END = _stage("pretrain", ("corpus", _CORPUS), ("trunk", _SECOND), end_tokens=45_000, decay_from=40_000)
-_TRANSFER = _stage("pretrain", ("corpus", _CORPUS), ("body", _UPSTREAM), end_tokens=20_000)
-_JUDGED = _stage("evaluate", ("model", _FIRST_END))
-_AFTER = {_SECOND.fingerprint: _FIRST}
-TRIALS = {
-    "early": (_CORPUS, _FIRST, _FIRST_END), "late": (_CORPUS, _FIRST, _SECOND, _SECOND_END),
-    "transfer": (_CORPUS, _UPSTREAM, _TRANSFER), "judged": (_CORPUS, _FIRST, _FIRST_END, _JUDGED),
-}
-"""A trunk with two points and an end at each, a transfer, and an evaluation: nine stages, most of them shared."""
-SWEEPS = {"one": ("early", "late", "transfer"), "two": ("transfer", "late", "judged")}
+CORPUS = _stage("corpus")
+_AFTER: dict[str, StageSpec] = {}
+"""Point of a trunk -> the one before it."""
+
+
+def _trials(seed: int) -> dict[str, tuple[StageSpec, ...]]:
+    """A trunk with two points and an end at each, a transfer, and an evaluation: nine stages."""
+    corpus = "corpus", CORPUS
+    upstream = _stage("prepretrain", seed=seed, end_tokens=9_000)
+    first = _stage("pretrain", corpus, seed=seed, end_tokens=20_000)
+    second = _stage("pretrain", corpus, seed=seed, end_tokens=40_000)
+    first_end = _stage("pretrain", corpus, ("trunk", first), seed=seed, end_tokens=25_000, decay_from=20_000)
+    second_end = _stage("pretrain", corpus, ("trunk", second), seed=seed, end_tokens=45_000, decay_from=40_000)
+    transfer = _stage("pretrain", corpus, ("body", upstream), seed=seed, end_tokens=20_000)
+    judged = _stage("evaluate", ("model", first_end), seed=seed)
+    _AFTER[second.fingerprint] = first
+    return {
+        f"early-{seed}": (CORPUS, first, first_end), f"late-{seed}": (CORPUS, first, second, second_end),
+        f"transfer-{seed}": (CORPUS, upstream, transfer), f"judged-{seed}": (CORPUS, first, first_end, judged),
+    }
+
+
+TRIALS = _trials(0) | _trials(1)
+SWEEPS = {"one": ("early-0", "late-0", "transfer-0", "late-1"), "two": ("transfer-0", "late-0", "judged-0", "early-1")}
+"""Thirteen stages, seven of them shared."""
 PACKS = {"one": "1s", "two": "10s"}
 
 
@@ -313,6 +324,8 @@ class World:
         self.cluster = Cluster(self.layout)
         self.newest: dict[str, Controller] = {}
         self.fenced: list[Controller] = []
+        self.said: list[str] = []
+        """What the controllers told a person."""
         self.nodes = {k: n for plan in self.plans.values() for k, n in plan.graph.nodes.items()}
         self.results: dict[str, bytes] = {}
         self.events: dict[str, list[Event]] = {name: [] for name in SWEEPS}
@@ -321,6 +334,9 @@ class World:
 
     def _me(self) -> Owner:
         return Owner(host="here", boot="now", pid=1, start=self.serial)
+
+    def _hear(self, notice: Notice) -> None:
+        self.said.append(f"{notice.kind} {notice.stage[:6]} {notice.text}")
 
     def close(self) -> None:
         """Give back what this process lent."""
@@ -344,7 +360,7 @@ class World:
         try:
             with disturbed(at, die):
                 ledger, state = begin_term(plan.layout.sweep(name), takeover=takeover)
-                reconciler = Reconciler(plan, self.cluster, ledger, state, lambda notice: None)
+                reconciler = Reconciler(plan, self.cluster, ledger, state, self._hear)
         except Killed:
             self.counts["controllers killed while they began"] += 1
             self.living.discard(serial)
@@ -457,6 +473,13 @@ class World:
             if status in (Status.DONE, Status.DIVERGED):
                 assert key in self.results or self.stage(key).result.exists()
 
+    def unwanted(self, name: str) -> set[str]:
+        """Return the trials of a sweep that were cancelled, or whose cancelling was asked for."""
+        found = set(self.folded[name][-1].cancelled)
+        for request in requests.pending(self.layout.sweep(name)):
+            (found.update if request.wish is requests.Wish.CANCEL else found.difference_update)(request.trials)
+        return found
+
     def state(self) -> tuple[object, ...]:
         """Return what distinguishes one situation from another."""
         boards = tuple(tuple(self.newest[n].reconciler.board.status.values()) if n in self.newest else ()
@@ -478,10 +501,11 @@ class World:
             if name not in self.newest:
                 self.begin(name)
         self._drive()
-        for name in SWEEPS:
-            requests.ask(self.layout.sweep(name), requests.Wish.RETRY, SWEEPS[name])
-            self.begin(name)
-        self._drive()
+        for _ in range(2):  # in the first of them, what failed in an adopted job comes to light
+            for name in SWEEPS:
+                requests.ask(self.layout.sweep(name), requests.Wish.RETRY, SWEEPS[name])
+                self.begin(name)
+            self._drive()
         while self.cluster.zombies:
             self.cluster.haunt(self.cluster.zombies[0])
         self.check()
@@ -508,7 +532,7 @@ class World:
         if any(r is None or r.status != "done" for r in inputs):  # one of them diverged, or has such an input itself
             assert key not in self.results
             return
-        assert key in self.results, f"{spec.kind} has no result"
+        assert key in self.results, "\n".join([f"{spec.kind} {key[:6]} has no result", *self.said])
         for one in tries:
             assert one.fate in (Phase.COMMITTED, Phase.FAILED) or one.process in self.cluster.faults or any(
                 t.fate is Phase.COMMITTED and t.process in self.cluster.faults for t in tries

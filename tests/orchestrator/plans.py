@@ -24,7 +24,7 @@ def planned(root: Path, *, name: str = "t", axes: dict[str, Any] | None = None, 
         "schema_version": 1, "name": name, "axes": axes or AXES, "run": {"cluster": "memory"}, **values})
     sweep = check(source)
     return resolve(Planned(
-        sweep=sweep, text="name: t\n", overrides=Overrides(), plugins=(), registries=registries(),
+        sweep=sweep, text="name: t\n", source=source, overrides=Overrides(), plugins=(), registries=registries(),
         layout=Layout(root.resolve()), trials=(), graph=Graph(nodes={}, paths={}),
         file=PlanFile(name=name, question="", protocol=sweep.protocol, scale=sweep.scale, trials=(), stages=()),
-    ), source)
+    ))

@@ -26,7 +26,8 @@ WHICH = st.integers(0, 5)
 """Of the jobs, zombies or controllers that there are, this one (modulo their number)."""
 MOMENT = st.integers(1, 60)
 """The change of a file at which something happens inside a step; steps have 2 to 60."""
-WISHED = st.sets(st.integers(0, 2), min_size=1)
+CANCELLED = 2
+"""Trials of a sweep that are cancelled at a time, at most: with more there is little left to see."""
 
 
 class Machine(RuleBasedStateMachine):
@@ -57,6 +58,10 @@ class Machine(RuleBasedStateMachine):
         running = self.cluster.running()
         return running[which % len(running)]
 
+    def _controlled(self, which: int) -> str:
+        names = sorted(self.world.newest)
+        return names[which % len(names)]
+
     def _until(self, job: JobHandle, *ends: Phase) -> None:
         while self.cluster.go(job) not in (None, *ends):
             pass
@@ -68,14 +73,13 @@ class Machine(RuleBasedStateMachine):
         """A pass of a controller."""
         self.world.step(sweep)
 
-    @rule(passes=st.integers(1, 3))
-    def go_on(self, passes: int) -> None:
-        """For a while nothing goes wrong: both controllers make passes, and the jobs get on."""
-        for _ in range(passes):
-            for sweep in SWEEPS:
-                self.world.step(sweep)
-            for job in self.cluster.running():
-                self._until(job, Phase.COMMITTED, Phase.REFUSED)
+    @rule(which=WHICH)
+    def go_on(self, which: int) -> None:
+        """For a moment nothing goes wrong: both controllers make a pass, and a job gets on."""
+        for sweep in SWEEPS:
+            self.world.step(sweep)
+        if self.cluster.running():
+            self._until(self._job(which), Phase.COMMITTED, Phase.REFUSED)
 
     @rule(sweep=SWEEP, answer=st.sampled_from(["lost", "lost", "refused", "killed before", "killed after"]))
     def lost_acknowledgement(self, sweep: str, answer: str) -> None:
@@ -83,6 +87,7 @@ class Machine(RuleBasedStateMachine):
         self.cluster.answer = answer
         self.world.step(sweep)
 
+    @precondition(lambda self: self.cluster.running())
     @rule(silent=st.booleans())
     def silence(self, silent: bool) -> None:
         """Nothing is known about the jobs from now on, or everything again."""
@@ -93,30 +98,34 @@ class Machine(RuleBasedStateMachine):
         """A controller dies at a change of a file."""
         self.world.step(sweep, moment, die, torn=torn)
 
-    @rule(sweep=SWEEP, moment=st.integers(0, 12))
-    def kill_controller(self, sweep: str, moment: int) -> None:
+    @precondition(lambda self: self.world.newest)
+    @rule(which=WHICH, moment=st.integers(0, 12))
+    def kill_controller(self, which: int, moment: int) -> None:
         """A controller dies between two steps; its successor perhaps while it begins."""
-        if sweep in self.world.newest:
-            self.world.counts["controllers killed between steps"] += 1
-            self.world.kill_controller(self.world.newest[sweep])
-            self.world.begin(sweep, moment)
+        sweep = self._controlled(which)
+        self.world.counts["controllers killed between steps"] += 1
+        self.world.kill_controller(self.world.newest[sweep])
+        self.world.begin(sweep, moment)
 
-    @rule(sweep=SWEEP, deaf=st.booleans())
-    def interrupt(self, sweep: str, deaf: bool) -> None:
+    @precondition(lambda self: self.world.newest)
+    @rule(which=WHICH, deaf=st.booleans())
+    def interrupt(self, which: int, deaf: bool) -> None:
         """Ctrl-C: the jobs are asked to leave, and the controller goes."""
-        if sweep in self.world.newest:
-            self.cluster.deaf = deaf
-            self.world.newest[sweep].reconciler.stop(0.0)
-            self.world.leave(sweep)
+        sweep = self._controlled(which)
+        self.world.counts["interruptions"] += 1
+        self.cluster.deaf = deaf
+        self.world.newest[sweep].reconciler.stop(0.0)
+        self.world.leave(sweep)
 
-    @rule(sweep=SWEEP)
-    def takeover(self, sweep: str) -> None:
+    @precondition(lambda self: self.world.newest)
+    @rule(which=WHICH)
+    def takeover(self, which: int) -> None:
         """A second controller begins while the first is alive; without --takeover it is refused."""
-        if sweep in self.world.newest:
-            with pytest.raises(OwnedError):
-                begin_term(self.world.layout.sweep(sweep))
-            self.world.counts["takeovers between steps"] += 1
-            self.world.begin(sweep, takeover=True)
+        sweep = self._controlled(which)
+        with pytest.raises(OwnedError):
+            begin_term(self.world.layout.sweep(sweep))
+        self.world.counts["takeovers between steps"] += 1
+        self.world.begin(sweep, takeover=True)
 
     @rule(sweep=SWEEP, moment=MOMENT)
     def takeover_inside_a_step(self, sweep: str, moment: int) -> None:
@@ -132,20 +141,24 @@ class Machine(RuleBasedStateMachine):
 
     # -- wishes --------------------------------------------------------------------------------------------------
 
-    @rule(sweep=SWEEP, wished=WISHED, deaf=st.booleans())
-    def cancel(self, sweep: str, wished: set[int], deaf: bool) -> None:
-        """A person wants some trials no longer; the jobs may take their time to leave."""
+    @precondition(lambda self: any(len(self.world.unwanted(sweep)) < CANCELLED for sweep in SWEEPS))
+    @rule(sweep=SWEEP, which=WHICH, deaf=st.booleans())
+    def cancel(self, sweep: str, which: int, deaf: bool) -> None:
+        """A person wants a trial no longer; its jobs may take their time to leave."""
         self.cluster.deaf = deaf
-        self._ask(requests.Wish.CANCEL, sweep, wished)
+        wanted = [trial for trial in SWEEPS[sweep] if trial not in self.world.unwanted(sweep)]
+        if len(wanted) > len(SWEEPS[sweep]) - CANCELLED:
+            self._ask(requests.Wish.CANCEL, sweep, wanted[which % len(wanted)])
 
-    @rule(sweep=SWEEP, wished=WISHED)
-    def retry(self, sweep: str, wished: set[int]) -> None:
-        """A person wants some trials again."""
-        self._ask(requests.Wish.RETRY, sweep, wished)
+    @precondition(lambda self: self.cluster.counts["wishes to cancel"] or self.cluster.counts["jobs failed"])
+    @rule(sweep=SWEEP)
+    def retry(self, sweep: str) -> None:
+        """A person wants every trial after all."""
+        self._ask(requests.Wish.RETRY, sweep, *SWEEPS[sweep])
 
-    def _ask(self, wish: requests.Wish, sweep: str, wished: set[int]) -> None:
+    def _ask(self, wish: requests.Wish, sweep: str, *trials: str) -> None:
         self.world.counts[f"wishes to {wish}"] += 1
-        requests.ask(self.world.layout.sweep(sweep), wish, [SWEEPS[sweep][k] for k in sorted(wished)])
+        requests.ask(self.world.layout.sweep(sweep), wish, trials)
 
     @precondition(lambda self: self.cluster.asked)
     @rule()
@@ -172,13 +185,6 @@ class Machine(RuleBasedStateMachine):
     def finish(self, which: int) -> None:
         """A job commits its stage, or has nothing left to do."""
         self._until(self._job(which), Phase.COMMITTED, Phase.REFUSED)
-
-    @precondition(lambda self: self.cluster.running())
-    @rule()
-    def finish_all(self) -> None:
-        """Every job comes to its end."""
-        for job in self.cluster.running():
-            self._until(job)
 
     @precondition(lambda self: self.cluster.running())
     @rule(which=WHICH, outcome=st.sampled_from([KILLED, "ValueError", "ValueError", DIVERGED]))

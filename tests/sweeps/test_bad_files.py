@@ -68,7 +68,6 @@ def test_a_bad_file_is_refused_with_place_key_value_and_what_is_allowed(
     check_case(bad, tmp_path, capsys)
 
 
-@pytest.mark.xfail(strict=True, reason="orchestrator.plan refuses the schema's problems before it looks for the grid's")
 @pytest.mark.parametrize("bad", schema.BETWEEN, ids=ids(schema.BETWEEN))
 def test_problems_of_all_layers_come_at_once(bad: Bad, tmp_path: Path, capsys: Captured) -> None:
     check_case(bad, tmp_path, capsys)

@@ -294,3 +294,14 @@ def test_an_attempt_learns_that_it_was_superseded(tmp_path: Path, monkeypatch: p
     assert not records.open_attempt(stage, {}).superseded(now=True)
     for one in (attempt, other, newest):
         one.close()
+
+
+def test_a_second_commit_is_refused_and_the_first_stays(tmp_path: Path) -> None:
+    stage = Layout(tmp_path).stage("pretrain", "a" * 32)
+    first, second = (records.open_attempt(stage, {"submission": name}) for name in ("one", "two"))
+    for attempt, loss in ((first, 1.0), (second, 2.0)):
+        attempt.row(tokens=1, kind="end", values={"loss": loss})
+    assert second.commit({"loss": 2.0})
+    assert not first.commit({"loss": 1.0})
+    found = records.read_result(stage)
+    assert found is not None and found.attempt == 2 and found.scores == {"loss": 2.0}

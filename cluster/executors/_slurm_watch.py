@@ -1,0 +1,183 @@
+"""What became of each job: one look at Slurm's queue an interval, and what is concluded from it.
+
+A job is over when the controller daemon says so. One that the daemon's good answer lacks is over when it noted its own
+end, when the accounts say so, or when it is still lacking after the longest time that a message may take, by two
+programs. Without an answer nothing is concluded. A requeued job is back in the daemon's queue at once, so an old record
+in the accounts (which may say PREEMPTED or NODE_FAIL) never ends it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.clients import Clients, NoAnswer
+from cluster.executors import _slurm_notes as notes
+from cluster.executors import _slurm_queue as ask
+from cluster.executors._slurm_call import how_it_ended, start_note
+from cluster.executors._slurm_notes import Submission
+from cluster.executors._slurm_queue import Queue, Row
+from cluster.job import JobHandle, JobState
+
+MESSAGE_TIMEOUT_S = 10.0
+"""Slurm's default: for so long a submission may be on its way, sbatch's own end notwithstanding."""
+
+
+class Watch:
+    """The jobs of one store on one cluster, as far as this process knows them."""
+
+    def __init__(self, folder: Path, clients: Clients, interval_s: float) -> None:
+        """Look at most every `interval_s` seconds; the executor's notes lie in `folder`."""
+        self.folder = folder
+        self.clients = clients
+        self.interval_s = interval_s
+        self.removed: set[str] = set()
+        """Slurm's ids of jobs that were cancelled while they waited; Slurm need not keep a trace of them."""
+        self.ended: dict[str, str] = {}
+        """Slurm's id -> how it ended."""
+        self._known: dict[str, Submission] = {}
+        self._submitted: dict[str, float] = {}
+        self._absent: dict[str, float] = {}
+        """Slurm's id -> when a good answer first lacked it."""
+        self._last: Queue | None = None
+        self._looked_up: tuple[float, set[str]] = (0.0, set())
+        """When the newest queue was taken, and the jobs that were looked up elsewhere since."""
+        self._config: dict[str, str] | None = None
+
+    # -- what is known -----------------------------------------------------------------------------------------------
+
+    def submission(self, name: str) -> Submission | None:
+        """Return a submission that this executor made, in whichever process; None where it made none of that name."""
+        found = self._known.get(name)
+        if found is None or (found.job is None and not found.refused):  # another process may know its id by now
+            found = notes.load(self.folder, name)
+            if found is not None:
+                self._known[name] = found
+        return found
+
+    def began(self, submission: Submission) -> None:
+        """Note that sbatch has just answered: a queue taken before need not have the jobs."""
+        self._known[submission.name] = submission
+        self._submitted[submission.name] = self.clients.clock()
+
+    def is_young(self, name: str, queue: Queue) -> bool:
+        """Tell whether a submission may be too young to be in the queue."""
+        return self._submitted.get(name, float("-inf")) >= queue.taken
+
+    def setting(self, key: str, default: float) -> float:
+        """Return a number of the cluster's configuration; the default where Slurm does not say."""
+        if self._config is None:
+            answer = ask.settings(self.clients)
+            if isinstance(answer, NoAnswer):
+                return default
+            self._config = answer
+        number = re.match(r"\d+", self._config.get(key, ""))
+        return float(number.group()) if number else default
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def queue(self, *, fresh: bool = False) -> Queue | NoAnswer:
+        """Return what Slurm said at most an interval ago; `fresh`: what it says now."""
+        if not fresh and self._last is not None and self.clients.clock() - self._last.taken < self.interval_s:
+            return self._last
+        queue = ask.look(self.clients)
+        self._last = None if isinstance(queue, NoAnswer) else queue
+        return queue
+
+    def forget_queue(self) -> None:
+        """Let the next look be a new one."""
+        self._last = None
+
+    def live(self, submission: Submission, queue: Queue) -> int:
+        """Return how many jobs of a submission take a slot; all of them while it is in doubt."""
+        if submission.refused:
+            return 0
+        if submission.job is None or self.is_young(submission.name, queue):
+            return submission.count
+        rows = (queue.row(job) for job in submission.jobs)
+        return sum(row is not None and row.reading.state is not JobState.ENDED for row in rows)
+
+    def observe(self, handles: Sequence[JobHandle], queue: Queue) -> None:
+        """Find out which jobs have ended, and how; what is asked is asked once for all of them, and once a queue."""
+        if self._looked_up[0] != queue.taken:
+            self._looked_up = queue.taken, set()
+        over: dict[JobHandle, Row | None] = {}
+        for handle in handles:
+            job, row = handle.job_id, queue.row(handle.job_id)
+            if job in self.ended or job in self._looked_up[1] or self.submission(handle.submission) is None:
+                continue
+            if row is not None and row.reading.state is not JobState.ENDED:
+                self._absent.pop(job, None)
+            elif row is not None or not self.is_young(handle.submission, queue):
+                over[handle] = row
+        self._looked_up[1].update(handle.job_id for handle in over)
+        own = {handle: self._own_word(handle) for handle in over}
+        past = self._past([h.job_id for h in over if not own[h]])
+        gone = self._gone([h.job_id for h, row in over.items() if not (row or own[h] or h.job_id in past)], queue)
+        for handle, row in over.items():
+            job = handle.job_id
+            if row or own[handle] or job in past or job in gone:
+                self.ended[job] = how(row, own[handle], past.get(job)) or self._without_trace(handle)
+
+    def state(self, handle: JobHandle, queue: Queue | NoAnswer) -> tuple[JobState, str]:
+        """Return a job's state, after `observe`."""
+        if handle.job_id in self.ended:
+            return JobState.ENDED, self.ended[handle.job_id]
+        if self.submission(handle.submission) is None:
+            return JobState.ENDED, "not known here"
+        if isinstance(queue, NoAnswer):
+            return JobState.UNKNOWN, queue.text
+        row = queue.row(handle.job_id)
+        if row is None:
+            young = self.is_young(handle.submission, queue)
+            return (JobState.PENDING, "submitted") if young else (JobState.UNKNOWN, "not in the queue; looking again")
+        if row.reading.unknown:
+            return JobState.UNKNOWN, f"state {row.reading.word}, which this release does not know"
+        waits = "" if row.detail in ("", "None") else f" ({row.detail})"
+        return row.reading.state, f"{row.reading.word}{waits}"
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _folder_of(self, handle: JobHandle) -> Path:
+        submission = self.submission(handle.submission)
+        assert submission is not None
+        return Path(submission.folder)
+
+    def _own_word(self, handle: JobHandle) -> str:
+        return how_it_ended(self._folder_of(handle), handle.index)
+
+    def _past(self, jobs: Sequence[str]) -> dict[str, Row]:
+        """Return what the accounts have of jobs that have ended; {} where they say nothing."""
+        rows = ask.accounts(self.clients, jobs) if jobs else {}
+        if isinstance(rows, NoAnswer):
+            return {}
+        found = {job: ask.of(rows, job) for job in jobs}
+        return {job: row for job, row in found.items() if row is not None and row.reading.state is JobState.ENDED}
+
+    def _gone(self, jobs: Sequence[str], queue: Queue) -> set[str]:
+        """Return which of the jobs that the queue lacks are gone: by our doing, or after a second look elsewhere."""
+        mine = self.removed.intersection(jobs)
+        rest = [job for job in jobs if job not in mine]
+        settle_s = self.setting("MessageTimeout", MESSAGE_TIMEOUT_S) if rest else 0.0
+        since = [job for job in rest if queue.taken - self._absent.setdefault(job, queue.taken) >= settle_s]
+        rows = ask.witness(self.clients) if since else {}
+        if isinstance(rows, NoAnswer):
+            return mine
+        found = {job: ask.of(rows, job) for job in since}
+        return mine | {job for job, row in found.items() if row is None or row.reading.state is JobState.ENDED}
+
+    def _without_trace(self, handle: JobHandle) -> str:
+        """Say what it means that neither the queue nor the accounts have a job."""
+        began = start_note(self._folder_of(handle), handle.index, 0).exists()
+        return "gone: neither the queue nor the accounts have it" if began else "CANCELLED before it began"
+
+
+def how(row: Row | None, own: str, remembered: Row | None) -> str:
+    """Return how a job ended: its own word, and Slurm's where that adds something; empty where nobody says."""
+    word = row.reading.word if row else ""
+    if own and word in ("", "COMPLETED", "FAILED"):
+        return own
+    if own:
+        return f"{word}, {own}"
+    return remembered.detail if remembered is not None else word

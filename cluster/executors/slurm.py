@@ -1,0 +1,271 @@
+"""Jobs on Slurm: submitted through submitit as one array a request, watched by one query however many there are.
+
+submitit's own view of jobs is not used: it asks once a process, without a time-out, and takes a preempted job for one
+that never ends (see `_slurm_watch`). Order of a submission: intent on disk, pickles and script, sbatch, id on disk. A
+controller that dies in between, or whose sbatch got no answer, leaves an intent without an id: `find` looks for it by
+name, and for long enough to be sure.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from cluster.clients import Answer, Clients, NoAnswer, Why
+from cluster.executors import _slurm_notes as notes
+from cluster.executors import _slurm_queue as ask
+from cluster.executors._slurm_notes import Submission
+from cluster.executors._slurm_queue import Queue
+from cluster.executors._slurm_watch import MESSAGE_TIMEOUT_S, Watch
+from cluster.job import Executor, JobHandle, JobReport, JobRequest, JobState
+from cluster.profiles import SlurmProfile, resolved_conf
+from sweeps.errors import EnvironmentError_
+
+Options = SlurmProfile
+MAX_ARRAY_SIZE = 1001
+"""Slurm's default."""
+ASK_AGAIN_S = 2.0
+"""From one request to leave to the next: a job that has no process yet does not hear the first."""
+LOOK_S = 1.0
+"""Between two looks for a submission in doubt."""
+REFUSED = re.compile(
+    r"invalid (partition|account|qos|feature|generic|wckey|job|time|option|reservation|node|cpu|tres|license)"
+    r"|violates|not available|not permitted|requested .* invalid|access/permission|unrecognized option|unable to open",
+    re.IGNORECASE)
+"""What sbatch prints where nothing was submitted for certain. Everything else may have been."""
+
+
+def make(folder: Path, options: SlurmProfile) -> Executor:
+    """Return the executor; it keeps its notes in `folder`."""
+    return SlurmExecutor(folder, options, Clients(conf=resolved_conf(options), timeout_s=options.timeout_s))
+
+
+class SlurmExecutor:
+    """Runs jobs on Slurm; see `cluster.job.Executor`."""
+
+    def __init__(self, folder: Path, profile: SlurmProfile, clients: Clients, *,
+                 sleep: Callable[[float], None] = time.sleep) -> None:
+        """Keep notes in `folder`, one sub-folder per submission."""
+        self._notes = folder
+        self._profile = profile
+        self._clients = clients
+        self._sleep = sleep
+        self._watch = Watch(folder, clients, profile.interval_s)
+        self._open: set[str] = set()
+        """Submissions that may have live jobs, whichever controller made them."""
+        self._listed: set[str] = set()
+        """Names below the folder that were looked at."""
+        self._cancelling: dict[str, float] = {}
+        """Slurm's id -> when to kill it."""
+        self._ask_again = 0.0
+
+    # -- the five verbs ----------------------------------------------------------------------------------------------
+
+    def slots_free(self) -> int:
+        """How many more jobs may be submitted now, in one array; 0 where Slurm does not say."""
+        self._discover()
+        queue = self._watch.queue()
+        if isinstance(queue, NoAnswer):
+            return 0
+        live = 0
+        for name in sorted(self._open):
+            submission = self._watch.submission(name)
+            count = self._watch.live(submission, queue) if submission else 0
+            live += count
+            if not count:
+                notes.close(self._notes, name)
+                self._open.discard(name)
+        limit = self._profile.limits.array_tasks or self._watch.setting("MaxArraySize", MAX_ARRAY_SIZE)
+        return max(0, min(self._profile.slots - live, int(limit)))
+
+    def submit(self, request: JobRequest) -> list[JobHandle]:
+        """Submit one array.
+
+        Raises:
+            UsageError: the request cannot run with this profile.
+            EnvironmentError_: too few slots are free, the name was used before, or Slurm refused or did not answer.
+        """
+        from cluster.executors._slurm_script import environment  # loads submitit, which only submitting needs
+
+        text, name = self._checked(request), request.name
+        if not notes.intend(self._notes, name=name, folder=request.folder, count=len(request.tickets)):
+            raise EnvironmentError_(f"submission {name} exists already; look it up with find")
+        self._open.add(name)
+        path = _write(request, text)
+        answer = self._clients.sbatch(str(path), environment(request, self._profile, os.environ))
+        job = _number(answer)
+        if job is None:
+            raise self._not_submitted(name, path, answer)
+        notes.number(self._notes, name, job)
+        submission = Submission(name=name, folder=request.folder, count=len(request.tickets), job=job)
+        self._watch.began(submission)
+        return _handles(submission)
+
+    def poll(self, handles: Sequence[JobHandle]) -> list[JobReport]:
+        """State of each job, in the order given; also kills what ignored its cancellation."""
+        if not handles:
+            return []
+        self._press()
+        queue = self._watch.queue()
+        if not isinstance(queue, NoAnswer):
+            self._watch.observe(handles, queue)
+        return [self._report(handle, queue) for handle in handles]
+
+    def find(self, name: str) -> list[JobHandle]:
+        """Jobs of a submission; [] where there are none, for certain.
+
+        Raises:
+            EnvironmentError_: it is in doubt whether there are, and Slurm gave no answer for a long time.
+        """
+        submission = self._watch.submission(name)
+        if submission is None or submission.refused:
+            return []
+        if submission.job is None:
+            submission.job = self._look_up(submission)
+        return _handles(submission)
+
+    def cancel(self, handles: Sequence[JobHandle]) -> None:
+        """Remove the jobs that wait, ask those that run to checkpoint and leave; later polls kill what did not."""
+        jobs = [h.job_id for h in handles if self._watch.submission(h.submission) is not None
+                and h.job_id not in self._watch.ended and h.job_id not in self._cancelling]
+        if jobs:
+            self._cancelling.update(dict.fromkeys(jobs, self._clients.clock() + self._profile.grace_s))
+            self._ask_to_leave(jobs)
+
+    def logs(self, handle: JobHandle) -> Mapping[str, Path]:
+        """Log files of a job's first rank: `out`, `err`; {} for a job that is not known."""
+        submission = self._watch.submission(handle.submission)
+        if submission is None:
+            return {}
+        return {kind: Path(submission.folder) / f"{handle.job_id}_0_log.{kind}" for kind in ("out", "err")}
+
+    # -- submitting --------------------------------------------------------------------------------------------------
+
+    def _checked(self, request: JobRequest) -> str:
+        """Return the script of a request that may be submitted now."""
+        from cluster.executors._slurm_script import script
+
+        text = script(request, self._profile)
+        free = self.slots_free()
+        if len(request.tickets) > free and self._watch.submission(request.name) is None:
+            raise EnvironmentError_(f"{request.name}: {len(request.tickets)} jobs, {free} of {self._profile.slots} "
+                                    f"slots free{self._silence()}")
+        return text
+
+    def _silence(self) -> str:
+        """Say that Slurm does not answer, where that is so."""
+        queue = self._watch.queue()
+        return f": {queue.text}" if isinstance(queue, NoAnswer) else ""
+
+    def _not_submitted(self, name: str, script: Path, answer: Answer | NoAnswer) -> EnvironmentError_:
+        """Return the error of a submission that has no id; a refusal is noted, so that nobody looks for its jobs."""
+        if isinstance(answer, NoAnswer) and (answer.why is Why.MISSING or REFUSED.search(answer.text)):
+            notes.refuse(self._notes, name, answer.text)
+            return EnvironmentError_(f"{name}: Slurm refused it: {answer.text}; see {script} and the cluster profile")
+        printed = answer.text if isinstance(answer, NoAnswer) else f"sbatch printed {answer.text!r}"
+        return EnvironmentError_(f"{name}: {printed}; it may have been submitted all the same")
+
+    def _look_up(self, submission: Submission) -> str | None:
+        """Return the id of a submission in doubt; None where it has none, and that is noted for good."""
+        began, first_good, looks = self._clients.clock(), 0.0, 0
+        settle_s = self._watch.setting("MessageTimeout", MESSAGE_TIMEOUT_S)
+        while True:
+            found = ask.named(self._clients, submission.name, submission.folder)
+            now = self._clients.clock()
+            if not found:  # the daemon may have forgotten it
+                found = ask.named_in_accounts(self._clients, submission.name, submission.folder) or found
+            if isinstance(found, NoAnswer):
+                if now - began > self._profile.patience_s:
+                    raise EnvironmentError_(f"whether {submission.name} was submitted cannot be told: {found.text}; "
+                                            "nothing is lost: run the same command when Slurm answers again")
+            elif found:
+                job = min(found, key=int)
+                notes.number(self._notes, submission.name, job)
+                return job
+            else:
+                first_good, looks = first_good or now, looks + 1
+                if looks > 1 and now - first_good >= settle_s:
+                    notes.refuse(self._notes, submission.name, "no job of this name was found")
+                    submission.refused = True
+                    return None
+            self._sleep(max(LOOK_S, min(self._clients.resumes_s("squeue"), 10 * LOOK_S)))
+
+    # -- observing ---------------------------------------------------------------------------------------------------
+
+    def _discover(self) -> None:
+        """Learn of submissions that other controllers made under this folder."""
+        if not self._notes.is_dir():
+            return
+        for name in {entry.name for entry in os.scandir(self._notes)} - self._listed:
+            self._listed.add(name)
+            if not notes.is_over(self._notes, name) and self._watch.submission(name) is not None:
+                self._open.add(name)
+
+    def _report(self, handle: JobHandle, queue: Queue | NoAnswer) -> JobReport:
+        state, detail = self._watch.state(handle, queue)
+        if handle.job_id in self._cancelling:
+            if state is JobState.ENDED:
+                del self._cancelling[handle.job_id]
+            else:
+                detail = f"{detail}, cancelled"
+        return JobReport(handle=handle, state=state, detail=detail)
+
+    # -- cancelling --------------------------------------------------------------------------------------------------
+
+    def _ask_to_leave(self, jobs: Sequence[str]) -> None:
+        """Remove those that wait, signal those that run.
+
+        Not by `--state=PENDING`: with some jobs of an array it cancels all of them that wait (22.05).
+        """
+        queue = self._watch.queue(fresh=True)
+        rows = {} if isinstance(queue, NoAnswer) else {job: queue.row(job) for job in jobs}
+        waiting = [job for job, row in rows.items() if row is None or row.reading.state is JobState.PENDING]
+        rest = [job for job in jobs if job not in waiting]
+        if waiting and isinstance(self._clients.scancel(*ask.compact(waiting)), Answer):
+            self._watch.removed.update(waiting)
+        if rest:
+            self._clients.scancel("--signal=USR2", *ask.compact(rest))
+        self._ask_again = self._clients.clock() + ASK_AGAIN_S
+        self._watch.forget_queue()
+
+    def _press(self) -> None:
+        """Ask cancelled jobs again to leave, and kill those whose time to do so is over."""
+        now = self._clients.clock()
+        if not self._cancelling or now < self._ask_again:
+            return
+        late = [job for job, until in self._cancelling.items() if now >= until]
+        rest = [job for job in self._cancelling if job not in late]
+        if late:
+            self._clients.scancel(*ask.compact(late))
+            self._ask_again = now + ASK_AGAIN_S
+        if rest:
+            self._ask_to_leave(rest)
+
+
+def _write(request: JobRequest, text: str) -> Path:
+    """Write what sbatch and the jobs read; return the script."""
+    from submitit.core.utils import DelayedSubmission
+
+    from cluster.executors._slurm_call import Call
+
+    folder = Path(request.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, ticket in enumerate(request.tickets):
+        DelayedSubmission(Call(str(Path(ticket).absolute()))).dump(folder / f"{index}.pkl")
+    path = folder / "submission.sh"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _number(answer: Answer | NoAnswer) -> str | None:
+    """Return the id that sbatch printed; None where it printed none."""
+    found = None if isinstance(answer, NoAnswer) else re.search(r"^(\d+)(;\S+)?\s*\Z", answer.text, re.MULTILINE)
+    return found.group(1) if found else None
+
+
+def _handles(submission: Submission) -> list[JobHandle]:
+    return [JobHandle(submission=submission.name, index=index, job_id=job)
+            for index, job in enumerate(submission.jobs)]

@@ -1,0 +1,183 @@
+"""What a cluster profile may say. Describes; `cluster.executors._slurm_script` makes the text of it that is submitted.
+
+Everything that ends up in a script is checked against a pattern here: an sbatch value with a line break in it would run
+the rest as a command. Setup lines are shell on purpose, and are one line each. Secrets do not belong into a profile:
+name a file that holds them.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
+
+from sweeps.errors import UsageError, nearest
+from sweeps.language.stage import Frozen
+
+NAME = r"^[A-Za-z0-9._-]{1,64}$"
+SBATCH_KEYS = frozenset({
+    "comment", "contiguous", "core-spec", "distribution", "exclude", "exclusive", "gpu-bind", "gpu-freq",
+    "gres", "hint", "licenses", "mail-type", "mail-user", "mem-bind", "mem-per-gpu", "network", "nice", "nodelist",
+    "oversubscribe", "power", "prefer", "priority", "reservation", "spread-job", "switches", "threads-per-core",
+    "thread-spec", "tmp", "tres-per-task", "use-min-nodes", "wckey",
+})
+"""sbatch options that a profile may set and that nothing here sets itself. Those that would break the bookkeeping
+(array, chdir, job-name, output, export, dependency, ...) or hide it (quiet, hold) are not among them."""
+FLAG_KEYS = frozenset({"contiguous", "exclusive", "oversubscribe", "spread-job", "use-min-nodes"})
+"""Those that may be `true`, without a value."""
+
+
+def printable(text: str) -> str:
+    """Refuse control characters, line breaks of any script, and what only looks empty."""
+    bad = next((c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")), None)
+    if bad is not None:
+        raise ValueError(f"character U+{ord(bad):04X} is not allowed here; use one line of printable text")
+    return text
+
+
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+Names = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}(,[A-Za-z0-9._-]{1,64})*$")]
+Constraint = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._&|*()\[\],:-]{1,256}$")]
+Module = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/+-]{1,128}$")]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(printable)]
+FilePath = Annotated[str, StringConstraints(pattern=r"^/", max_length=1000), AfterValidator(printable)]
+Scratch = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/$-]{1,255}$")]
+Count = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Checked(Frozen):
+    """Base of a profile's parts: an unknown key is refused with the nearest known one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:
+        if isinstance(given, Mapping):
+            for key in given:
+                if key not in cls.model_fields:
+                    raise ValueError(f"unknown key {key!r}; {nearest(str(key), cls.model_fields)}")
+        return given
+
+
+class Limits(Checked):
+    """What a sweep may take of the cluster."""
+
+    array_tasks: Count | None = None
+    """Jobs of one array; None: what the cluster allows (MaxArraySize)."""
+    gpu_hours: Annotated[float, Field(gt=0)] | None = None
+    """GPU-hours that one sweep may use on this cluster; None: no limit but the sweep's own."""
+
+
+class SlurmProfile(Checked):
+    """A Slurm cluster, as far as sweeps need to know it."""
+
+    partition: Names | None = None
+    """Partition, or several with commas; None: the cluster's default."""
+    account: Name | None = None
+    qos: Name | None = None
+    constraint: Constraint | None = None
+    """Node features: `a100&nvlink`."""
+    nodes: Count = 1
+    """Nodes over which the ranks of one job are spread, evenly."""
+    gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    """GPUs that a node has; each rank gets one. 0: jobs compute on CPUs."""
+    gpu_type: Name | None = None
+    """Type of GPU, where nodes have several: `a100`."""
+    cpus_per_task: Count | None = None
+    """CPUs of one rank; None: the sweep's threads per rank."""
+    memory_mb: Count | None = None
+    """Memory of a job on each of its nodes, MB; None: what the job is known to need."""
+    time_limit_min: Count = 240
+    """Wall time after which Slurm ends a job, minutes; the job checkpoints before and is submitted again."""
+    lead_s: Count = 120
+    """Seconds before the time limit at which a job is asked to checkpoint; Slurm may do it up to 60 s earlier."""
+    modules: tuple[Module, ...] = ()
+    """`module load` these, in this order."""
+    setup: tuple[Line, ...] = ()
+    """Shell lines that run in the job before anything else; the job ends where one fails."""
+    container: FilePath | None = None
+    """Apptainer image in which jobs run; it must hold this package and what it needs."""
+    container_options: tuple[Line, ...] = ()
+    """Options of `apptainer exec`, a word each: `--nv`, `--bind=/scratch`."""
+    python: FilePath | None = None
+    """Interpreter of the jobs; None: the one that runs the controller (in a container: its `python3`)."""
+    environment: tuple[Variable, ...] = ()
+    """Variables of the submitting shell that jobs get beside PATH, HOME and the like; nothing else crosses."""
+    scratch: Scratch | None = None
+    """Folder on a compute node for temporary files; $USER and $SLURM_JOB_ID are filled in there."""
+    slurm_conf: FilePath | None = None
+    """slurm.conf of the cluster; None: the SLURM_CONF of the shell, or Slurm's default place."""
+    rehearsal: Name | None = None
+    """Name of a rehearsal cluster on this machine, which knows its own slurm.conf."""
+    sbatch: dict[str, str | int | bool] = {}
+    """Further sbatch options, without the dashes: `reservation: night`."""
+    slots: Count = 100
+    """Jobs of a store that may be queued or running at a time."""
+    limits: Limits = Limits()
+    interval_s: Seconds = 5.0
+    """Seconds between two looks at the queue, whatever the number of jobs."""
+    timeout_s: Seconds = 20.0
+    """Seconds that a query of Slurm may take."""
+    patience_s: Seconds = 300.0
+    """Seconds for which Slurm may be silent while a submission must be looked up."""
+    grace_s: Seconds = 120.0
+    """Seconds that a cancelled job may take to checkpoint before Slurm kills it."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SlurmProfile:
+        for key, value in self.sbatch.items():
+            _check_sbatch(key, value)
+        if self.lead_s >= self.time_limit_min * 60:
+            raise ValueError(f"lead_s = {self.lead_s}: a job is asked to checkpoint before it begins; use less than "
+                             f"time_limit_min = {self.time_limit_min} ({self.time_limit_min * 60} s)")
+        if self.gpu_type and not self.gpus_per_node:
+            raise ValueError(f"gpu_type = {self.gpu_type!r} without GPUs; set gpus_per_node, or leave gpu_type out")
+        if self.rehearsal and self.slurm_conf:
+            raise ValueError("rehearsal and slurm_conf are both given; a rehearsal knows its own, so leave one out")
+        return self
+
+
+def _check_sbatch(key: str, value: str | int | bool) -> None:
+    if key not in SBATCH_KEYS:
+        raise ValueError(f"sbatch option {key!r} may not be set here; {nearest(key, SBATCH_KEYS)}")
+    if isinstance(value, bool) and not (value and key in FLAG_KEYS):
+        raise ValueError(f"sbatch option {key} = {value}: give a value{' or true' if key in FLAG_KEYS else ''}, or "
+                         "leave the line out")
+    if not printable(str(value)):
+        raise ValueError(f"sbatch option {key} has an empty value; leave the line out")
+
+
+def slurm_profile(options: Mapping[str, Any], name: str) -> SlurmProfile:
+    """Return a profile's options, checked.
+
+    Args:
+        options: the file's keys, without `executor`.
+        name: what messages call the profile.
+
+    Raises:
+        UsageError: a key is unknown, or a value is impossible.
+    """
+    try:
+        return SlurmProfile.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        given = f" {where} = {first['input']!r}:" if where else ""
+        raise UsageError(f"cluster profile {name}:{given} {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def resolved_conf(profile: SlurmProfile) -> str | None:
+    """Return the slurm.conf of a profile; None: the shell's.
+
+    Raises:
+        EnvironmentError_: the profile's rehearsal is not up; says how to start it.
+    """
+    if profile.rehearsal is None:
+        return profile.slurm_conf
+    from cluster import rehearsal  # a tenth of a second that other clusters need not pay
+
+    return str(Path(rehearsal.find(profile.rehearsal).conf))

@@ -1,0 +1,32 @@
+"""A rehearsal cluster for the tests that need a real Slurm, and a folder of fake clients for those that do not."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from cluster import rehearsal
+from cluster.rehearsal import Rehearsal, Shape
+from sweeps.errors import EnvironmentError_
+
+REUSED = "ORCHESTRATOR_TEST_REHEARSAL"
+"""Name of a rehearsal that is up already, for running one test again and again."""
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Rehearsal]:
+    """A rehearsal cluster of its own; skips, with the line that installs Slurm, where it cannot be had."""
+    if REUSED in os.environ:
+        yield rehearsal.find(os.environ[REUSED])
+        return
+    try:
+        started = rehearsal.up(f"tests-{uuid.uuid4().hex[:8]}", Shape(cpus=4))
+    except EnvironmentError_ as error:
+        if "apt-get" not in str(error):
+            raise
+        pytest.skip(str(error))
+    yield started
+    rehearsal.down(started.name)
