@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 from orchestrator.plan import Planned
 from orchestrator.progress import Progress, TrialEnd
 from orchestrator.reconciler import Reconciler
+from sweeps.errors import PausedError
 from sweeps.store.files import to_json
 from sweeps.store.space import cause_of
 
@@ -23,6 +25,8 @@ LIVE_TRIALS = 4
 """Tune trials at once: each actor costs about 110 MB (docs/decisions.md)."""
 RAY_TOKEN = secrets.token_hex(32)
 """Ray keeps the token of its first start in a process; another one would lock a second sweep out."""
+LEAVE_SECONDS = 15.0
+"""How long local jobs may take to checkpoint after Ctrl-C."""
 INTERVAL_SECONDS = 0.25
 """Distance of the reconciler's passes on one machine."""
 
@@ -39,6 +43,12 @@ class ReconcilerThread(threading.Thread):
         self.trial_folder = trial_folder
         self.on_end = on_end
         self.stop_asked = threading.Event()
+        self.leave_asked = threading.Event()
+        """A person or the machine wants the jobs to checkpoint and leave; set before `stop_asked`."""
+        self.at_once = threading.Event()
+        """And does not want to wait for them."""
+        self.left = 0
+        """Jobs that were still there when the controller left."""
         self.over = threading.Event()
         self.error: BaseException | None = None
 
@@ -59,6 +69,8 @@ class ReconcilerThread(threading.Thread):
             self.error = full or error
         finally:
             self.over.set()
+        if self.leave_asked.is_set() or isinstance(self.error, PausedError):  # beside Tune's and Ray's own ending
+            self.left = self.reconciler.stop(LEAVE_SECONDS, self.at_once)
 
 
 def run_trials(planned: Planned, thread: ReconcilerThread) -> None:
@@ -73,11 +85,13 @@ def run_trials(planned: Planned, thread: ReconcilerThread) -> None:
 
     # A socket path has at most 107 bytes, so Ray's folder cannot lie in the store.
     temporary = Path(tempfile.mkdtemp(prefix="orchestrator-ray-"))
+    handler = signal.getsignal(signal.SIGTERM)
     thread.start()
     try:
         ray.init(num_cpus=LIVE_TRIALS, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
                  _temp_dir=str(temporary), _node_ip_address="127.0.0.1", object_store_memory=80 * 1024**2,
                  configure_logging=True)
+        signal.signal(signal.SIGTERM, handler)  # ray.init puts its own in its place, which ends the process
         _fit(planned, thread, temporary)
     finally:
         thread.stop_asked.set()

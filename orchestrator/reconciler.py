@@ -6,6 +6,7 @@ anywhere and its successor goes on.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -318,12 +319,14 @@ class Reconciler:
 
     # -- leaving -------------------------------------------------------------------------------------------------
 
-    def stop(self, patience: float, *, wait: Callable[[float], None] = time.sleep) -> int:
-        """Ask the running jobs to checkpoint and leave; return how many were still there after `patience` seconds."""
+    def stop(self, patience: float, at_once: threading.Event) -> int:
+        """Ask the running jobs to checkpoint and leave; return how many were still there after `patience` seconds.
+
+        `at_once` ends the waiting, not the jobs: a later controller adopts them.
+        """
         self.executor.cancel([j.handle for j in self._jobs])
         deadline = time.monotonic() + patience
-        while self._jobs and time.monotonic() < deadline:
-            wait(0.2)
+        while self._jobs and time.monotonic() < deadline and not at_once.wait(0.2):
             reports = self.executor.poll([j.handle for j in self._jobs])
             for job, report in list(zip(self._jobs, reports, strict=True)):
                 if report.state is JobState.ENDED:

@@ -24,6 +24,8 @@ def write_report(store: Layout, name: str, out: Path | None = None, plan: PlanFi
 
     folder = out or store.sweep(name).report
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.rglob(".*"):  # half-written by a controller that was killed
+        left.unlink()
     found = study(store.root, name, plan)
     write_tables(store.root, name, folder / "tables", found)
     return build_report(store.root, name, folder, found), text_of(found)

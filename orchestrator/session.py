@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,18 +10,14 @@ from types import FrameType
 
 from orchestrator.arguments import say
 from orchestrator.clusters import executor_of, keep_simulations_apart
-from orchestrator.controller import ReconcilerThread, run_trials
+from orchestrator.controller import LEAVE_SECONDS, ReconcilerThread, run_trials
 from orchestrator.live_table import Display, make_display
 from orchestrator.plan import Planned
 from orchestrator.progress import Progress, TrialEnd
 from orchestrator.reconciler import Reconciler
-from sweeps.errors import PausedError
 from sweeps.store import files
 from sweeps.store.layout import SweepFolder
 from sweeps.store.ledger import begin_term
-
-LEAVE_SECONDS = 15.0
-"""How long local jobs may take to checkpoint after Ctrl-C."""
 
 
 def run_sweep(planned: Planned, *, takeover: bool, quiet: bool = False) -> tuple[Progress, bool]:
@@ -49,13 +44,9 @@ def run_sweep(planned: Planned, *, takeover: bool, quiet: bool = False) -> tuple
             old.unlink()
         thread = ReconcilerThread(reconciler, progress, trial_folder, display.trial_ended)
         display.begin(progress, reconciler)
-        try:
-            interrupted = _run(planned, thread, display)
-        except PausedError:
-            _leave(reconciler)
-            raise
+        interrupted = _run(planned, thread, display)
         if interrupted:
-            _leave(reconciler)
+            _say_what_is_left(thread)
         return progress, interrupted
     finally:
         ledger.close()
@@ -74,8 +65,10 @@ def _run(planned: Planned, thread: ReconcilerThread, display: Display) -> bool:
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         if interrupted:
+            thread.at_once.set()
             raise KeyboardInterrupt
         interrupted = True
+        thread.leave_asked.set()
         thread.stop_asked.set()
         say(f"\n{signal.Signals(number).name}: asking the jobs to checkpoint; again to leave at once")
 
@@ -98,13 +91,12 @@ def _handlers(handler: object) -> Iterator[None]:
             signal.signal(number, previous)
 
 
-def _leave(reconciler: Reconciler) -> None:
-    began = time.monotonic()
-    left = reconciler.stop(LEAVE_SECONDS)
-    if left:
-        say(f"{left} jobs did not leave within {LEAVE_SECONDS:.0f} s; they are adopted when you run the command again")
+def _say_what_is_left(thread: ReconcilerThread) -> None:
+    if thread.left:
+        say(f"{thread.left} jobs were still there after {LEAVE_SECONDS:.0f} s; they are adopted when you run the same "
+            "command again")
     else:
-        say(f"all jobs left after {time.monotonic() - began:.1f} s; nothing is lost: run the same command to go on")
+        say("all jobs have left; nothing is lost: run the same command to go on")
 
 
 def failures(progress: Progress) -> list[TrialEnd]:

@@ -175,8 +175,9 @@ class SlurmExecutor:
         while True:
             found = ask.named(self._clients, submission.name, submission.folder)
             now = self._clients.clock()
-            if not found:  # the daemon may have forgotten it
-                found = ask.named_in_accounts(self._clients, submission.name, submission.folder) or found
+            if found == set():  # the daemon may have forgotten it
+                past = ask.named_in_accounts(self._clients, submission.name, submission.folder)
+                found = found if isinstance(past, NoAnswer) else past
             if isinstance(found, NoAnswer):
                 if now - began > self._profile.patience_s:
                     raise EnvironmentError_(f"whether {submission.name} was submitted cannot be told: {found.text}; "

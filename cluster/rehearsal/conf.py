@@ -5,7 +5,7 @@ Every path goes through `Rehearsal.home`, so that no file name a person chose ev
 
 from __future__ import annotations
 
-from cluster.rehearsal.describe import MAIN, URGENT, Preemption, Rehearsal
+from cluster.rehearsal.describe import MAIN, URGENT, Preemption, Rehearsal, Shape
 
 GRACE_S = 5
 """Seconds from a preemption's first signal to SIGTERM; Slurm's clock for it ticks about every 30 s."""
@@ -58,21 +58,7 @@ JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
 
-# Fast where a production cluster is patient: a rehearsal's jobs are short.
-SchedulerType=sched/backfill
-SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,bf_interval=2,sched_interval=5
-PriorityType=priority/basic
-MaxArraySize={MAX_ARRAY_SIZE}
-MaxJobCount=10000
-MinJobAge={shape.min_job_age_s}
-KillWait={KILL_WAIT_S}
-MessageTimeout={MESSAGE_TIMEOUT_S}
-SlurmdTimeout={shape.slurmd_timeout_s}
-SlurmctldTimeout=10
-MailProg=/bin/true
-InactiveLimit=0
-JobRequeue=1
-
+{_pace(shape)}
 # A job of {URGENT} takes the nodes of jobs of {MAIN}.
 PreemptType=preempt/partition_prio
 PreemptMode={mode}
@@ -93,6 +79,25 @@ AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={rehearsal.accounting_port}
 AccountingStoragePass={rehearsal.munge_socket}
+"""
+
+
+def _pace(shape: Shape) -> str:
+    return f"""\
+# Fast where a production cluster is patient: a rehearsal's jobs are short.
+SchedulerType=sched/backfill
+SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,bf_interval=2,sched_interval=5
+PriorityType=priority/basic
+MaxArraySize={MAX_ARRAY_SIZE}
+MaxJobCount=10000
+MinJobAge={shape.min_job_age_s}
+KillWait={KILL_WAIT_S}
+MessageTimeout={MESSAGE_TIMEOUT_S}
+SlurmdTimeout={shape.slurmd_timeout_s}
+SlurmctldTimeout=10
+MailProg=/bin/true
+InactiveLimit=0
+JobRequeue=1
 """
 
 

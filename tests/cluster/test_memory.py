@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster.executors.memory import DIVERGED, KILLED, MemoryExecutor
-from cluster.job import JobRequest, JobState
+from cluster.executors.memory import DIVERGED, KILLED, MemoryExecutor, Phase
+from cluster.job import JobHandle, JobRequest, JobState
 from sweeps.errors import EnvironmentError_
 from sweeps.language.stage import Input, StageSpec, Ticket, TicketStage
 from sweeps.store import claims
-from sweeps.store.layout import Layout
-from sweeps.store.records import read_result, stage_rows
+from sweeps.store.layout import Layout, StageFolder
+from sweeps.store.records import Parent, checkpoints, damage_of_result, read_parent, read_result, stage_rows
 from tests.cluster.jobs import request
 from tests.workloads.tickets import anything, make_ticket, spec, stage_folder, write_ticket
 
@@ -135,3 +135,57 @@ def test_a_trunk_point_continues_the_one_before_it(tmp_path: Path) -> None:
     executor.poll(executor.submit(JobRequest(name="two", tickets=(str(write_ticket(ticket)),), folder=str(tmp_path))))
     rows = stage_rows(Layout(tmp_path), stage_folder(tmp_path, late))
     assert [r.tokens for r in rows] == [10_000, 20_000, 30_000, 40_000]
+
+
+def by_hand(root: Path) -> tuple[MemoryExecutor, JobHandle, StageFolder]:
+    """A job that trains, moved by nothing but `advance`."""
+    stage = training("pretrain", TRUNK)
+    executor = MemoryExecutor(1, seconds=math.inf, saves=True)
+    return executor, executor.submit(request(root, [[stage]]))[0], stage_folder(root, stage)
+
+
+def test_a_job_moved_by_hand_goes_phase_by_phase(tmp_path: Path) -> None:
+    executor, job, folder = by_hand(tmp_path)
+    assert not folder.attempts.exists() and executor.running() == [job]
+    assert executor.advance(job) is Phase.STARTED and folder.attempt(1).path.exists()
+    assert executor.advance(job) is Phase.HALF
+    assert [c.tokens for c in checkpoints(folder)] == [20_000]
+    assert executor.advance(job) is Phase.WRITTEN and read_result(folder) is None
+    assert executor.poll([job])[0].state is JobState.RUNNING
+    assert executor.advance(job) is Phase.COMMITTED and damage_of_result(folder) == ""
+    assert executor.advance(job) is None
+    assert executor.poll([job])[0].detail == "exit 0" and executor.running() == []
+
+
+def test_a_requeued_job_continues_the_checkpoint_and_its_former_process_cannot_commit_a_second_time(
+    tmp_path: Path
+) -> None:
+    executor, job, folder = by_hand(tmp_path)
+    for _ in (Phase.STARTED, Phase.HALF):
+        executor.advance(job)
+    former = executor.requeue(job)
+    assert [executor.advance(job) for _ in range(4)] == [Phase.STARTED, Phase.HALF, Phase.WRITTEN, Phase.COMMITTED]
+    committed = folder.result.read_bytes()
+    assert [former.advance() for _ in range(3)] == [Phase.WRITTEN, Phase.REFUSED, None]
+    assert folder.result.read_bytes() == committed and damage_of_result(folder) == ""
+    assert read_parent(folder.attempt(2)) == Parent(kind="pretrain", fingerprint=folder.fingerprint, attempt=1,
+                                                    tokens=20_000)
+    assert [r.tokens for r in stage_rows(Layout(tmp_path), folder)] == [10_000, 20_000, 30_000, 40_000]
+
+
+def test_a_lost_job_has_ended_though_its_process_goes_on_until_it_is_killed(tmp_path: Path) -> None:
+    executor, job, folder = by_hand(tmp_path)
+    executor.advance(job)
+    process = executor.lose(job, "NODE_FAIL")
+    assert executor.poll([job])[0].detail == "NODE_FAIL" and executor.slots_free() == 1
+    assert process.advance() is Phase.HALF
+    process.kill()
+    assert process.advance() is None and process.detail == "killed by signal 9"
+    assert read_result(folder) is None
+
+
+def test_a_job_whose_claim_was_superseded_leaves_without_writing(tmp_path: Path) -> None:
+    executor, job, folder = by_hand(tmp_path)
+    claims.take(folder, sweep="b", term=1, submission=job.submission, after=1)
+    assert executor.advance(job) is None
+    assert executor.poll([job])[0].detail == "exit 0" and not folder.attempts.exists()

@@ -20,8 +20,7 @@ LEAVE_SECONDS = 15.0
 
 @pytest.mark.parametrize("number", [
     pytest.param(signal.SIGINT, marks=pytest.mark.slow),
-    pytest.param(signal.SIGTERM, marks=[pytest.mark.proof, pytest.mark.xfail(
-        strict=True, reason="ray.init replaces the controller's SIGTERM handler, so the jobs are never asked")]),
+    pytest.param(signal.SIGTERM, marks=pytest.mark.proof),
     pytest.param(signal.SIGHUP, marks=pytest.mark.proof),
 ])
 def test_a_signal_lets_the_jobs_checkpoint_and_the_same_command_goes_on(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import RecordError
-from workloads.contract import CorpusReader, SequenceSource, StageContext
+from workloads.contract import CorpusReader, SequenceSource, StageContext, Stopped
 from workloads.training.checkpoints import find_start
 from workloads.training.feeds import CorpusFeed, Feed, UpstreamFeed
 from workloads.training.loop import Run, Trainer, Validation
@@ -53,6 +53,8 @@ def _train(
 ) -> Mapping[str, float]:
     science = context.science
     place = join(science["engine"].threads_per_rank)
+    if any(place.any(context.should_stop())):  # asked during the imports, which take seconds
+        raise Stopped("stopped before the first update")
     seed = science["seed"].seed
     start = place.decide(lambda: find_start(context, science["segment"]))
     if start is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -38,10 +37,13 @@ def installed() -> None:
 @pytest.fixture(scope="session")
 def session_cluster(installed: None) -> Iterator[Rehearsal]:
     """A cluster of two nodes with accounting."""
-    name = f"tests-{os.getpid()}"
-    rehearsal = up(name)
-    yield rehearsal
-    down(name)
+    base = tempfile.mkdtemp(prefix="rt-", dir="/tmp")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, base)
+        rehearsal = up("tests")
+        yield rehearsal
+        down("tests")
+    shutil.rmtree(base)
 
 
 @pytest.fixture

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from cluster import rehearsal
 from cluster.rehearsal import Rehearsal, Shape
 from sweeps.errors import EnvironmentError_
+from tests.cluster.slurm.fakes import DISABLED, Clock, Fakes
 
 REUSED = "ORCHESTRATOR_TEST_REHEARSAL"
 """Name of a rehearsal that is up already, for running one test again and again."""
@@ -30,3 +32,23 @@ def slurm() -> Iterator[Rehearsal]:
         pytest.skip(str(error))
     yield started
     rehearsal.down(started.name)
+
+
+@pytest.fixture
+def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fakes:
+    """Clients of a cluster without jobs and without accounts; tests change what they need."""
+    made = Fakes(folder=tmp_path / "it's bin")
+    monkeypatch.setenv("PATH", f"{made.folder}:/usr/bin:/bin")
+    made.says("squeue", "")
+    made.fails("sacct", DISABLED)
+    made.does("scontrol", 'case "$*" in "show config") echo "MessageTimeout = 10 sec"; echo "MaxArraySize = 1001";; '
+              '*) echo "No jobs in the system";; esac')
+    made.says("sbatch", "12\n")
+    made.says("scancel", "")
+    return made
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock for the executor, its clients and its sleep."""
+    return Clock()

@@ -95,7 +95,7 @@ class FakeCorpus:
 
 @dataclass
 class FakeContext:
-    """Keeps `StageContext`; `stop_after` counts calls of should_stop before it turns True."""
+    """Keeps `StageContext`; `stop_after` counts updates before should_stop turns True; 0: before the first."""
 
     kind: str
     fingerprint: str
@@ -136,7 +136,7 @@ class FakeContext:
         if self.stop_after is None:
             return False
         self.stop_after -= 1
-        return self.stop_after <= 0
+        return self.stop_after < 0
 
     @property
     def folder(self) -> StageFolder:

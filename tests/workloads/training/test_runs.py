@@ -275,3 +275,10 @@ def test_generators_are_restored(store: Layout, monkeypatch: pytest.MonkeyPatch)
     again = context(store, science(12), name="x")
     runs.pretrain(again)
     assert same(weights(whole), weights(again))
+
+
+def test_a_stop_during_the_imports_is_heard_before_the_first_update(store: Layout) -> None:
+    asked = context(store, science(9), name="x", stop_after=0)
+    with pytest.raises(Stopped, match="before the first update"):
+        runs.pretrain(asked)
+    assert not asked.attempt.folder.checkpoints.exists()
