@@ -37,16 +37,21 @@ ENVIRONMENT = """## Environment
 
 
 def subparsers(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """Return verb -> its parser."""
-    for action in top._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            return dict(action.choices)
-    raise AssertionError("the command line has no verbs")
+    """Return verb -> its parser; empty for a verb without verbs of its own."""
+    return {name: one for action in top._actions if isinstance(action, argparse._SubParsersAction)
+            for name, one in action.choices.items()}
+
+
+def help_of(top: argparse.ArgumentParser) -> dict[str, str]:
+    """Return verb -> its line in the help of the parser above it."""
+    return {each.dest: _text(each.help) for action in top._actions if isinstance(action, argparse._SubParsersAction)
+            for each in action._choices_actions}
 
 
 def arguments_of(one: argparse.ArgumentParser) -> list[argparse.Action]:
     """Return what a verb takes, positional arguments first; `--help`, which every verb has, left out."""
-    actions = [a for a in one._actions if not isinstance(a, argparse._HelpAction) and a.help is not argparse.SUPPRESS]
+    actions = [a for a in one._actions if not isinstance(a, (argparse._HelpAction, argparse._SubParsersAction))
+               and a.help is not argparse.SUPPRESS]
     return sorted(actions, key=lambda a: bool(a.option_strings))
 
 
@@ -73,13 +78,24 @@ def _exit_codes(top: argparse.ArgumentParser) -> str:
 
 
 def _verb(name: str, one: argparse.ArgumentParser) -> str:
-    lines = [f"## {name}", "", _paragraphs(_text(one.description)), "", "```text", *_usage(one), "```", ""]
+    lines = [f"## {name}", "", _paragraphs(_text(one.description)), ""]
+    below, texts = subparsers(one), help_of(one)
+    for inner, each in below.items():
+        lines += [f"**{name} {inner}**: {texts[inner]}", "", *_arguments(each)]
+    if not below:
+        lines += _arguments(one)
+    examples = textwrap.dedent(_text(one.epilog).removeprefix("examples:").strip("\n"))
+    return "\n".join([*lines, "```sh", examples, "```", ""])
+
+
+def _arguments(one: argparse.ArgumentParser) -> list[str]:
+    """Return usage and arguments."""
+    lines = ["```text", *_usage(one), "```", ""]
     if actions := arguments_of(one):
         lines += ["| argument | what it is |", "|---|---|"]
         lines += [f"| {_names(a)} | {_cell(_help(a))} |" for a in actions]
         lines.append("")
-    examples = textwrap.dedent(_text(one.epilog).removeprefix("examples:").strip("\n"))
-    return "\n".join([*lines, "```sh", examples, "```", ""])
+    return lines
 
 
 def _paragraphs(text: str) -> str:

@@ -215,9 +215,10 @@ def test_the_cli_reference_names_every_verb_and_argument() -> None:
     text = reference(parser())
     for name, one in subparsers(parser()).items():
         part = text.split(f"\n## {name}\n")[1].split("\n## ")[0]
-        for action in arguments_of(one):
-            assert all(f"`{flag}" in part for flag in action.option_strings), (name, action)
-            assert action.help, f"orchestrator {name}: {action.option_strings or action.dest} has no help text"
+        for each in (one, *subparsers(one).values()):
+            for action in arguments_of(each):
+                assert all(f"`{flag}" in part for flag in action.option_strings), (name, action)
+                assert action.help, f"{each.prog}: {action.option_strings or action.dest} has no help text"
         assert f"```sh\norchestrator {name}" in part or f"orchestrator {name}" in part.split("```sh")[1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster import rehearsal
+from cluster.clients import Clients, needed
 from cluster.rehearsal import Rehearsal, Shape
 from sweeps.errors import EnvironmentError_
 from tests.cluster.slurm.fakes import DISABLED, Clock, Fakes
@@ -32,6 +34,20 @@ def slurm() -> Iterator[Rehearsal]:
         pytest.skip(str(error))
     yield started
     rehearsal.down(started.name)
+
+
+@pytest.fixture(autouse=True)
+def no_slurm_jobs_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Cancel whatever a test left in the rehearsal cluster, and wait until it is gone."""
+    yield
+    if "slurm" not in request.fixturenames:
+        return
+    clients = Clients(conf=str(request.getfixturevalue("slurm").conf))
+    deadline = time.monotonic() + 30
+    while needed(clients.query("squeue", "-h", "-r")):
+        assert time.monotonic() < deadline, clients.query("squeue")
+        clients.scancel("-u", str(os.getuid()))
+        time.sleep(0.2)
 
 
 @pytest.fixture
