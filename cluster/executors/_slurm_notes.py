@@ -1,6 +1,6 @@
 """What the Slurm executor keeps on disk about each submission, so that any later controller finds its jobs.
 
-    <folder>/<submission>/intent.json    before sbatch: folder, number of jobs
+    <folder>/<submission>/intent.json    before sbatch: folder, number of jobs, token
     <folder>/<submission>/job.json       Slurm's id of the array, once it is known
     <folder>/<submission>/refused.json   Slurm said no, or nothing of this name was found after a long look
     <folder>/<submission>/over.json      every job of it has ended
@@ -25,9 +25,16 @@ class Submission:
     folder: str
     """Of the request: pickles, script, logs, and what jobs note."""
     count: int
+    token: str
+    """Random word in the script's file name: a store made anew at the same place uses the same names again."""
     job: str | None = None
     """Slurm's id of the array; None: not known, or refused."""
     refused: bool = False
+
+    @property
+    def script(self) -> str:
+        """File name of the script, which Slurm keeps with the job."""
+        return f"submission.{self.token}.sh"
 
     @property
     def jobs(self) -> list[str]:
@@ -35,9 +42,10 @@ class Submission:
         return [f"{self.job}_{index}" for index in range(self.count)] if self.job else []
 
 
-def intend(notes: Path, *, name: str, folder: str, count: int) -> bool:
+def intend(notes: Path, submission: Submission) -> bool:
     """Record what is about to be submitted; False where the name was used before."""
-    return _create(notes / name / INTENT, {"folder": folder, "count": count})
+    return _create(notes / submission.name / INTENT, {
+        "folder": submission.folder, "count": submission.count, "token": submission.token})
 
 
 def number(notes: Path, name: str, job: str) -> None:
@@ -66,7 +74,8 @@ def load(notes: Path, name: str) -> Submission | None:
         raw = files.read_json(notes / name / INTENT)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    found = Submission(name=name, folder=raw["folder"], count=raw["count"], refused=(notes / name / REFUSED).exists())
+    found = Submission(name=name, folder=raw["folder"], count=raw["count"], token=raw["token"],
+                       refused=(notes / name / REFUSED).exists())
     with suppress(FileNotFoundError):
         found.job = str(files.read_json(notes / name / JOB)["job"])
     return found

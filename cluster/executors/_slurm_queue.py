@@ -21,8 +21,8 @@ from cluster.states import Reading, read
 END = "."
 """Last field of every line of squeue."""
 FORMAT = f"%i|%T|%r|{END}"
-NAMED_FORMAT = f"%i|%T|%Z|{END}"
-"""With the folder in which the job started: two stores may have sweeps of one name."""
+NAMED_FORMAT = f"%i|%T|%o|{END}"
+"""With the script's path: two stores may have sweeps of one name, and one store may be made anew."""
 SINCE = "now-90days"
 """How far back sacct looks; by default only to midnight."""
 ACCOUNTS_FORMAT = "JobID,State,ExitCode"
@@ -71,23 +71,23 @@ def look(clients: Clients) -> Queue | NoAnswer:
     return Queue(rows={i: Row(reading=read(state), detail=reason) for i, state, reason in rows}, taken=taken)
 
 
-def named(clients: Clients, name: str, folder: str) -> set[str] | NoAnswer:
-    """Return the arrays of this name that were submitted from this folder, as the controller daemon knows them."""
+def named(clients: Clients, name: str, script: str) -> set[str] | NoAnswer:
+    """Return the arrays of this name whose script has this file name, as the controller daemon knows them."""
     rows = _table(clients, clients.query("squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-n", name,
                                          "-o", NAMED_FORMAT))
     if isinstance(rows, NoAnswer):
         return rows
-    return {i.partition("_")[0] for i, _, where in rows if where == folder}
+    return {i.partition("_")[0] for i, _, path in rows if path.endswith(f"/{script}")}
 
 
-def named_in_accounts(clients: Clients, name: str, folder: str) -> set[str] | NoAnswer:
-    """Return the arrays of this name that were submitted from this folder, as the accounts have them."""
+def named_in_accounts(clients: Clients, name: str, script: str) -> set[str] | NoAnswer:
+    """Return the arrays of this name whose script has this file name, as the accounts have them (Slurm 21.08)."""
     answer = clients.query("sacct", "-n", "-P", "-X", "-S", SINCE, "-u", str(os.getuid()), f"--name={name}",
-                           "-o", "JobID,WorkDir")
+                           "-o", "JobID,SubmitLine")
     if isinstance(answer, NoAnswer):
         return answer
     rows = (line.split("|", 1) for line in answer.text.splitlines() if "|" in line)
-    return {i.partition("_")[0] for i, where in rows if where == folder}
+    return {i.partition("_")[0] for i, line in rows if line.endswith(f"/{script}")}
 
 
 def accounts(clients: Clients, jobs: Iterable[str]) -> dict[str, Row] | NoAnswer:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -91,16 +92,18 @@ class SlurmExecutor:
         from cluster.executors._slurm_script import environment  # loads submitit, which only submitting needs
 
         text, name = self._checked(request), request.name
-        if not notes.intend(self._notes, name=name, folder=request.folder, count=len(request.tickets)):
+        submission = Submission(name=name, folder=request.folder, count=len(request.tickets),
+                                token=secrets.token_hex(8))
+        if not notes.intend(self._notes, submission):
             raise EnvironmentError_(f"submission {name} exists already; look it up with find")
         self._open.add(name)
-        path = _write(request, text)
+        path = _write(request, text, submission.script)
         answer = self._clients.sbatch(str(path), environment(request, self._profile, os.environ))
         job = _number(answer)
         if job is None:
             raise self._not_submitted(name, path, answer)
         notes.number(self._notes, name, job)
-        submission = Submission(name=name, folder=request.folder, count=len(request.tickets), job=job)
+        submission.job = job
         self._watch.began(submission)
         return _handles(submission)
 
@@ -173,10 +176,10 @@ class SlurmExecutor:
         began, first_good, looks = self._clients.clock(), 0.0, 0
         settle_s = self._watch.setting("MessageTimeout", MESSAGE_TIMEOUT_S)
         while True:
-            found = ask.named(self._clients, submission.name, submission.folder)
+            found = ask.named(self._clients, submission.name, submission.script)
             now = self._clients.clock()
             if found == set():  # the daemon may have forgotten it
-                past = ask.named_in_accounts(self._clients, submission.name, submission.folder)
+                past = ask.named_in_accounts(self._clients, submission.name, submission.script)
                 found = found if isinstance(past, NoAnswer) else past
             if isinstance(found, NoAnswer):
                 if now - began > self._profile.patience_s:
@@ -246,8 +249,8 @@ class SlurmExecutor:
             self._ask_to_leave(rest)
 
 
-def _write(request: JobRequest, text: str) -> Path:
-    """Write what sbatch and the jobs read; return the script."""
+def _write(request: JobRequest, text: str, script: str) -> Path:
+    """Write what sbatch and the jobs read; return the script's path."""
     from submitit.core.utils import DelayedSubmission
 
     from cluster.executors._slurm_call import Call
@@ -256,7 +259,7 @@ def _write(request: JobRequest, text: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for index, ticket in enumerate(request.tickets):
         DelayedSubmission(Call(str(Path(ticket).absolute()))).dump(folder / f"{index}.pkl")
-    path = folder / "submission.sh"
+    path = folder / script
     path.write_text(text, encoding="utf-8")
     return path
 

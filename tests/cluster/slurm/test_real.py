@@ -80,15 +80,16 @@ class TestAdoption:
         assert executor(tmp_path, slurm).find("batch-1") == []
         assert time.monotonic() - started < 30, "noted for good"
 
-    def test_another_stores_submission_of_the_same_name_is_not_taken_for_ours(
+    def test_a_store_made_anew_at_the_same_place_does_not_take_the_former_ones_jobs(
             self, slurm: Rehearsal, tmp_path: Path) -> None:
-        first, second = tmp_path / "first", tmp_path / "second"
-        handles = [executor(root, slurm).submit(request(root, [[spec()]])) for root in (first, second)]
-        (second / "notes" / "batch-1" / "job.json").unlink()
-        successor = executor(second, slurm)
-        assert successor.find("batch-1") == handles[1]
-        ended(successor, handles[1])
-        ended(executor(first, slurm), handles[0])
+        root, former = tmp_path / "store", tmp_path / "former"
+        old = executor(root, slurm).submit(request(root, [[spec()]]))
+        ended(executor(root, slurm), old)
+        root.rename(former)
+        new = executor(root, slurm).submit(request(root, [[spec()]]))
+        (root / "notes" / "batch-1" / "job.json").unlink()
+        assert executor(root, slurm).find("batch-1") == new
+        ended(executor(root, slurm), new)
 
 
 class TestEnds:

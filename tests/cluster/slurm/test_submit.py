@@ -17,7 +17,9 @@ TIMED_OUT = "sbatch: error: Batch job submission failed: Socket timed out on sen
 
 def named(root: Path, *jobs: str, state: str = "RUNNING") -> str:
     """What squeue prints for a look-up by name."""
-    return "".join(f"{job}|{state}|{root / 'jobs' / 'batch-1'}|.\n" for job in jobs)
+    note = load(root / "notes", "batch-1")
+    assert note is not None
+    return "".join(f"{job}|{state}|{note.folder}/{note.script}|.\n" for job in jobs)
 
 
 class TestSubmit:
@@ -154,16 +156,18 @@ class TestFind:
         of = cluster(tmp_path, clock)
         with pytest.raises(EnvironmentError_):
             of.submit(wanted(tmp_path))
-        fakes.says("sacct", f"7_0|/somewhere/else\n12_0|{tmp_path / 'jobs' / 'batch-1'}\n")
+        note = load(tmp_path / "notes", "batch-1")
+        assert note is not None
+        fakes.says("sacct", f"7_0|sbatch --parsable /j/submission.0.sh\n12_0|sbatch --parsable /j?/{note.script}\n")
         assert [h.job_id for h in of.find("batch-1")] == ["12_0"]
 
-    def test_jobs_of_the_same_name_from_another_folder_are_not_ours(
+    def test_jobs_of_the_same_name_with_another_script_are_not_ours(
             self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
         fakes.fails("sbatch", TIMED_OUT)
         of = cluster(tmp_path, clock)
         with pytest.raises(EnvironmentError_):
             of.submit(wanted(tmp_path))
-        fakes.says("squeue", f"12_0|RUNNING|{tmp_path}/elsewhere/jobs/batch-1|.\n")
+        fakes.says("squeue", f"12_0|RUNNING|{tmp_path}/jobs/batch-1/submission.0123456789abcdef.sh|.\n")
         assert of.find("batch-1") == []
 
     def test_a_name_that_was_never_submitted_is_known_without_asking(
