@@ -163,6 +163,9 @@ class Board:
                 if self.status[key] in AGAIN:
                     self.set(key, Status.WAITING)
                     again.append(key)
+            for key in self._paths[trial]:
+                if self.status[key] is Status.DIVERGED:
+                    self.skip_readers(key, f"{self.graph.nodes[key].label} diverged")
         return again
 
     def _known(self, trials: Iterable[str]) -> list[str]:

@@ -61,13 +61,17 @@ class Reconciler:
         self.slots = max(executor.slots_free(), 1)
         self._jobs: list[_Job] = []
         self._following: dict[str, claims.Claim] = {}
+        self._others: dict[str, State] = {}
+        """Ledgers of other sweeps, as read in this step."""
         self._failures: dict[str, int] = {}
         self._count = 0
         for key in sorted(self.board.ended):
             if self.board.status[key] is Status.FAILED:
                 self._notify("failed", key, f"{self.graph.nodes[key].label}: {self.board.reasons[key]}")
-        self.board.cancel(state.cancelled)
         self._adopt(state)
+        self.board.cancel(state.cancelled)
+        self._cancel_unwanted()  # the older controller may have died before it asked the jobs
+        self._wishes()
 
     @property
     def finished(self) -> bool:
@@ -100,6 +104,7 @@ class Reconciler:
             PausedError: a job met a full disk; the sweep is to stop until there is space.
         """
         refuse_fenced(self.folder, self.ledger.term)
+        self._others.clear()
         self._wishes()
         self._watch()
         self._follow()
@@ -164,7 +169,7 @@ class Reconciler:
             mine = files.read_json(attempt.execution).get("submission") == held.submission
         except (FileNotFoundError, ValueError):
             return None, True
-        if not mine:
+        if not mine or attempt.stopped.exists():  # asked to leave: no failure
             return None, False
         try:
             raw = files.read_json(attempt.failure)
@@ -174,21 +179,28 @@ class Reconciler:
 
     def _follow(self) -> None:
         """Look at the stages that another sweep runs; take them back when its controller is gone."""
-        lives: dict[str, bool] = {}
         for key, claim in list(self._following.items()):
             if self._settle(key):
                 continue
-            if claim.submission not in lives:
-                lives[claim.submission] = self._owner_lives(claim)
-            if not lives[claim.submission]:
+            if not self._goes_on(key, claim):
                 del self._following[key]
                 self.board.set(key, Status.WAITING)
 
-    def _owner_lives(self, claim: claims.Claim) -> bool:
-        """True unless the claim's sweep has no controller and no job of its submission is found."""
-        state = fold(read_events(self.layout.sweep(claim.sweep)))
-        controlled = not state.released and state.owner is not None and state.owner.alive() is not False
-        return controlled or any(
+    def _goes_on(self, key: str, claim: claims.Claim) -> bool:
+        """True while the claim's sweep may still finish the stage under this claim.
+
+        That is: its controller lives and has not seen the end of that job (an owner that gave the stage up, or came
+        back after a crash, does not hold others up), or no controller lives but the job does.
+        """
+        if claim.sweep not in self._others:
+            self._others[claim.sweep] = fold(read_events(self.layout.sweep(claim.sweep)))
+        state = self._others[claim.sweep]
+        if not state.released and state.owner is not None and state.owner.alive() is not False:
+            submission = state.submissions.get(claim.submission)
+            if submission is None:
+                return state.term == claim.term  # claimed, the intent is about to follow
+            return any(key in stages and i not in submission.ended for i, stages in enumerate(submission.tickets))
+        return any(
             r.state is not JobState.ENDED for r in self.executor.poll(self.executor.find(claim.submission))
         )
 
@@ -276,7 +288,7 @@ class Reconciler:
         for key in ticket:
             node, stage = self.graph.nodes[key], self._stage(key)
             held = claims.holder(stage)
-            foreign = held is not None and held.sweep != self.planned.sweep.name and self._owner_lives(held)
+            foreign = held is not None and held.sweep != self.planned.sweep.name and self._goes_on(key, held)
             number = None if foreign or refused & set(self.board.packer.needs(node)) else claims.take(
                 stage, sweep=self.planned.sweep.name, term=self.ledger.term, submission=name,
                 after=held.number if held else 0,

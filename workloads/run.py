@@ -156,7 +156,7 @@ class Runner:
             if successor := attempt.superseded(now=True):
                 log.info("%s: left: %s", _name(stage), successor)
             else:
-                self._note(attempt, "stopped.json", {"reason": "asked to leave"})
+                self._note(attempt, attempt.folder.stopped.name, {"reason": "asked to leave"})
                 log.info("%s: stopped as asked", _name(stage))
             return Outcome.STOPPED
         except Exception as error:  # noqa: BLE001 - whatever a stage raises is a fact about it; the others go on

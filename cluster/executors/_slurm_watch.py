@@ -22,6 +22,8 @@ from cluster.job import JobHandle, JobState
 
 MESSAGE_TIMEOUT_S = 10.0
 """Slurm's default: for so long a submission may be on its way, sbatch's own end notwithstanding."""
+ACCOUNTS_LAG_S = 10.0
+"""How long the accounts may take to say how a job ended that left no word of its own, and who cancelled it."""
 
 
 class Watch:
@@ -40,6 +42,8 @@ class Watch:
         self._submitted: dict[str, float] = {}
         self._absent: dict[str, float] = {}
         """Slurm's id -> when a good answer first lacked it."""
+        self._mute: dict[str, float] = {}
+        """Slurm's id -> when it was first known to have ended without a word."""
         self._last: Queue | None = None
         self._looked_up: tuple[float, set[str]] = (0.0, set())
         """When the newest queue was taken, and the jobs that were looked up elsewhere since."""
@@ -113,11 +117,11 @@ class Watch:
                 over[handle] = row
         self._looked_up[1].update(handle.job_id for handle in over)
         own = {handle: self._own_word(handle) for handle in over}
-        past = self._past([h.job_id for h in over if not own[h]])
+        past, late = self._past([h.job_id for h in over if not own[h]], queue)
         gone = self._gone([h.job_id for h, row in over.items() if not (row or own[h] or h.job_id in past)], queue)
         for handle, row in over.items():
             job = handle.job_id
-            if row or own[handle] or job in past or job in gone:
+            if (row and job not in late) or own[handle] or job in past or job in gone:
                 self.ended[job] = how(row, own[handle], past.get(job)) or self._without_trace(handle)
 
     def state(self, handle: JobHandle, queue: Queue | NoAnswer) -> tuple[JobState, str]:
@@ -132,6 +136,8 @@ class Watch:
         if row is None:
             young = self.is_young(handle.submission, queue)
             return (JobState.PENDING, "submitted") if young else (JobState.UNKNOWN, "not in the queue; looking again")
+        if row.reading.state is JobState.ENDED:
+            return JobState.UNKNOWN, f"{row.reading.word}; waiting for the accounts"
         if row.reading.unknown:
             return JobState.UNKNOWN, f"state {row.reading.word}, which this release does not know"
         waits = "" if row.detail in ("", "None") else f" ({row.detail})"
@@ -147,13 +153,15 @@ class Watch:
     def _own_word(self, handle: JobHandle) -> str:
         return how_it_ended(self._folder_of(handle), handle.index)
 
-    def _past(self, jobs: Sequence[str]) -> dict[str, Row]:
-        """Return what the accounts have of jobs that have ended; {} where they say nothing."""
+    def _past(self, jobs: Sequence[str], queue: Queue) -> tuple[dict[str, Row], set[str]]:
+        """Return what the accounts have of jobs that have ended, and the jobs of which they may say so soon."""
         rows = ask.accounts(self.clients, jobs) if jobs else {}
         if isinstance(rows, NoAnswer):
-            return {}
+            return {}, set()
         found = {job: ask.of(rows, job) for job in jobs}
-        return {job: row for job, row in found.items() if row is not None and row.reading.state is JobState.ENDED}
+        past = {job: row for job, row in found.items() if row is not None and row.reading.state is JobState.ENDED}
+        rest = [job for job in jobs if job not in past and job not in self.removed]
+        return past, {job for job in rest if queue.taken - self._mute.setdefault(job, queue.taken) < ACCOUNTS_LAG_S}
 
     def _gone(self, jobs: Sequence[str], queue: Queue) -> set[str]:
         """Return which of the jobs that the queue lacks are gone: by our doing, or after a second look elsewhere."""

@@ -55,6 +55,11 @@ class AttemptFolder:
         """Why the attempt ended without a result."""
         return self.path / "failure.json"
 
+    @property
+    def stopped(self) -> Path:
+        """Present where the attempt left because it was asked to."""
+        return self.path / "stopped.json"
+
     def checkpoint(self, tokens: int) -> Path:
         """The folder of the checkpoint after `tokens` tokens."""
         return self.checkpoints / f"{tokens:015d}"

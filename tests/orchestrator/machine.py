@@ -237,7 +237,7 @@ class World:
         if name not in self.newest:
             self.begin(name)
             return
-        controller = self.newest[name]
+        controller, answer = self.newest[name], self.cluster.answer
         try:
             with disturbed(at, strike, torn=torn):
                 controller.reconciler.step()
@@ -246,6 +246,7 @@ class World:
             self.kill_controller(controller)
             return
         except EnvironmentError_:
+            assert answer == "refused", "a lost answer is looked up by name"
             self.counts["submissions refused"] += 1
             self.leave(name)
             return
@@ -331,7 +332,7 @@ class World:
                 assert key in self.results or self.stage(key).result.exists()
 
     def unwanted(self, name: str) -> set[str]:
-        """Return the trials of a sweep that were cancelled, or whose cancelling was asked for."""
+        """Return the trials of a sweep that were cancelled, or are about to be."""
         found = set(self.folded[name][-1].cancelled)
         for request in requests.pending(self.layout.sweep(name)):
             (found.update if request.wish is requests.Wish.CANCEL else found.difference_update)(request.trials)

@@ -74,6 +74,7 @@ class Cluster(MemoryExecutor):
         if answer == "killed after":
             raise Killed
         if answer == "lost":
+            self.counts["answers lost"] += 1
             raise EnvironmentError_(f"{request.name}: no answer (simulated)")
         return handles
 

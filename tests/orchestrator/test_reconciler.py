@@ -14,7 +14,7 @@ from sweeps.errors import OwnedError, StorageError
 from sweeps.language.stage import StageSpec
 from sweeps.store import claims, requests
 from sweeps.store.ledger import Ledger, begin_term, fold, read_events
-from sweeps.store.records import read_result
+from sweeps.store.records import open_attempt, read_result
 from tests.orchestrator.plans import planned
 
 
@@ -276,3 +276,20 @@ def test_a_stage_that_was_changed_after_completion_is_not_believed(tmp_path: Pat
     second, _ = begin(plan, MemoryExecutor(slots=2), notices)
     assert second.board.status[key] is Status.FAILED
     assert any(n.kind == "failed" and "changed after it was complete" in n.text for n in notices)
+
+
+def test_a_job_that_left_because_it_was_asked_to_counts_as_no_failure(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    reconciler, _ = begin(plan, MemoryExecutor(slots=2, seconds=1e6))
+    for _ in range(5):
+        reconciler.step()
+        stages = [k for job in reconciler._jobs for k in job.stages]
+        for key in stages:
+            stage = plan.layout.stage(plan.graph.nodes[key].spec.kind, key)
+            held = claims.holder(stage)
+            assert held is not None
+            attempt = open_attempt(stage, {"submission": held.submission})
+            attempt.folder.stopped.write_text("{}")
+            attempt.close()
+        reconciler.executor.cancel([j.handle for j in reconciler._jobs])
+    assert Status.FAILED not in reconciler.board.status.values()

@@ -339,10 +339,9 @@ def explore(examples: int, steps: int, *, quick: bool) -> str:
 
 @FOUND
 def test_two_sweeps_survive_what_the_machine_does_to_them(record_property: Callable[[str, object], None]) -> None:
-    record_property("explored", explore(25, 30, quick=True))
-    for needed in ("controllers killed inside a step", "jobs committed", "jobs requeued", "takeovers between steps",
-                   "zombies' commits refused", "steps of fenced controllers", "wishes to retry"):
-        assert Machine.counts[needed], f"no example had: {needed}"
+    record_property("explored", explore(20, 30, quick=True))
+    assert {"answers lost", "controllers killed inside a step", "jobs requeued", "jobs committed",
+            "takeovers between steps", "wishes to retry"} <= Machine.counts.keys()
 
 
 @pytest.mark.proof
@@ -353,4 +352,6 @@ def test_two_sweeps_survive_thousands_of_orders_of_faults(capsys: pytest.Capture
     record_property("explored", seen)
     with capsys.disabled():
         print(f"\n{seen}")  # noqa: T201 - the figures are what the proof is run for
-    assert len(Machine.states) > 1_000
+    assert len(Machine.states) > 5_000
+    assert {"zombies' commits refused", "zombies' commits committed", "steps of fenced controllers",
+            "takeovers inside a step", "controllers killed while they began"} <= Machine.counts.keys()

@@ -175,6 +175,19 @@ class TestAbsence:
         assert [r.detail for r in of.poll(handles)] == [
             "CANCELLED by 1000, signal 15", "OUT_OF_MEMORY, signal 125", "TIMEOUT", "CANCELLED by 7"]
 
+    def test_accounts_may_take_a_while_to_say_who_cancelled(self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
+        of, handles = submitted(tmp_path, clock, 2)
+        fakes.says("squeue", queue("12_0 CANCELLED", "12_1 FAILED"))
+        fakes.says("sacct", "12_0|RUNNING|0:0\n", "12_0|CANCELLED by 7|0:15\n")
+        assert [r.detail for r in of.poll(handles)] == [
+            "CANCELLED; waiting for the accounts", "FAILED; waiting for the accounts"]
+        clock.sleep(6)
+        assert [(r.state, r.detail) for r in of.poll(handles)] == [
+            (ENDED, "CANCELLED by 7, signal 15"), (UNKNOWN, "FAILED; waiting for the accounts")]
+        clock.sleep(6)
+        assert [(r.state, r.detail) for r in of.poll(handles[1:])] == [(ENDED, "FAILED")]
+        assert len(fakes.calls("sacct")) == 3
+
     def test_jobs_cancelled_while_they_waited_have_one_line_for_all(
             self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
         """Recorded: after scancel of the waiting jobs of an array, squeue prints its bare id."""

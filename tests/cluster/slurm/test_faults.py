@@ -1,0 +1,114 @@
+"""Slurm itself fails: the daemon is gone during sbatch, the accounts are down or hang, a job is preempted."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import rehearsal
+from cluster.clients import Clients
+from cluster.executors.slurm import SlurmExecutor
+from cluster.job import JobState
+from cluster.profiles import SlurmProfile
+from cluster.rehearsal import Rehearsal, Shape, breaks
+from sweeps.errors import EnvironmentError_
+from sweeps.store.records import read_result
+from tests.cluster.jobs import ended, request, until
+from tests.cluster.slurm.test_contract import executor
+from tests.cluster.slurm.test_real import began, state
+from tests.workloads.tickets import spec, stage_folder
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture
+def broken(slurm: Rehearsal) -> Iterator[Rehearsal]:
+    """The rehearsal, put right again after the test."""
+    yield slurm
+    breaks(slurm, "repair")
+
+
+def hasty(root: Path, slurm: Rehearsal) -> SlurmExecutor:
+    """An executor whose clients lose patience soon."""
+    profile = SlurmProfile(slots=8, interval_s=0.2, lead_s=30, memory_mb=1000, timeout_s=3)
+    return SlurmExecutor(root / "notes", profile, Clients(conf=str(slurm.conf), timeout_s=3, sbatch_timeout_s=2))
+
+
+def test_an_sbatch_whose_daemon_hangs_is_found_when_it_goes_on(broken: Rehearsal, tmp_path: Path) -> None:
+    """The request lies in the daemon's socket: sbatch is killed, and the job is accepted all the same or not at all."""
+    cluster, stage = hasty(tmp_path, broken), spec()
+    assert cluster.slots_free() == 8
+    wanted = request(tmp_path, [[stage]])
+    cluster._watch.interval_s = 60.0  # the last good answer stands for a minute: nothing stops the submission
+    breaks(broken, "hang-slurmctld")
+    with pytest.raises(EnvironmentError_, match="may have been submitted all the same"):
+        cluster.submit(wanted)
+    threading.Timer(4.0, lambda: breaks(broken, "release-slurmctld")).start()
+    cluster._watch.interval_s = 0.2
+    found = cluster.find("batch-1")
+    again = executor(tmp_path, broken).find("batch-1")
+    assert found == again
+    assert (read_result(stage_folder(tmp_path, stage)) is not None) == bool(ended(cluster, found))
+
+
+def test_a_daemon_that_restarts_ends_no_job(broken: Rehearsal, tmp_path: Path) -> None:
+    cluster, stage = hasty(tmp_path, broken), spec("wait")
+    handles = cluster.submit(request(tmp_path, [[stage]]))
+    until(lambda: began(tmp_path, stage))
+    breaks(broken, "kill-slurmctld")
+    seen = set()
+    for _ in range(10):
+        seen.add(state(cluster, handles[0]))
+        assert cluster.slots_free() == 0
+        time.sleep(0.2)
+    assert seen == {JobState.UNKNOWN}
+    breaks(broken, "start-slurmctld")
+    until(lambda: state(cluster, handles[0]) is JobState.RUNNING)
+    cluster.cancel(handles)
+    assert [r.detail for r in ended(cluster, handles)] == ["exit 0"]
+
+
+@pytest.mark.parametrize("fault", ["stop-slurmdbd", "hang-sacct"])
+def test_accounts_that_fail_hold_nothing_up(broken: Rehearsal, tmp_path: Path, fault: str) -> None:
+    cluster, stages = hasty(tmp_path, broken), [spec(), spec("ignore")]
+    breaks(broken, fault)
+    handles = cluster.submit(request(tmp_path, [[s] for s in stages]))
+    until(lambda: began(tmp_path, stages[1]))
+    Clients(conf=str(broken.conf)).scancel(handles[1].job_id)
+    assert [r.detail for r in ended(cluster, handles)] == ["exit 0", "CANCELLED"]
+
+
+def test_a_preempted_job_is_not_over_and_goes_on(broken: Rehearsal, tmp_path: Path) -> None:
+    cluster, stage = hasty(tmp_path, broken), spec("wait")
+    handles = cluster.submit(request(tmp_path, [[stage]]))
+    until(lambda: began(tmp_path, stage))
+    breaks(broken, "preempt", handles[0].job_id)
+    deadline = time.monotonic() + 110  # the grace clock ticks about every 30 s
+    while read_result(stage_folder(tmp_path, stage)) is None:
+        (report,) = cluster.poll(handles)
+        if report.state is JobState.ENDED:  # it left in time, on the signal: then it is for the reconciler to go on
+            assert report.detail.endswith("exit 0")
+            assert (stage_folder(tmp_path, stage).attempt(1).path / "stopped.json").exists()
+            return
+        assert time.monotonic() < deadline, report
+        time.sleep(0.2)
+    result = read_result(stage_folder(tmp_path, stage))
+    assert result is not None and result.scores["resumed_from"] == 7.0
+
+
+def test_a_cluster_without_accounts_is_enough(tmp_path: Path, slurm: Rehearsal) -> None:
+    bare = rehearsal.up(f"bare-{uuid.uuid4().hex[:8]}", Shape(nodes=1, cpus=4, accounting=False))
+    try:
+        cluster, stages = hasty(tmp_path, bare), [spec(), spec("fail"), spec("ignore")]
+        handles = cluster.submit(request(tmp_path, [[s] for s in stages]))
+        until(lambda: began(tmp_path, stages[2]))
+        Clients(conf=str(bare.conf)).scancel(handles[2].job_id)
+        assert [r.detail for r in ended(cluster, handles)] == ["exit 0", "exit 1", "CANCELLED"]
+        assert hasty(tmp_path, bare).find("batch-1") == handles
+    finally:
+        rehearsal.down(bare.name)
