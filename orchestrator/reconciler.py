@@ -86,8 +86,7 @@ class Reconciler:
         result = self.board.settle(key)
         if result is None:
             return False
-        if self._following.pop(key, None) is not None:
-            claims.drop_interest(self._stage(key), self.planned.sweep.name)
+        self._leave(key)
         self._notify(self.board.status[key], key, f"{self.graph.nodes[key].label} ({result.seconds:.1f} s)")
         return True
 
@@ -182,9 +181,15 @@ class Reconciler:
         for key, claim in list(self._following.items()):
             if self._settle(key):
                 continue
-            if not self._goes_on(key, claim):
+            if self.board.status[key] is not Status.WAITING:  # an input diverged meanwhile
+                self._leave(key)
+            elif not self._goes_on(key, claim):
                 del self._following[key]
-                self.board.set(key, Status.WAITING)
+
+    def _leave(self, key: str) -> None:
+        """Follow a stage no longer, and want it no longer."""
+        if self._following.pop(key, None) is not None:
+            claims.drop_interest(self._stage(key), self.planned.sweep.name)
 
     def _goes_on(self, key: str, claim: claims.Claim) -> bool:
         """True while the claim's sweep may still finish the stage under this claim.
@@ -223,8 +228,7 @@ class Reconciler:
     def _cancel_unwanted(self) -> None:
         """Stop following, and ask the jobs to leave, where neither a trial of this sweep nor another sweep wants it."""
         for key in [k for k in self._following if not self.board.wanted(k)]:
-            del self._following[key]
-            claims.drop_interest(self._stage(key), self.planned.sweep.name)
+            self._leave(key)
         self.executor.cancel([j.handle for j in self._jobs if not any(map(self._wanted_somewhere, j.stages))])
 
     def _wanted_somewhere(self, key: str) -> bool:

@@ -117,11 +117,11 @@ class Watch:
                 over[handle] = row
         self._looked_up[1].update(handle.job_id for handle in over)
         own = {handle: self._own_word(handle) for handle in over}
-        past, late = self._past([h.job_id for h in over if not own[h]], queue)
+        past, late = self._past([h.job_id for h, row in over.items() if not own[h] or _cancelled(row)], queue)
         gone = self._gone([h.job_id for h, row in over.items() if not (row or own[h] or h.job_id in past)], queue)
         for handle, row in over.items():
             job = handle.job_id
-            if (row and job not in late) or own[handle] or job in past or job in gone:
+            if job not in late and (row or own[handle] or job in past or job in gone):
                 self.ended[job] = how(row, own[handle], past.get(job)) or self._without_trace(handle)
 
     def state(self, handle: JobHandle, queue: Queue | NoAnswer) -> tuple[JobState, str]:
@@ -160,7 +160,7 @@ class Watch:
             return {}, set()
         found = {job: ask.of(rows, job) for job in jobs}
         past = {job: row for job, row in found.items() if row is not None and row.reading.state is JobState.ENDED}
-        rest = [job for job in jobs if job not in past and job not in self.removed]
+        rest = [job for job in jobs if job not in past and job not in self.removed and queue.row(job)]
         return past, {job for job in rest if queue.taken - self._mute.setdefault(job, queue.taken) < ACCOUNTS_LAG_S}
 
     def _gone(self, jobs: Sequence[str], queue: Queue) -> set[str]:
@@ -181,11 +181,16 @@ class Watch:
         return "gone: neither the queue nor the accounts have it" if began else "CANCELLED before it began"
 
 
+def _cancelled(row: Row | None) -> bool:
+    """Tell whether somebody cancelled the job: who it was, only the accounts know."""
+    return row is not None and "CANCELLED" in row.reading.words
+
+
 def how(row: Row | None, own: str, remembered: Row | None) -> str:
     """Return how a job ended: its own word, and Slurm's where that adds something; empty where nobody says."""
     word = row.reading.word if row else ""
     if own and word in ("", "COMPLETED", "FAILED"):
         return own
     if own:
-        return f"{word}, {own}"
+        return f"{remembered.detail.partition(',')[0] if remembered else word}, {own}"
     return remembered.detail if remembered is not None else word

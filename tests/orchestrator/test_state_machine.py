@@ -21,7 +21,7 @@ from cluster.job import JobHandle
 from sweeps.errors import OwnedError
 from sweeps.store import requests
 from sweeps.store.ledger import begin_term
-from tests.orchestrator.machine import SWEEPS, World, die
+from tests.orchestrator.machine import SWEEPS, TRIALS, World, die
 
 SWEEP = st.sampled_from(sorted(SWEEPS))
 WHICH = st.integers(0, 5)
@@ -234,9 +234,6 @@ class Machine(RuleBasedStateMachine):
 # -- what it found, in short ----------------------------------------------------------------------------------------
 
 
-FOUND = pytest.mark.xfail(strict=True, reason="found by the machine, not yet mended in the reconciler and its board")
-
-
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path)
@@ -271,7 +268,6 @@ def begin_and_submit(world: World, *sweeps: str) -> None:
         world.step(sweep)
 
 
-@FOUND
 def test_trials_that_were_all_cancelled_run_when_they_are_asked_for_again(world: World) -> None:
     ask(world, requests.Wish.CANCEL, "one", *SWEEPS["one"])
     begin_and_submit(world, "one")
@@ -282,7 +278,6 @@ def test_trials_that_were_all_cancelled_run_when_they_are_asked_for_again(world:
     world.end_well()
 
 
-@FOUND
 def test_what_needs_a_diverged_stage_does_not_wait_for_it_when_asked_for_again(world: World) -> None:
     begin_and_submit(world, "one")
     corpus = world.cluster.running()[0]
@@ -294,7 +289,6 @@ def test_what_needs_a_diverged_stage_does_not_wait_for_it_when_asked_for_again(w
     world.end_well()
 
 
-@FOUND
 def test_a_job_whose_cancelling_was_cut_short_is_not_doubled_by_a_retry(world: World) -> None:
     begin_and_submit(world, "one")
     for job in world.cluster.running():
@@ -310,7 +304,6 @@ def test_a_job_whose_cancelling_was_cut_short_is_not_doubled_by_a_retry(world: W
     world.end_well()
 
 
-@FOUND
 def test_two_controllers_that_gave_up_what_the_other_follows_do_not_wait_for_each_other(world: World) -> None:
     begin_and_submit(world, "one", "two")  # one runs the corpus and the upstream stage, two follows
     corpus, upstream = world.cluster.running()
@@ -322,6 +315,24 @@ def test_two_controllers_that_gave_up_what_the_other_follows_do_not_wait_for_eac
         finish(world, job, "ValueError")
     go_on(world)
     assert not world.newest, "they wait for ever"
+    world.end_well()
+
+
+def test_a_followed_stage_that_is_skipped_stays_skipped_when_its_owner_goes(world: World) -> None:
+    begin_and_submit(world, "two")  # one job for everything
+    job, trunk = world.cluster.running()[0], TRIALS["early-0"][1].fingerprint
+    process = world.cluster.process(job)
+    world.cluster.go(job)
+    while process.attempt is None or process.attempt.stage.fingerprint != trunk:
+        world.cluster.go(job)
+    begin_and_submit(world, "one")  # follows the trunk and its end
+    world.cluster.outcome = DIVERGED
+    assert [world.cluster.go(job) for _ in range(3)] == [Phase.HALF, Phase.WRITTEN, Phase.COMMITTED]
+    world.cluster.outcome = ""
+    world.leave("two")
+    world.cluster.end(job, "killed by signal 9", lives=False)
+    go_on(world)
+    assert not world.newest, "it waits for ever"
     world.end_well()
 
 
@@ -337,7 +348,6 @@ def explore(examples: int, steps: int, *, quick: bool) -> str:
     return f"{len(Machine.states):,} distinct states\n{seen}\n"
 
 
-@FOUND
 def test_two_sweeps_survive_what_the_machine_does_to_them(record_property: Callable[[str, object], None]) -> None:
     record_property("explored", explore(20, 30, quick=True))
     assert {"answers lost", "controllers killed inside a step", "jobs requeued", "jobs committed",

@@ -40,7 +40,7 @@ def hasty(root: Path, slurm: Rehearsal) -> SlurmExecutor:
 
 
 def test_an_sbatch_whose_daemon_hangs_is_found_when_it_goes_on(broken: Rehearsal, tmp_path: Path) -> None:
-    """The request lies in the daemon's socket: sbatch is killed, and the job is accepted all the same or not at all."""
+    """The request lies in the daemon's socket: sbatch is killed, and the job may be accepted all the same."""
     cluster, stage = hasty(tmp_path, broken), spec()
     assert cluster.slots_free() == 8
     wanted = request(tmp_path, [[stage]])
@@ -53,7 +53,8 @@ def test_an_sbatch_whose_daemon_hangs_is_found_when_it_goes_on(broken: Rehearsal
     found = cluster.find("batch-1")
     again = executor(tmp_path, broken).find("batch-1")
     assert found == again
-    assert (read_result(stage_folder(tmp_path, stage)) is not None) == bool(ended(cluster, found))
+    reports = ended(cluster, found)
+    assert (read_result(stage_folder(tmp_path, stage)) is not None) == bool(reports)
 
 
 def test_a_daemon_that_restarts_ends_no_job(broken: Rehearsal, tmp_path: Path) -> None:
@@ -62,12 +63,13 @@ def test_a_daemon_that_restarts_ends_no_job(broken: Rehearsal, tmp_path: Path) -
     until(lambda: began(tmp_path, stage))
     breaks(broken, "kill-slurmctld")
     seen = set()
-    for _ in range(10):
+    for _ in range(3):
         seen.add(state(cluster, handles[0]))
         assert cluster.slots_free() == 0
-        time.sleep(0.2)
+        time.sleep(0.5)
     assert seen == {JobState.UNKNOWN}
     breaks(broken, "start-slurmctld")
+    time.sleep(cluster._clients.resumes_s("squeue"))
     until(lambda: state(cluster, handles[0]) is JobState.RUNNING)
     cluster.cancel(handles)
     assert [r.detail for r in ended(cluster, handles)] == ["exit 0"]

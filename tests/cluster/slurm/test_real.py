@@ -114,13 +114,13 @@ class TestEnds:
 
     def test_scancel_by_hand_is_reported_with_who_did_it(self, slurm: Rehearsal, tmp_path: Path) -> None:
         cluster = executor(tmp_path, slurm, slots=100)
-        stages = [spec("ignore", salt=i) for i in range(20)]
+        stages = [spec("wait", salt=i) for i in range(20)]
         handles = cluster.submit(request(tmp_path, [[s] for s in stages]))
-        until(lambda: sum(state(cluster, h) is JobState.RUNNING for h in handles) == 8)
+        until(lambda: sum(began(tmp_path, s) for s in stages) == 8)
         client(slurm, "scancel", handles[0].job_id, handles[19].job_id)
         until(lambda: state(cluster, handles[0]) is JobState.ENDED and state(cluster, handles[19]) is JobState.ENDED)
         first, last = cluster.poll([handles[0], handles[19]])
-        assert first.detail.startswith(f"CANCELLED by {os.getuid()}")
+        assert first.detail == f"CANCELLED by {os.getuid()}, exit 0", "it checkpointed, and left"
         assert last.detail == "CANCELLED before it began"
         cluster.cancel(handles[8:])
         until(lambda: all(r.state is JobState.ENDED for r in cluster.poll(handles[8:])))
