@@ -166,6 +166,8 @@ class Board:
             for key in self._paths[trial]:
                 if self.status[key] is Status.DIVERGED:
                     self.skip_readers(key, f"{self.graph.nodes[key].label} diverged")
+        for key in complete(self.layout, (self.graph.nodes[key] for key in again)):
+            self._check(key)  # what was changed after it was complete is still not believed
         return again
 
     def _known(self, trials: Iterable[str]) -> list[str]:

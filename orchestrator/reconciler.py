@@ -328,7 +328,9 @@ class Reconciler:
             found = {h.index: h for h in self.executor.find(submission.name)}
             for index in open_:
                 stages = [k for k in submission.tickets[index] if k in self.board.waiting]
-                if index in found and stages:
+                if index not in found:  # never submitted: those who follow it see that nobody runs it
+                    self.ledger.append("ended", name=submission.name, index=index, detail="not found")
+                elif stages:
                     self._jobs.append(_Job(handle=found[index], stages=stages))
                     for key in stages:
                         self.board.set(key, Status.RUNNING)

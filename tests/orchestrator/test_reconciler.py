@@ -277,6 +277,11 @@ def test_a_stage_that_was_changed_after_completion_is_not_believed(tmp_path: Pat
     assert second.board.status[key] is Status.FAILED
     assert any(n.kind == "failed" and "changed after it was complete" in n.text for n in notices)
 
+    requests.ask(plan.layout.sweep("t"), requests.Wish.RETRY, list(plan.graph.paths))
+    second.step()
+    drive(second)
+    assert second.board.status[key] is Status.FAILED, "asking for it again does not mend it"
+
 
 def test_a_job_that_left_because_it_was_asked_to_counts_as_no_failure(tmp_path: Path) -> None:
     plan = planned(tmp_path)

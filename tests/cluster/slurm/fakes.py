@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.clients import Clients
@@ -43,7 +43,6 @@ class Fakes:
     """A folder of programs."""
 
     folder: Path
-    counts: dict[str, int] = field(default_factory=dict)
 
     def says(self, program: str, *answers: str) -> None:
         """Let a program print each answer in turn, the last one for ever."""
