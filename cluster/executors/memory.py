@@ -19,7 +19,6 @@ from typing import Annotated
 from pydantic import Field
 
 from cluster.executors import _synthetic
-from cluster.executors._simulate import Workers
 from cluster.job import Executor, JobHandle, JobReport, JobRequest, JobState
 from sweeps.errors import EnvironmentError_
 from sweeps.language.stage import Frozen, StageSpec, Ticket, TicketStage
@@ -66,9 +65,8 @@ class Options(Frozen):
 
 
 def make(folder: Path, options: Options) -> Executor:
-    """Return the executor; it keeps nothing in `folder`. Several slots: jobs have processes of their own."""
-    return MemoryExecutor(options.slots, seconds=options.seconds,
-                          workers=Workers(options.slots) if options.slots > 1 else None)
+    """Return the executor; it keeps nothing in `folder`."""
+    return MemoryExecutor(options.slots, seconds=options.seconds)
 
 
 def never(spec: StageSpec, attempt: int) -> str:
@@ -168,8 +166,6 @@ class MemoryExecutor:
     """submission name -> True: accept it, then raise as if the answer had been lost."""
     saves: bool = False
     """Training stages leave checkpoints, as real ones do; costs about 10 ms each."""
-    workers: Workers | None = None
-    """Where jobs run to their end; None: here, in threads."""
     submissions: int = 0
     """Accepted so far."""
     _jobs: dict[tuple[str, int], _Job] = field(default_factory=dict)
@@ -281,12 +277,9 @@ class MemoryExecutor:
         if not due:
             return
         with ThreadPoolExecutor(max_workers=min(len(due), self.slots)) as pool:
-            ended = list(pool.map(self._finish, [self._jobs[key] for key in due]))
+            ended = list(pool.map(Process.finish, [self._jobs[key].process for key in due]))
         for key, detail in zip(due, ended, strict=True):
             self._end(key, detail)
-
-    def _finish(self, job: _Job) -> str:
-        return job.process.finish() if self.workers is None else self.workers.run(job.ticket)
 
 
 def _may_run(layout: Layout, ticket: Ticket, stage: TicketStage, folder: StageFolder) -> bool:

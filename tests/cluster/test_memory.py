@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import math
-import os
 from pathlib import Path
 
 import pytest
 
-from cluster.executors.memory import DIVERGED, KILLED, MemoryExecutor, Options, Phase, make
+from cluster.executors.memory import DIVERGED, KILLED, MemoryExecutor, Phase
 from cluster.job import JobHandle, JobRequest, JobState
 from sweeps.errors import EnvironmentError_
 from sweeps.language.stage import Input, StageSpec, Ticket, TicketStage
@@ -191,26 +189,3 @@ def test_a_job_whose_claim_was_superseded_leaves_without_writing(tmp_path: Path)
     claims.take(folder, sweep="b", term=1, submission=job.submission, after=1)
     assert executor.advance(job) is None
     assert executor.poll([job])[0].detail == "exit 0" and not folder.attempts.exists()
-
-
-def test_jobs_of_several_slots_run_in_processes_that_end_with_their_controller(tmp_path: Path) -> None:
-    stages = [spec(salt=n) for n in range(3)]
-    executor = make(tmp_path, Options(slots=2))
-    assert isinstance(executor, MemoryExecutor) and executor.workers is not None
-    jobs = request(tmp_path, [[s] for s in stages[:2]])
-    handles = executor.submit(jobs)
-    assert [r.detail for r in executor.poll(handles)] == ["exit 0", "exit 0"]
-    assert all(read_result(stage_folder(tmp_path, s)) is not None for s in stages[:2])
-    [worker, *_] = executor.workers._started
-    assert worker.pid != os.getpid() and worker.poll() is None
-
-    for each in executor.workers._started:
-        each.kill()
-        each.wait()
-    again = executor.submit(request(tmp_path, [[stages[2]]], name="batch-2"))
-    assert executor.poll(again)[0].detail == "killed by signal 9"
-    assert read_result(stage_folder(tmp_path, stages[2])) is None
-    started = list(executor.workers._started)
-    del executor
-    gc.collect()
-    assert all(process.poll() is not None for process in started)
