@@ -11,10 +11,12 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, cast
 
 from orchestrator import commands
-from sweeps.errors import EnvironmentError_, OrchestratorError
+from sweeps.errors import EnvironmentError_, OrchestratorError, PausedError
+from sweeps.store.space import FULL, describe
 
 EPILOG = """exit codes: 0 all done, 1 internal error, 2 usage, 3 some trials failed, 4 environment or cluster
 unavailable, 5 another controller owns the sweep, 6 paused, 130 interrupted; Ctrl-C is the ordinary end of
@@ -93,6 +95,9 @@ def _print_anything() -> None:
 
 def _unforeseen(verb: str, error: Exception) -> int:
     """Report an error that no verb expected; return the exit code."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        sys.stderr.write(f"orchestrator {verb}: {describe(Path(error.filename or '.'), error.errno)}\n")
+        return PausedError.exit_code
     if isinstance(error, OSError) and error.errno in OUTSIDE:
         where = f"{error.filename}: " if error.filename else ""
         sys.stderr.write(f"orchestrator {verb}: {where}{error.strerror}; put that right and run the command again\n")

@@ -55,7 +55,7 @@ class ReconcilerThread(threading.Thread):
     def run(self) -> None:
         """Reconcile in passes."""
         try:
-            while not self.stop_asked.is_set() and not self.progress.all_ended:
+            while not self.stop_asked.is_set() and not (self.progress.all_ended and not self.reconciler.leaving):
                 self.reconciler.step()
                 for trial in self.progress.reopen():
                     (self.trial_folder / f"{trial}.json").unlink(missing_ok=True)
@@ -76,6 +76,9 @@ class ReconcilerThread(threading.Thread):
 def run_trials(planned: Planned, thread: ReconcilerThread) -> None:
     """Run every trial that is not complete as a Tune trial; return when all have ended or a stop was asked for."""
     if thread.progress.all_ended:
+        if thread.reconciler.leaving:
+            thread.start()
+            thread.join()
         return
     _environment()
     # Tune wakes for moments while the reconciler computes: with the default of 5 ms it would wait for the interpreter

@@ -78,6 +78,11 @@ class Reconciler:
         """True when nothing is left to run."""
         return not self.board.waiting and not self._jobs
 
+    @property
+    def leaving(self) -> bool:
+        """True while a job runs that nobody wants any more: it was asked to leave, and is killed if it does not."""
+        return any(j.stages and not any(map(self._wanted_somewhere, j.stages)) for j in self._jobs)
+
     def _notify(self, kind: str, stage: str, text: str) -> None:
         self.notify(Notice(kind=kind, stage=stage, text=text))
 
@@ -120,16 +125,20 @@ class Reconciler:
                 self.ledger.append("done", fingerprints=[k for k in job.stages if k not in running])
             if report.state is JobState.ENDED:
                 # A result may have been committed between the look at the store and the poll: look once more.
-                for key in [k for k in running if not self._settle(k)]:
-                    self._unfinished(key, report.detail)
+                left = [k for k in running if not self._settle(k)]
+                for key in left:
+                    self._unfinished(key, report.detail, job.handle.submission if key == left[0] else "")
                 self.ledger.append("ended", name=job.handle.submission, index=job.handle.index, detail=report.detail)
             else:
                 job.stages = running
                 still.append(job)
         self._jobs = still
 
-    def _unfinished(self, key: str, detail: str) -> None:
-        """A job left without finishing this stage: run it again, or give up with the reason."""
+    def _unfinished(self, key: str, detail: str, next_of: str) -> None:
+        """A job left without finishing this stage: run it again, or give up with the reason.
+
+        `next_of` is the job's submission where this is the stage that it should have come to next.
+        """
         node = self.graph.nodes[key]
         board = self.board
         bad = next((i.fingerprint for i in node.spec.inputs if board.status.get(i.fingerprint) in FRUITLESS), None)
@@ -143,10 +152,15 @@ class Reconciler:
             return
         self.board.set(key, Status.WAITING)
         failure, started = self._failure(node)
-        if detail == f"exit {StorageError.exit_code}" or (failure or "").startswith(f"{StorageError.__name__}:"):
+        if detail.endswith(f"exit {StorageError.exit_code}") or (failure or "").startswith(f"{StorageError.__name__}:"):
             raise StorageError(f"{node.label}: {failure or 'its job found no space'}")
-        if failure is None and not started:
-            return  # the job never came to it
+        if started is None:
+            return  # as it was asked to: no failure
+        if not started:
+            held = claims.holder(self._stage(key))
+            if not next_of or held is None or held.submission != next_of:
+                return  # the job never came to it, or it is somebody else's by now
+            detail = f"its job ended before it began ({detail})"  # imports that fail, an input that vanished
         self._failures[key] = self._failures.get(key, 0) + 1
         self.ledger.append("failed", fingerprint=key, detail=detail, reason=failure or "")
         if failure is None and self._failures[key] < MAX_LOST:
@@ -156,8 +170,11 @@ class Reconciler:
         board.fail(key, failure or f"{detail}, {self._failures[key]} times")
         self._notify("failed", key, f"{node.label}: {board.reasons[key]}")
 
-    def _failure(self, node: Node) -> tuple[str | None, bool]:
-        """Return the newest attempt's own reason, and whether it belongs to the newest claim's submission."""
+    def _failure(self, node: Node) -> tuple[str | None, bool | None]:
+        """Return the newest attempt's own reason, and whether it belongs to the newest claim's submission.
+
+        None instead: it does, and left because it was asked to.
+        """
         stage = self.layout.stage(node.spec.kind, node.spec.fingerprint)
         held = claims.holder(stage)
         numbers = [int(p.name) for p in stage.attempts.glob("*") if p.name.isdigit()]
@@ -168,8 +185,10 @@ class Reconciler:
             mine = files.read_json(attempt.execution).get("submission") == held.submission
         except (FileNotFoundError, ValueError):
             return None, True
-        if not mine or attempt.stopped.exists():  # asked to leave: no failure
+        if not mine:
             return None, False
+        if attempt.stopped.exists():
+            return None, None
         try:
             raw = files.read_json(attempt.failure)
         except (FileNotFoundError, ValueError):
@@ -275,6 +294,10 @@ class Reconciler:
         except EnvironmentError_:
             handles = self.executor.find(name)
             if not handles:
+                for index in range(len(claimed)):
+                    self.ledger.append("ended", name=name, index=index, detail="not submitted")
+                if self.executor.slots_free() < len(claimed):
+                    return  # another sweep took the slots in between: in the next pass
                 raise
         self.ledger.append("submitted", name=name, handles=[h.model_dump() for h in handles])
         for handle in handles:
@@ -290,6 +313,8 @@ class Reconciler:
         taken: list[tuple[str, int]] = []
         refused: set[str] = set()
         for key in ticket:
+            if self._settle(key):  # another sweep has finished it meanwhile
+                continue
             node, stage = self.graph.nodes[key], self._stage(key)
             held = claims.holder(stage)
             foreign = held is not None and held.sweep != self.planned.sweep.name and self._goes_on(key, held)

@@ -64,6 +64,8 @@ def _run(planned: Planned, thread: ReconcilerThread, display: Display) -> bool:
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
+        if interrupted and number == signal.SIGHUP:
+            return  # a closed terminal hangs up more than once
         if interrupted:
             thread.at_once.set()
             raise KeyboardInterrupt
@@ -82,7 +84,8 @@ def _run(planned: Planned, thread: ReconcilerThread, display: Display) -> bool:
 
 @contextmanager
 def _handlers(handler: object) -> Iterator[None]:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+               if signal.getsignal(n) is not signal.SIG_IGN]  # nohup means it
     old = {n: signal.signal(n, handler) for n in numbers}  # type: ignore[arg-type]
     try:
         yield

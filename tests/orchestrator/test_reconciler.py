@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from cluster.executors.memory import MemoryExecutor
+from cluster.job import JobHandle, JobRequest
 from orchestrator.board import Status
 from orchestrator.progress import Progress
 from orchestrator.reconciler import Notice, Reconciler
-from sweeps.errors import OwnedError, StorageError
+from sweeps.errors import EnvironmentError_, OwnedError, StorageError
 from sweeps.language.stage import StageSpec
 from sweeps.store import claims, requests
 from sweeps.store.ledger import Ledger, begin_term, fold, read_events
@@ -298,3 +299,39 @@ def test_a_job_that_left_because_it_was_asked_to_counts_as_no_failure(tmp_path: 
             attempt.close()
         reconciler.executor.cancel([j.handle for j in reconciler._jobs])
     assert Status.FAILED not in reconciler.board.status.values()
+
+
+def test_a_job_that_never_begins_is_not_submitted_for_ever(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    notices: list[Notice] = []
+    executor = MemoryExecutor(slots=2, seconds=1e6)
+    reconciler, _ = begin(plan, executor, notices)
+    for _ in range(40):
+        reconciler.step()
+        executor.cancel(executor.running())  # they end without a trace
+        if reconciler.finished:
+            break
+    assert reconciler.finished and reconciler.board.counts()[Status.FAILED]
+    assert any("before it began" in n.text for n in notices if n.kind == "failed")
+
+
+def test_a_slot_that_another_sweep_took_meanwhile_is_waited_for(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    executor = MemoryExecutor(slots=2)
+    reconciler, _ = begin(plan, executor)
+    submit, free, quicker = executor.submit, executor.slots_free, [3]
+
+    def taken(request: JobRequest) -> list[JobHandle]:
+        if quicker[0]:
+            quicker[0] -= 1
+            executor.slots_free = lambda: 0  # type: ignore[method-assign]
+            raise EnvironmentError_("2 jobs, 0 of 2 slots free")
+        return submit(request)
+
+    executor.submit = taken  # type: ignore[method-assign]
+    for _ in range(400):
+        reconciler.step()
+        executor.slots_free = free  # type: ignore[method-assign]
+        if reconciler.finished:
+            break
+    assert reconciler.board.counts()[Status.DONE] == len(plan.graph.nodes)
