@@ -140,7 +140,7 @@ def test_an_unforeseen_error_ends_with_exit_1_one_line_and_the_traceback(
 
 
 @pytest.mark.parametrize(("error", "code", "said"), [
-    (OSError(28, "No space left on device", "/store/x"), 4, "/store/x: No space left on device"),
+    (OSError(28, "No space left on device", "/store/x"), 6, "/store/x cannot be written: no space is left on"),
     (PermissionError(13, "Permission denied", "/store/x"), 4, "/store/x: Permission denied"),
     (UsageError("write it so"), 2, "write it so"),
     (KeyboardInterrupt(), 130, "interrupted"),
