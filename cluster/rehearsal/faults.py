@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cluster.rehearsal import daemons, preempt, scratch
-from cluster.rehearsal.client import ask
+from cluster.rehearsal.client import ClientError, ask
 from cluster.rehearsal.describe import Rehearsal
 from cluster.rehearsal.look import Health, status
 from cluster.rehearsal.up import wait_for, wait_for_node
@@ -139,9 +139,16 @@ def _node_state(state: str, said: str) -> Action:
 def _resume(rehearsal: Rehearsal, target: str) -> str:
     """Resume a node; one that is idle already is refused by Slurm, and is what was asked for."""
     node = rehearsal.node(target)
-    state = ask(rehearsal, ["sinfo", "-h", "-n", node, "-o", "%T"]).splitlines()[0]
-    if state.startswith(("drain", "down")):
-        ask(rehearsal, ["scontrol", "update", f"nodename={node}", "state=resume"])
+
+    def out() -> bool:
+        return ask(rehearsal, ["sinfo", "-h", "-n", node, "-o", "%T"]).startswith(("drain", "down"))
+
+    if out():
+        try:
+            ask(rehearsal, ["scontrol", "update", f"nodename={node}", "state=resume"])
+        except ClientError:
+            if out():  # else its slurmd came back by itself between the two
+                raise
     return f"{node} takes jobs again"
 
 
