@@ -70,7 +70,10 @@ class ReconcilerThread(threading.Thread):
         finally:
             self.over.set()
         if self.leave_asked.is_set() or isinstance(self.error, PausedError):  # beside Tune's and Ray's own ending
-            self.left = self.reconciler.stop(LEAVE_SECONDS, self.at_once)
+            try:
+                self.left = self.reconciler.stop(LEAVE_SECONDS, self.at_once)
+            except Exception as error:  # noqa: BLE001 - carried to the main thread; the jobs may still be there
+                self.error = self.error or error
 
 
 def run_trials(planned: Planned, thread: ReconcilerThread) -> None:

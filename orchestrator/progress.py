@@ -39,7 +39,7 @@ class Progress:
         self._queue: deque[str] = deque()
         self._first = {t.id: next(s.fingerprint for s in t.path if s.kind == "pretrain") for t in trials}
         self.update()
-        self._queue.clear()
+        self._queue = deque(t for t in self._queue if t not in self.ended)
 
     def update(self) -> list[TrialEnd]:
         """Take in what changed; return the trials that ended since the last call."""

@@ -200,10 +200,8 @@ class Reconciler:
         for key, claim in list(self._following.items()):
             if self._settle(key):
                 continue
-            if self.board.status[key] is not Status.WAITING:  # an input diverged meanwhile
+            if self.board.status[key] is not Status.WAITING or not self._goes_on(key, claim):  # an input diverged meanwhile
                 self._leave(key)
-            elif not self._goes_on(key, claim):
-                del self._following[key]
 
     def _leave(self, key: str) -> None:
         """Follow a stage no longer, and want it no longer."""
@@ -289,6 +287,7 @@ class Reconciler:
             name=name, tickets=tuple(paths), folder=str(folder), ranks=self.planned.execution.ranks,
             cores=self.planned.trials[0].core["engine"].threads_per_rank * self.planned.execution.ranks,
         )
+        refuse_fenced(self.folder, self.ledger.term)  # polls and look-ups may have taken minutes
         try:
             handles = self.executor.submit(request)
         except EnvironmentError_:

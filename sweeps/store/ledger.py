@@ -159,15 +159,16 @@ def begin_term(sweep: SweepFolder, *, takeover: bool = False) -> tuple[Ledger, S
         OwnedError: another controller lives, or may live on another host, and `takeover` is False.
     """
     sweep.ledger.mkdir(parents=True, exist_ok=True)
+    known = terms(sweep)  # before the look at who reigns: a term that begins after it is noticed when ours is made
     state = fold(read_events(sweep))
     if not takeover and not state.released and state.owner is not None and state.owner.alive() is not False:
         raise OwnedError(
             f"sweep {sweep.name!r} is controlled by {state.owner.text()} (term {state.term}); "
             "wait for it, stop it, or fence it with --takeover"
         )
-    lines = {t: list(read_lines(sweep.ledger / f"{t}.jsonl")) for t in terms(sweep)}
+    lines = {t: list(read_lines(sweep.ledger / f"{t}.jsonl")) for t in known}
     older = {str(t): sum(e is not None for e in found) for t, found in lines.items()}
-    term = max(terms(sweep), default=0) + 1
+    term = max(known, default=0) + 1
     try:
         path = sweep.ledger / f"{term}.jsonl"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
