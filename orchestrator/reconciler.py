@@ -200,7 +200,8 @@ class Reconciler:
         for key, claim in list(self._following.items()):
             if self._settle(key):
                 continue
-            if self.board.status[key] is not Status.WAITING or not self._goes_on(key, claim):  # an input diverged meanwhile
+            # an input diverged meanwhile, or the owner does not go on: then it is this sweep's to run
+            if self.board.status[key] is not Status.WAITING or not self._goes_on(key, claim):
                 self._leave(key)
 
     def _leave(self, key: str) -> None:
