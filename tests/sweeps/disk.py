@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,7 @@ def fill(folder: Path, leave_bytes: int = 0) -> Path:
     """Take all the space of a small disk but `leave_bytes`; return the file that holds it."""
     ballast = folder / "ballast"
     usage = os.statvfs(folder)
-    with ballast.open("wb") as out:
+    with ballast.open("wb", buffering=0) as out, suppress(OSError):  # others may take the last of it
         for _ in range(max(0, usage.f_bavail * usage.f_frsize - leave_bytes) // 4096):
             out.write(bytes(4096))
     return ballast
