@@ -82,6 +82,8 @@ def run_trials(planned: Planned, thread: ReconcilerThread) -> None:
         if thread.reconciler.leaving:
             thread.start()
             thread.join()
+            if thread.error is not None:
+                raise thread.error
         return
     _environment()
     # Tune wakes for moments while the reconciler computes: with the default of 5 ms it would wait for the interpreter

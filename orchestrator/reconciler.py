@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from cluster.job import Executor, JobHandle, JobRequest, JobState
 from orchestrator.board import FRUITLESS, Board, Status
@@ -380,7 +379,3 @@ class Reconciler:
                                            detail="stopped")
                     self._jobs.remove(job)
         return len(self._jobs)
-
-    def log_folder(self) -> Path:
-        """Return where the jobs' logs are."""
-        return self.folder.submissions

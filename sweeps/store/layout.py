@@ -1,7 +1,7 @@
 """Every path of the store, as properties. Nothing here touches the disk.
 
     <root>/stages/<kind>/<fingerprint>/{spec.json, claims/, interest/, attempts/<n>/, result.json}
-    <root>/sweeps/<name>/{sweep.yaml, plan.json, ledger/, controller.lock, requests/, submissions/, report/}
+    <root>/sweeps/<name>/{sweep.yaml, plan.json, ledger/, requests/, submissions/, report/}
     <root>/jobs/<submission>/   what an executor keeps about a batch
 """
 
@@ -136,11 +136,6 @@ class SweepFolder:
     def ledger(self) -> Path:
         """One event file per term."""
         return self.path / "ledger"
-
-    @property
-    def lock(self) -> Path:
-        """Who controls the sweep."""
-        return self.path / "controller.lock"
 
     @property
     def requests(self) -> Path:
