@@ -74,8 +74,8 @@ class EvaluationReader:
             return self._lineage(stage.attempt(state.result.attempt))
         if state.status != "started":
             return [], 0
-        numbers = [int(p.name) for p in stage.attempts.iterdir() if p.name.isdigit()]
-        return (self._lineage(stage.attempt(max(numbers)))[0], 0) if numbers else ([], 0)
+        number = records.newest_attempt(stage)
+        return (self._lineage(stage.attempt(number))[0], 0) if number else ([], 0)
 
     def _lineage(self, attempt: AttemptFolder, readers: tuple[str, ...] = ()) -> tuple[list[Evaluation], int]:
         key = str(attempt.path)

@@ -21,8 +21,8 @@ from sweeps.errors import PausedError
 from sweeps.store.files import to_json
 from sweeps.store.space import cause_of
 
-LIVE_TRIALS = 4
-"""Tune trials at once: each actor costs about 110 MB (docs/decisions.md)."""
+LIVE_TRIALS = 2
+"""Tune trials at once: each actor costs about 110 MB and two seconds of a core to start (docs/decisions.md)."""
 RAY_TOKEN = secrets.token_hex(32)
 """Ray keeps the token of its first start in a process; another one would lock a second sweep out."""
 LEAVE_SECONDS = 15.0
@@ -57,13 +57,16 @@ class ReconcilerThread(threading.Thread):
         try:
             while not self.stop_asked.is_set() and not (self.progress.all_ended and not self.reconciler.leaving):
                 self.reconciler.step()
+                quiet = not self.progress.news
                 for trial in self.progress.reopen():
                     (self.trial_folder / f"{trial}.json").unlink(missing_ok=True)
                 for end in self.progress.update():
                     path = self.trial_folder / f"{end.id}.json"
                     path.write_text(to_json({"state": end.state, "reason": end.reason}), encoding="utf-8")
                     self.on_end(end)
-                self.stop_asked.wait(INTERVAL_SECONDS)
+                if quiet:  # else the next pass has something to do already
+                    self.stop_asked.wait(INTERVAL_SECONDS)
+            self.reconciler.unfollow()
         except BaseException as error:  # noqa: BLE001 - carried to the main thread, which raises it
             full = cause_of(error, self.trial_folder) if isinstance(error, OSError) else None
             self.error = full or error
@@ -103,9 +106,11 @@ def run_trials(planned: Planned, thread: ReconcilerThread) -> None:
         _fit(planned, thread, temporary)
     finally:
         thread.stop_asked.set()
-        ray.shutdown()
-        shutil.rmtree(temporary, ignore_errors=True)
-        thread.join()
+        try:
+            ray.shutdown()
+            shutil.rmtree(temporary, ignore_errors=True)
+        finally:
+            thread.join()
     if thread.error is not None:
         raise thread.error
 

@@ -18,8 +18,9 @@ from orchestrator.board import Board, Status
 from orchestrator.plan import Planned
 from orchestrator.progress import Progress, TrialEnd
 from orchestrator.reconciler import Notice, Reconciler
-from orchestrator.watch import last_row, newest_attempt
+from orchestrator.watch import last_row
 from sweeps.store.layout import Layout
+from sweeps.store.records import newest_attempt
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -184,9 +185,13 @@ class LiveDisplay:
             self._live.stop()
 
     def _draw(self) -> None:
-        with suppress(OSError):  # the terminal was closed; the sweep leaves in order without it
+        try:
             while not self._stop.wait(REFRESH_SECONDS):
                 self._live.update(self._text(), refresh=True)
+        except OSError:
+            pass  # the terminal was closed; the sweep leaves in order without it
+        except Exception as error:  # noqa: BLE001 - the sweep goes on without its picture
+            say(f"the live table stopped ({error!r}); the sweep goes on: orchestrator status --watch")
 
     def _text(self) -> Text:
         from rich.text import Text

@@ -41,6 +41,11 @@ class Progress:
         self.update()
         self._queue = deque(t for t in self._queue if t not in self.ended)
 
+    @property
+    def news(self) -> bool:
+        """True where `update` has something to take in."""
+        return bool(self._board.changed or self._board.asked)
+
     def update(self) -> list[TrialEnd]:
         """Take in what changed; return the trials that ended since the last call."""
         with self._lock:

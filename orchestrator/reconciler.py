@@ -21,7 +21,8 @@ from sweeps.language.graph import Node
 from sweeps.language.stage import Ticket, TicketStage
 from sweeps.store import claims, files, requests
 from sweeps.store.layout import StageFolder
-from sweeps.store.ledger import Ledger, State, fold, read_events, refuse_fenced
+from sweeps.store.ledger import Ledger, State, fold, read_events, refuse_fenced, size
+from sweeps.store.records import newest_attempt
 
 MAX_LOST = 3
 """Attempts of one stage that may end without a result or a reason (killed, node lost) in one reign."""
@@ -57,17 +58,17 @@ class Reconciler:
         self.graph = planned.graph
         self.layout = planned.layout
         self.folder = planned.layout.sweep(planned.sweep.name)
-        self.slots = max(executor.slots_free(), 1)
         self._jobs: list[_Job] = []
         self._following: dict[str, claims.Claim] = {}
-        self._others: dict[str, State] = {}
-        """Ledgers of other sweeps, as read in this step."""
+        self._others: dict[str, tuple[object, State]] = {}
+        """Other sweeps: the size of their ledger when it was read, and what it said."""
         self._failures: dict[str, int] = {}
         self._count = 0
         for key in sorted(self.board.ended):
             if self.board.status[key] is Status.FAILED:
                 self._notify("failed", key, f"{self.graph.nodes[key].label}: {self.board.reasons[key]}")
         self._adopt(state)
+        self.slots = max(executor.slots_free() + len(self._jobs), 1)
         self.board.cancel(state.cancelled)
         self._cancel_unwanted()  # the older controller may have died before it asked the jobs
         self._wishes()
@@ -107,7 +108,6 @@ class Reconciler:
             PausedError: a job met a full disk; the sweep is to stop until there is space.
         """
         refuse_fenced(self.folder, self.ledger.term)
-        self._others.clear()
         self._wishes()
         self._watch()
         self._follow()
@@ -119,17 +119,16 @@ class Reconciler:
         reports = self.executor.poll([j.handle for j in self._jobs])
         still = []
         for job, report in zip(self._jobs, reports, strict=True):
-            running = [k for k in job.stages if not self._settle(k)]
-            if len(running) < len(job.stages):
-                self.ledger.append("done", fingerprints=[k for k in job.stages if k not in running])
+            # After the poll: what a job that has ended committed is there to see.
+            left = [k for k in job.stages if not self._settle(k)]
+            if len(left) < len(job.stages):
+                self.ledger.append("done", fingerprints=[k for k in job.stages if k not in left])
             if report.state is JobState.ENDED:
-                # A result may have been committed between the look at the store and the poll: look once more.
-                left = [k for k in running if not self._settle(k)]
                 for key in left:
                     self._unfinished(key, report.detail, job.handle.submission if key == left[0] else "")
                 self.ledger.append("ended", name=job.handle.submission, index=job.handle.index, detail=report.detail)
             else:
-                job.stages = running
+                job.stages = left
                 still.append(job)
         self._jobs = still
 
@@ -176,10 +175,10 @@ class Reconciler:
         """
         stage = self.layout.stage(node.spec.kind, node.spec.fingerprint)
         held = claims.holder(stage)
-        numbers = [int(p.name) for p in stage.attempts.glob("*") if p.name.isdigit()]
-        if not numbers or held is None:
+        number = newest_attempt(stage)
+        if not number or held is None:
             return None, False
-        attempt = stage.attempt(max(numbers))
+        attempt = stage.attempt(number)
         try:
             mine = files.read_json(attempt.execution).get("submission") == held.submission
         except (FileNotFoundError, ValueError):
@@ -214,17 +213,27 @@ class Reconciler:
         That is: its controller lives and has not seen the end of that job (an owner that gave the stage up, or came
         back after a crash, does not hold others up), or no controller lives but the job does.
         """
-        if claim.sweep not in self._others:
-            self._others[claim.sweep] = fold(read_events(self.layout.sweep(claim.sweep)))
-        state = self._others[claim.sweep]
+        state = self._other(claim.sweep)
         if not state.released and state.owner is not None and state.owner.alive() is not False:
             submission = state.submissions.get(claim.submission)
             if submission is None:
                 return state.term == claim.term  # claimed, the intent is about to follow
             return any(key in stages and i not in submission.ended for i, stages in enumerate(submission.tickets))
-        return any(
-            r.state is not JobState.ENDED for r in self.executor.poll(self.executor.find(claim.submission))
-        )
+        try:
+            reports = self.executor.poll(self.executor.find(claim.submission))
+        except EnvironmentError_:
+            return True  # nobody can tell now
+        return any(r.state is not JobState.ENDED for r in reports)
+
+    def _other(self, sweep: str) -> State:
+        """Return what another sweep's ledger says; it is read again only when it has grown."""
+        folder = self.layout.sweep(sweep)
+        now = size(folder)
+        before, state = self._others.get(sweep, (None, State()))
+        if now != before:
+            state = fold(read_events(folder))
+            self._others[sweep] = now, state
+        return state
 
     # -- what a person asked for ---------------------------------------------------------------------------------
 
@@ -238,6 +247,7 @@ class Reconciler:
             else:
                 for key in self.board.retry(request.trials):
                     self._failures.pop(key, None)
+            refuse_fenced(self.folder, self.ledger.term)  # else the event counts for nothing, and the wish is lost
             requests.remove(self.folder, request)
             self._notify(request.wish.done, "", f"{len(request.trials)} trials: {', '.join(request.trials[:3])}"
                                                      f"{', ...' if len(request.trials) > 3 else ''}")
@@ -246,7 +256,8 @@ class Reconciler:
         """Stop following, and ask the jobs to leave, where neither a trial of this sweep nor another sweep wants it."""
         for key in [k for k in self._following if not self.board.wanted(k)]:
             self._leave(key)
-        self.executor.cancel([j.handle for j in self._jobs if not any(map(self._wanted_somewhere, j.stages))])
+        self.executor.cancel([j.handle for j in self._jobs
+                              if j.stages and not any(map(self._wanted_somewhere, j.stages))])
 
     def _wanted_somewhere(self, key: str) -> bool:
         others = set(claims.interested(self._stage(key))) - {self.planned.sweep.name}
@@ -344,7 +355,10 @@ class Reconciler:
     # -- after a crash -------------------------------------------------------------------------------------------
 
     def _adopt(self, state: State) -> None:
-        """Take over the live jobs of older terms, looked up by name; what is gone is run again."""
+        """Take over the live jobs of older terms, looked up by name; what is gone is run again.
+
+        Also those of which this plan names no stage that is open: they are watched until they end.
+        """
         for submission in state.submissions.values():
             open_ = [i for i in range(len(submission.tickets)) if i not in submission.ended]
             if not open_:
@@ -354,12 +368,17 @@ class Reconciler:
                 stages = [k for k in submission.tickets[index] if k in self.board.waiting]
                 if index not in found:  # never submitted: those who follow it see that nobody runs it
                     self.ledger.append("ended", name=submission.name, index=index, detail="not found")
-                elif stages:
+                else:
                     self._jobs.append(_Job(handle=found[index], stages=stages))
                     for key in stages:
                         self.board.set(key, Status.RUNNING)
 
     # -- leaving -------------------------------------------------------------------------------------------------
+
+    def unfollow(self) -> None:
+        """Want nothing of other sweeps' stages any more: they may be cancelled without asking a sweep that is gone."""
+        for key in list(self._following):
+            self._leave(key)
 
     def stop(self, patience: float, at_once: threading.Event) -> int:
         """Ask the running jobs to checkpoint and leave; return how many were still there after `patience` seconds.

@@ -30,6 +30,7 @@ def run_sweep(planned: Planned, *, takeover: bool, quiet: bool = False) -> tuple
     keep_simulations_apart(planned.sweep.run, planned.layout)
     folder = planned.layout.sweep(planned.sweep.name)
     ledger, state = begin_term(folder, takeover=takeover)
+    thread: ReconcilerThread | None = None
     try:
         _record(planned, folder)
         executor = executor_of(planned.sweep.run, planned.layout)
@@ -49,7 +50,7 @@ def run_sweep(planned: Planned, *, takeover: bool, quiet: bool = False) -> tuple
             _say_what_is_left(thread)
         return progress, interrupted
     finally:
-        ledger.close()
+        ledger.close(release=thread is None or not thread.is_alive())  # impatience may leave it in a call
 
 
 def _record(planned: Planned, folder: SweepFolder) -> None:

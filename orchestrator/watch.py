@@ -13,6 +13,7 @@ from orchestrator.targets import Plan, read_plan
 from sweeps.store.files import read_json, read_lines, unseal
 from sweeps.store.layout import Layout, StageFolder, SweepFolder
 from sweeps.store.ledger import State, fold, read_events
+from sweeps.store.records import newest_attempt
 from sweeps.store.requests import Wish, pending
 
 
@@ -144,14 +145,6 @@ def _has_failed(stage: StageFolder) -> bool:
     """True where the newest attempt says why it failed, so that it is not tried again by itself."""
     number = newest_attempt(stage)
     return number > 0 and stage.attempt(number).failure.exists()
-
-
-def newest_attempt(stage: StageFolder) -> int:
-    """Return the number of the newest attempt; 0: there is none."""
-    try:
-        return max((int(p.name) for p in stage.attempts.iterdir() if p.name.isdigit()), default=0)
-    except FileNotFoundError:
-        return 0
 
 
 def _trial_state(path: Iterable[Mapping[str, Any]], every: Mapping[str, str], *, cancelled: bool) -> str:

@@ -11,13 +11,14 @@ from typing import Any
 from orchestrator.arguments import duration
 from orchestrator.difference import Spec, nearest, read_spec
 from orchestrator.targets import Plan, label_of, logs, read_plan
-from orchestrator.watch import asked_of, controller, last_row, newest_attempt, sweep_file_hint
+from orchestrator.watch import asked_of, controller, last_row, sweep_file_hint
 from sweeps.errors import RecordError
 from sweeps.store import records
 from sweeps.store.claims import holder
 from sweeps.store.files import read_json
 from sweeps.store.layout import Layout, StageFolder
 from sweeps.store.ledger import Event, State, fold, read_events
+from sweeps.store.records import newest_attempt
 from sweeps.store.requests import Wish
 
 TRACEBACK_LINES = 8

@@ -155,6 +155,8 @@ class Runner:
         except Stopped:
             if successor := attempt.superseded(now=True):
                 log.info("%s: left: %s", _name(stage), successor)
+                if self.ranks.size == 1 and not self.should_stop():
+                    return Outcome.LEFT  # the ticket's other stages are still this job's
             else:
                 self._note(attempt, attempt.folder.stopped.name, {"reason": "asked to leave"})
                 log.info("%s: stopped as asked", _name(stage))
@@ -167,7 +169,7 @@ class Runner:
     def _failed(self, stage: TicketStage, attempt: Attempt, error: Exception) -> Outcome:
         """Leave failure.json, where there is space for it; for want of space is no failure of the stage."""
         full = space.cause_of(error, attempt.folder.path)
-        with suppress(StorageError):
+        with suppress(StorageError, OSError):  # the log has it all the same
             self._note(attempt, attempt.folder.failure.name, failure(full or error))
         if full is not None:
             log.error("%s: paused: %s", _name(stage), full)

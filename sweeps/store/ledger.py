@@ -7,6 +7,7 @@ many sound lines each older term had at that moment; what an old controller writ
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from sweeps.store import files
 from sweeps.store.files import SCHEMA_VERSION, read_lines
 from sweeps.store.layout import SweepFolder
 from sweeps.store.owner import Owner
+from sweeps.store.space import writing
 
 Event = Mapping[str, Any]
 
@@ -29,8 +31,6 @@ class Submission:
     name: str
     tickets: tuple[tuple[str, ...], ...]
     """(array index, position) -> fingerprint."""
-    handles: tuple[Mapping[str, Any], ...] | None = None
-    """None: the intent was written, the answer was not."""
     ended: dict[int, str] = field(default_factory=dict)
     """Array index -> the executor's word for how it ended."""
 
@@ -71,11 +71,6 @@ def _intent(state: State, event: Event) -> None:
     state.submissions[event["name"]] = Submission(name=event["name"], tickets=tickets)
 
 
-def _submitted(state: State, event: Event) -> None:
-    if event["name"] in state.submissions:
-        state.submissions[event["name"]].handles = tuple(event["handles"])
-
-
 def _ended(state: State, event: Event) -> None:
     if event["name"] in state.submissions:
         state.submissions[event["name"]].ended[int(event["index"])] = event["detail"]
@@ -97,7 +92,7 @@ def _release(state: State, event: Event) -> None:
     state.released = True
 
 
-_STEPS = {"start": _start, "intent": _intent, "submitted": _submitted, "ended": _ended, "failed": _failed,
+_STEPS = {"start": _start, "intent": _intent, "ended": _ended, "failed": _failed,
           "cancelled": _cancelled, "retried": _retried, "release": _release}
 
 
@@ -114,7 +109,24 @@ def read_events(sweep: SweepFolder) -> Iterator[Event]:
     Raises:
         NewerRecordError: a newer release wrote some of them.
     """
-    sound = {term: [e for e in read_lines(sweep.ledger / f"{term}.jsonl") if e is not None] for term in terms(sweep)}
+    yield from _counting(sweep, _sound(_lines(sweep)))
+
+
+def size(sweep: SweepFolder) -> tuple[tuple[int, int], ...]:
+    """Return terms and their bytes: as long as this stays the same, so do the events."""
+    return tuple((term, (sweep.ledger / f"{term}.jsonl").stat().st_size) for term in terms(sweep))
+
+
+def _lines(sweep: SweepFolder) -> dict[int, list[Event | None]]:
+    """Return each term's lines, None for a damaged one."""
+    return {term: list(read_lines(sweep.ledger / f"{term}.jsonl")) for term in terms(sweep)}
+
+
+def _sound(lines: Mapping[int, list[Event | None]]) -> dict[int, list[Event]]:
+    return {term: [e for e in found if e is not None] for term, found in lines.items()}
+
+
+def _counting(sweep: SweepFolder, sound: Mapping[int, list[Event]]) -> Iterator[Event]:
     limits: dict[int, int] = {}
     for term in sorted(sound, reverse=True):
         first = sound[term][0] if sound[term] else {}
@@ -126,13 +138,15 @@ def read_events(sweep: SweepFolder) -> Iterator[Event]:
 
 
 class Ledger:
-    """The writing side; made by `begin_term`."""
+    """The writing side; made by `begin_term`. Several threads may use it."""
 
-    def __init__(self, descriptor: int, path: Path, term: int) -> None:
-        """Use `begin_term`. `descriptor` is open for appending."""
-        self._descriptor = descriptor
+    def __init__(self, path: Path, term: int) -> None:
+        """Use `begin_term`, which makes the file with its first line."""
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+        self._lock = threading.Lock()
+        self._open = True
         self._path = path
-        self._sequence = 0
+        self._sequence = 1
         self.term = term
 
     def append(self, event: str, **fields: Any) -> None:
@@ -140,16 +154,27 @@ class Ledger:
 
         Raises:
             StorageError: there is no space; the ledger is as it was.
+            OwnedError: the ledger was closed; whoever still works under it is to stop.
         """
-        files.append(self._descriptor, self._path, files.encode_line(self._sequence, {"event": event, **fields}),
-                     durable=True)
-        self._sequence += 1
+        with self._lock:
+            if not self._open:
+                raise OwnedError(f"{self._path} is closed: this controller is leaving")
+            files.append(self._descriptor, self._path, files.encode_line(self._sequence, {"event": event, **fields}),
+                         durable=True)
+            self._sequence += 1
 
-    def close(self) -> None:
-        """Release the sweep and close. Without space for the word, the next controller sees that the owner is gone."""
-        with suppress(StorageError):
-            self.append("release")
-        os.close(self._descriptor)
+    def close(self, *, release: bool = True) -> None:
+        """Release the sweep and close.
+
+        Without the word (there is no space for it, or a thread may still act under this term), the next controller
+        sees whether this process is gone.
+        """
+        if release:
+            with suppress(StorageError):
+                self.append("release")
+        with self._lock:
+            self._open = False
+            os.close(self._descriptor)
 
 
 def begin_term(sweep: SweepFolder, *, takeover: bool = False) -> tuple[Ledger, State]:
@@ -157,29 +182,27 @@ def begin_term(sweep: SweepFolder, *, takeover: bool = False) -> tuple[Ledger, S
 
     Raises:
         OwnedError: another controller lives, or may live on another host, and `takeover` is False.
+        StorageError: there is no space; who reigned still does.
     """
-    sweep.ledger.mkdir(parents=True, exist_ok=True)
-    known = terms(sweep)  # before the look at who reigns: a term that begins after it is noticed when ours is made
-    state = fold(read_events(sweep))
+    with writing(sweep.ledger):
+        sweep.ledger.mkdir(parents=True, exist_ok=True)
+    lines = _lines(sweep)  # a term that begins after this look is noticed when ours is made
+    sound = _sound(lines)
+    state = fold(_counting(sweep, sound))
     if not takeover and not state.released and state.owner is not None and state.owner.alive() is not False:
         raise OwnedError(
             f"sweep {sweep.name!r} is controlled by {state.owner.text()} (term {state.term}); "
             "wait for it, stop it, or fence it with --takeover"
         )
-    lines = {t: list(read_lines(sweep.ledger / f"{t}.jsonl")) for t in known}
-    older = {str(t): sum(e is not None for e in found) for t, found in lines.items()}
-    term = max(known, default=0) + 1
-    try:
-        path = sweep.ledger / f"{term}.jsonl"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-    except FileExistsError as error:
-        raise OwnedError(f"another controller of sweep {sweep.name!r} started at the same moment") from error
-    ledger = Ledger(descriptor, path, term)
-    ledger.append("start", term=term, owner=Owner.me().fields(), older=older, schema_version=SCHEMA_VERSION)
-    files.sync_folder(sweep.ledger)
-    state.term, state.owner, state.released, state.failures = term, Owner.me(), False, {}
+    term = max(lines, default=0) + 1
+    path = sweep.ledger / f"{term}.jsonl"
+    start = {"event": "start", "term": term, "owner": Owner.me().fields(), "schema_version": SCHEMA_VERSION,
+             "older": {str(t): len(events) for t, events in sound.items()}}
+    if not files.create(path, files.encode_line(0, start)):  # whole: a term without an owner would fence for nothing
+        raise OwnedError(f"another controller of sweep {sweep.name!r} started at the same moment")
+    _start(state, start)
     state.damaged = sum(e is None for found in lines.values() for e in found)
-    return ledger, state
+    return Ledger(path, term), state
 
 
 def refuse_fenced(sweep: SweepFolder, term: int) -> None:

@@ -147,7 +147,7 @@ class Attempt:
         self._sync_rows()
         listed: dict[str, dict[str, Any]] = {}
         if self.folder.artifacts.is_dir():
-            for path in self.folder.artifacts.rglob("*"):
+            for path in (self.folder.artifacts, *self.folder.artifacts.rglob("*")):
                 files.sync(path)
             listed = {f"artifacts/{k}": v for k, v in manifest_of(self.folder.artifacts).items()}
         listed["metrics.jsonl"] = {
@@ -185,7 +185,7 @@ def open_attempt(stage: StageFolder, execution: Mapping[str, Any], *, claim: int
     """
     with writing(stage.attempts):
         stage.attempts.mkdir(parents=True, exist_ok=True)
-    number = max(_numbers(stage.attempts), default=0) + 1
+    number = newest_attempt(stage) + 1
     while True:
         folder = stage.attempt(number)
         try:
@@ -194,9 +194,15 @@ def open_attempt(stage: StageFolder, execution: Mapping[str, Any], *, claim: int
         except FileExistsError:
             number += 1
             continue
+        files.sync_folder(stage.attempts)  # the result will name this folder
         files.create(folder.execution, files.to_json({"schema_version": files.SCHEMA_VERSION, **execution}),
                      name_durable=False)
         return Attempt(stage, folder, claim)
+
+
+def newest_attempt(stage: StageFolder) -> int:
+    """Return the number of the newest attempt; 0: there is none."""
+    return max(_numbers(stage.attempts), default=0)
 
 
 def _numbers(folder: Path, suffix: str = "") -> Iterator[int]:
@@ -357,5 +363,5 @@ def stage_rows(layout: Layout, stage: StageFolder) -> list[Row]:
     result = read_result(stage)
     if result is not None:
         return lineage_rows(layout, stage.attempt(result.attempt))
-    number = max(_numbers(stage.attempts), default=None)
-    return lineage_rows(layout, stage.attempt(number)) if number is not None else []
+    number = newest_attempt(stage)
+    return lineage_rows(layout, stage.attempt(number)) if number else []

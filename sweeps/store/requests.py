@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sweeps.errors import NewerRecordError
 from sweeps.store import files
 from sweeps.store.layout import SweepFolder
 
@@ -51,13 +52,16 @@ def ask(sweep: SweepFolder, wish: Wish, trials: Iterable[str]) -> Request:
 
 
 def pending(sweep: SweepFolder) -> list[Request]:
-    """Return the requests that no controller has applied yet, in order; a damaged file is passed over."""
+    """Return the requests that no controller has applied yet, in order.
+
+    A damaged file is passed over, and one of a newer release waits for a controller that can read it.
+    """
     found = []
     for number in sorted(_numbers(sweep)):
         try:
             raw = files.read_json(sweep.requests / f"{number}.json")
             found.append(Request(number=number, wish=Wish(raw["wish"]), trials=tuple(raw["trials"])))
-        except (ValueError, KeyError, TypeError, FileNotFoundError):
+        except (ValueError, KeyError, TypeError, FileNotFoundError, NewerRecordError):
             continue
     return found
 

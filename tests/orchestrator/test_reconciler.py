@@ -335,3 +335,67 @@ def test_a_slot_that_another_sweep_took_meanwhile_is_waited_for(tmp_path: Path) 
         if reconciler.finished:
             break
     assert reconciler.board.counts()[Status.DONE] == len(plan.graph.nodes)
+
+
+def test_a_wish_is_kept_by_a_controller_that_was_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = planned(tmp_path)
+    folder = plan.layout.sweep("t")
+    old, ledger = begin(plan, MemoryExecutor(slots=2))
+    requests.ask(folder, requests.Wish.CANCEL, list(plan.graph.paths))
+    append = ledger.append
+
+    def overtaken(event: str, **fields: object) -> None:
+        begin_term(folder, takeover=True)
+        append(event, **fields)
+
+    monkeypatch.setattr(ledger, "append", overtaken)
+    with pytest.raises(OwnedError):
+        old.step()
+    assert len(requests.pending(folder)) == 1, "its event came after its successor's first and counts for nothing"
+
+
+def test_a_job_whose_stages_left_the_plan_is_watched_until_it_ends(tmp_path: Path) -> None:
+    now = [0.0]
+    executor = MemoryExecutor(slots=2, seconds=10.0, clock=lambda: now[0])
+    axes = {"upstream": ["none"], "domain": ["math"], "seed": [7]}
+    drive(begin(planned(tmp_path, name="before", axes=axes), MemoryExecutor())[0])  # the corpora are there
+    first, ledger = begin(planned(tmp_path), executor)
+    first.step()
+    ledger.close()
+    smaller = planned(tmp_path, axes=axes)
+    assert first._jobs and not {k for job in first._jobs for k in job.stages} & set(smaller.graph.nodes)
+    second, _ = begin(smaller, executor)
+    assert executor.running(), "what runs is not this plan's to cancel"
+    assert second.slots == 2, "jobs of an older term have slots too"
+    now[0] = 20.0
+    second.step()
+    state = fold(read_events(smaller.layout.sweep("t")))
+    assert all(len(s.ended) == len(s.tickets) for s in state.submissions.values() if s.name.startswith("t-t1-"))
+
+
+def test_a_sweep_that_leaves_wants_nothing_of_others_any_more(tmp_path: Path) -> None:
+    one, two = planned(tmp_path, name="one"), planned(tmp_path, name="two")
+    executor = MemoryExecutor(slots=4, seconds=1e6)
+    first, _ = begin(one, executor)
+    second, _ = begin(two, executor)
+    first.step()
+    second.step()
+    followed = [two.layout.stage(two.graph.nodes[k].spec.kind, k) for k in second._following]
+    assert followed and all(claims.interested(stage) == ["two"] for stage in followed)
+    second.unfollow()
+    assert not any(claims.interested(stage) for stage in followed)
+
+
+def test_a_cluster_that_does_not_answer_keeps_others_claims_standing(tmp_path: Path) -> None:
+    one, two = planned(tmp_path, name="one"), planned(tmp_path, name="two")
+    first, ledger = begin(one, MemoryExecutor(slots=4, seconds=1e6))
+    first.step()
+    ledger.close()
+
+    class Silent(MemoryExecutor):
+        def find(self, name: str) -> list[JobHandle]:
+            raise EnvironmentError_("no answer")
+
+    second, _ = begin(two, Silent(slots=4))
+    second.step()
+    assert {k for job in first._jobs for k in job.stages} <= set(second._following)

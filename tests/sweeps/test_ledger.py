@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweeps.errors import OwnedError, StorageError
 from sweeps.store.files import decode_line, encode_line
 from sweeps.store.layout import Layout, SweepFolder
-from sweeps.store.ledger import begin_term, fold, read_events
+from sweeps.store.ledger import begin_term, fold, read_events, refuse_fenced
+from tests.sweeps.disk import fill, small_disk
 
 NAMES = st.sampled_from(["a", "b", "c"])
 EVENTS = st.one_of(
@@ -77,3 +80,28 @@ def test_only_what_a_term_wrote_before_its_successor_counts(before: list[bool]) 
             if early:
                 expected.add(str(number))
         assert set(fold(read_events(folder)).submissions) == expected
+
+
+def test_a_takeover_without_space_leaves_the_living_controller_alone(tmp_path: Path) -> None:
+    with small_disk(tmp_path, 1) as disk:
+        folder = _folder(disk)
+        living, _ = begin_term(folder)
+        ballast = fill(disk)
+        with pytest.raises(StorageError):
+            begin_term(folder, takeover=True)
+        refuse_fenced(folder, living.term)
+        assert [p.name for p in folder.ledger.iterdir()] == ["1.jsonl"]
+        ballast.unlink()
+        begin_term(folder, takeover=True)
+        with pytest.raises(OwnedError):
+            refuse_fenced(folder, living.term)
+
+
+def test_a_closed_ledger_takes_no_more_events_and_may_leave_without_releasing(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    ledger, _ = begin_term(folder)
+    ledger.close(release=False)
+    with pytest.raises(OwnedError, match="is leaving"):
+        ledger.append("submitted", name="a", handles=[])
+    state = fold(read_events(folder))
+    assert not state.released and state.owner is not None and state.owner.alive()
