@@ -51,7 +51,7 @@ _LEDGER = Crash(calls=("write",), path=r"/ledger/\d+\.jsonl$")
 POINTS = {
     "after the intent": replace(_LEDGER, when="after", says='"event":"intent"'),
     "after the submission": replace(_LEDGER, says='"event":"submitted"'),
-    "inside the first line of the ledger": replace(_LEDGER, when="half", says='"event":"start"'),
+    "before a term begins": Crash(calls=("link",), path=r"/ledger/\d+\.jsonl$"),
     "inside the line of the intent": replace(_LEDGER, when="half", says='"event":"intent"'),
     "inside the line of the submission": replace(_LEDGER, when="half", says='"event":"submitted"'),
     "between a result's files": Crash(calls=("link",), path=r"/pretrain/\w+/result\.json$"),

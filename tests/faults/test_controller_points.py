@@ -7,18 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.points import try_all
+from tests.faults.points import check
 
 MODULE = "tests.faults.controller_points"
-
-
-def check(folder: Path, name: str, sort: str, least: int, record_property: Callable[[str, object], None]) -> None:
-    found = try_all(MODULE, name, folder, sort)
-    tried = sum(part["tried"] for part in found)
-    record_property("points", tried)
-    assert {n: said for part in found for n, said in part["wrong"].items()} == {}
-    assert tried >= least, "the run has become shorter than this test knows"
-    assert all(part["facts"] >= 27 for part in found)
+FACTS = 27
+"""Facts (tables, rows, weights) that every point compares, at least."""
 
 
 @pytest.mark.slow
@@ -26,14 +19,14 @@ def check(folder: Path, name: str, sort: str, least: int, record_property: Calla
 def test_a_controller_killed_before_any_durable_call_loses_and_doubles_nothing(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    check(tmp_path, "one-arm", "before, no report", 120, record_property)
+    check(MODULE, FACTS, tmp_path, "one-arm", "before, no report", 120, record_property)
 
 
 @pytest.mark.slow
 def test_a_controller_killed_inside_any_line_of_its_ledger_loses_and_doubles_nothing(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    check(tmp_path, "one-arm", "torn", 20, record_property)
+    check(MODULE, FACTS, tmp_path, "one-arm", "torn", 20, record_property)
 
 
 @pytest.mark.proof
@@ -42,4 +35,4 @@ def test_a_controller_killed_inside_any_line_of_its_ledger_loses_and_doubles_not
 def test_a_controller_killed_at_any_change_of_a_folder_loses_and_doubles_nothing(
     tmp_path: Path, sort: str, least: int, record_property: Callable[[str, object], None]
 ) -> None:
-    check(tmp_path, "two-arms", sort, least, record_property)
+    check(MODULE, FACTS, tmp_path, "two-arms", sort, least, record_property)

@@ -7,18 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.points import try_all
+from tests.faults.points import check
 
 MODULE = "tests.faults.job_points"
-
-
-def check(folder: Path, name: str, sort: str, least: int, record_property: Callable[[str, object], None]) -> None:
-    found = try_all(MODULE, name, folder, sort)
-    tried = sum(part["tried"] for part in found)
-    record_property("points", tried)
-    assert {n: said for part in found for n, said in part["wrong"].items()} == {}
-    assert tried >= least, "the run has become shorter than this test knows"
-    assert all(part["facts"] >= 5 for part in found)
+FACTS = 5
+"""Facts (tables, rows, weights) that every point compares, at least."""
 
 
 @pytest.mark.slow
@@ -26,7 +19,7 @@ def check(folder: Path, name: str, sort: str, least: int, record_property: Calla
 def test_a_training_job_killed_before_any_durable_call_trains_the_same_model(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    check(tmp_path, "trunk", "before", 50, record_property)
+    check(MODULE, FACTS, tmp_path, "trunk", "before", 50, record_property)
 
 
 @pytest.mark.proof
@@ -35,4 +28,4 @@ def test_a_training_job_killed_before_any_durable_call_trains_the_same_model(
 def test_a_training_job_killed_at_any_change_of_a_folder_trains_the_same_models(
     tmp_path: Path, sort: str, least: int, record_property: Callable[[str, object], None]
 ) -> None:
-    check(tmp_path, "trunk-and-end", sort, least, record_property)
+    check(MODULE, FACTS, tmp_path, "trunk-and-end", sort, least, record_property)
