@@ -20,7 +20,7 @@ from cluster.failures import Evidence, Failure, Verdict, classify
 from cluster.job import Executor, JobHandle, JobReport
 from orchestrator.board import FRUITLESS, Board, Status
 from orchestrator.plan import Planned
-from orchestrator.policy import Action, Breaker, Death, Decision, End, Nodes, Record, told
+from orchestrator.policy import Action, Breaker, Death, End, Nodes, Record, told
 from sweeps.errors import PausedError, RecordError, StorageError
 from sweeps.language.graph import Node
 from sweeps.language.stage import Execution
@@ -143,33 +143,31 @@ class Endings:
 
     def _act(self, node: Node, job: Job, report: JobReport, attempt: AttemptFolder | None, evidence: Evidence
              ) -> Action:
+        """Classify, ask the policy, do what it says to the board, tell, and record: the ledger says what was done."""
         key = node.spec.fingerprint
         verdict = classify(evidence)
         decision = self._records.setdefault(key, Record()).decide(End(
             failure=verdict.failure, asked=job.asked, advanced=attempt is not None and _advanced(attempt),
             whole=key == job.first, half_batch=self._half_batch(node)), self.policy)
         reason = _reason(evidence, verdict, began=attempt is not None)
+        text = f"{told(verdict.failure, reason)}; {decision.text}"
         if decision.action is Action.PAUSE:
             self._pause = StorageError(f"{node.label}: {reason}")
         elif decision.action is Action.GIVE_UP:
-            self._give_up(node, attempt, evidence, verdict, f"{told(verdict.failure, reason)}; {decision.text}")
+            self._give_up(node, attempt, evidence, verdict, text)
         elif verdict.failure is not Failure.CANCELLED:
             if decision.action is Action.HALVE:
                 self._micro_batch[key] = self._half_batch(node) or 1
-            self._say("lost", key, f"{node.label}: {told(verdict.failure, reason)}; {decision.text}")
+            self._say("lost", key, f"{node.label}: {text}")
         if decision.action is not Action.PAUSE and verdict.failure is not Failure.CANCELLED:
-            self._record(key, verdict, decision, report, reason)
+            more: dict[str, Any] = {"micro_batch": self._micro_batch[key]} if decision.action is Action.HALVE else {}
+            self.ledger.append(
+                "failed" if decision.action is Action.GIVE_UP else "interrupted", fingerprint=key, text=text,
+                attempt=attempt.number if attempt else 0, action=decision.action, evidence=list(verdict.evidence),
+                detail=report.detail, node=report.node, time=_now(), **more, **{"class": verdict.failure})
         if verdict.failure is Failure.NODE and report.node:
             self._blame(report.node, key)
         return decision.action
-
-    def _record(self, key: str, verdict: Verdict, decision: Decision, report: JobReport, reason: str) -> None:
-        """Write an end into the ledger: `failed` where the stage was given up, else `interrupted`."""
-        more: dict[str, Any] = {"micro_batch": self._micro_batch[key]} if decision.action is Action.HALVE else {}
-        self.ledger.append(
-            "failed" if decision.action is Action.GIVE_UP else "interrupted", fingerprint=key, detail=report.detail,
-            reason=reason, action=decision.action, text=f"{told(verdict.failure, reason)}; {decision.text}",
-            evidence=list(verdict.evidence), node=report.node, time=_now(), **more, **{"class": verdict.failure})
 
     def _give_up(self, node: Node, attempt: AttemptFolder | None, evidence: Evidence, verdict: Verdict, text: str
                  ) -> None:

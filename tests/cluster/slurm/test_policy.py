@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cluster import rehearsal
 from cluster.rehearsal import Rehearsal
 from orchestrator.board import Status
 from orchestrator.plan import Planned
@@ -28,7 +29,7 @@ from tests.orchestrator.plans import planned
 from tests.workloads.tickets import PLUGIN_TEXT, spec
 
 pytestmark = pytest.mark.slurm
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def toys(root: Path, stages: dict[str, StageSpec], **policy: Any) -> Planned:
@@ -145,3 +146,24 @@ def test_a_job_cancelled_while_it_waited_stays_cancelled_too(slurm: Rehearsal, t
         run.drive(lambda: bool(run.events("cancelled")))
         assert run.reconciler.board.status[waiting[0].fingerprint] is Status.CANCELLED
         assert len(run.events("cancelled")) == 1
+
+
+def test_at_the_time_limit_a_stage_that_advanced_goes_on_and_one_that_did_not_is_given_up(
+        slurm: Rehearsal, tmp_path: Path) -> None:
+    saves, stays = spec("wait"), spec("ignore")
+    with reign(toys(tmp_path, {"a": saves, "b": stays}), slurm, time_limit_min=1, lead_s=10) as run:
+        run.drive()
+        ends = {e["fingerprint"]: (e["class"], e["action"]) for e in run.events("failed", "interrupted")}
+        assert ends == {saves.fingerprint: ("timeout", "resume"), stays.fingerprint: ("timeout", "give up")}
+        assert run.reconciler.board.status[saves.fingerprint] is Status.DONE
+        assert "shorter than a checkpoint interval" in run.reconciler.board.reasons[stays.fingerprint]
+
+
+def test_a_job_that_had_to_make_room_goes_on_from_its_checkpoint(slurm: Rehearsal, tmp_path: Path) -> None:
+    stage = spec("wait")
+    with reign(toys(tmp_path, {"a": stage}), slurm) as run:
+        run.drive(lambda: began(tmp_path, stage))
+        rehearsal.breaks(slurm, "preempt", run.reconciler._jobs[0].handle.job_id)
+        run.drive()
+        assert [(e["class"], e["action"]) for e in run.events("failed", "interrupted")] == [("preempted", "resume")]
+        assert run.reconciler.board.status[stage.fingerprint] is Status.DONE
