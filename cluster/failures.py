@@ -208,11 +208,9 @@ def _line(evidence: Evidence, words: re.Pattern[str]) -> str:
 
 
 def _left(evidence: Evidence) -> Found:
-    if not evidence.left:
-        return None
     if NEAR_LIMIT in evidence.detail:
         return Failure.TIMEOUT, evidence.detail
-    return Failure.PREEMPTED, f"it left as it was asked to ({evidence.detail})"
+    return (Failure.PREEMPTED, f"it left as it was asked to ({evidence.detail})") if evidence.left else None
 
 
 def _code(evidence: Evidence) -> Found:

@@ -81,10 +81,10 @@ def newest_start(folder: Path, index: int) -> Path:
 
 
 def where_it_ran(folder: Path, index: int) -> str:
-    """Return the node of the newest start's first rank; empty where it never began."""
+    """Return the node of the newest start's first rank; empty where it never began, or its note does not say."""
     try:
-        return str(files.read_json(newest_start(folder, index))["node"])
-    except FileNotFoundError:
+        return str(files.read_json(newest_start(folder, index)).get("node", ""))
+    except (FileNotFoundError, ValueError):
         return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +278,29 @@ def test_an_interrupted_stage_is_told_as_one_that_goes_on(tmp_path: Path, capsys
     assert told["state"] == "interrupted" and "its node failed: NODE_FAIL" in told["reason"]
     assert (told["facts"]["failure"], told["facts"]["action"]) == ("node", "resume")
     assert not answer(capsys, "status", "--root", tmp_path)["sweeps"][0]["failed"]
+
+
+WORDS = ("PREEMPTED", "NODE_FAIL", "TIMEOUT", "FAILED, exit 9", "killed by signal 11", "exit 0",
+         "OUT_OF_MEMORY, signal 125", "gone: neither the queue nor the accounts have it",
+         "CANCELLED by 0")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_however_jobs_end_the_sweep_comes_to_an_end(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    plan = planned(tmp_path, run={"cluster": "memory", "pack": "1 s", "policy": {"breaker": None}})
+    cluster = Cluster(slots=3)
+    reconciler, _ = begin(plan, cluster)
+    for _ in range(600):
+        reconciler.step()
+        if reconciler.finished:
+            break
+        for handle in cluster.running():
+            if chance.random() < 0.4:
+                cluster.end(handle, chance.choice(WORDS))
+            elif chance.random() < 0.5:
+                cluster.advance(handle)
+    assert reconciler.finished and not cluster.running()
+    assert Status.WAITING not in reconciler.board.status.values()
+    attempts = [len(list(p.iterdir())) for p in plan.layout.stages.glob("*/*/attempts")]
+    assert max(attempts) <= sum((1, 3, 3, 3, 3)) + 1
