@@ -19,6 +19,7 @@ from analysis.tables.convergence import bits_per_byte, learned_text
 from analysis.wording import count, interval, parameters, plain
 from sweeps.store import files
 from sweeps.store.layout import Layout
+from sweeps.store.ledger import fold, read_events
 
 MOST_ROWS = 400
 """Rows of one table on the page; the rest is in its CSV."""
@@ -58,12 +59,12 @@ def build_report(root: Path, name: str, out: Path, found: Study | None = None) -
     """Write `<out>/report.html` about a sweep; return its path. Works while the sweep runs."""
     found = found or study(root, name)
     path = out / "report.html"
-    files.replace(path, page(found, _sweep_file(root, name)))
+    files.replace(path, page(found, _sweep_file(root, name), _ends(root, found)))
     return path
 
 
-def page(found: Study, sweep_file: str = "") -> str:
-    """Return the page of a study."""
+def page(found: Study, sweep_file: str = "", ends: Grid | None = None) -> str:
+    """Return the page of a study; `ends`: how attempts without a result ended, which is no result."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -77,7 +78,7 @@ def page(found: Study, sweep_file: str = "") -> str:
         departing=f"departures: {count(len(found.records.plan.departures), 'field')}",
         main=_main(found), claims=judge(found), wording=interval, figures=[f for f in drawn if f["drawings"]],
         bands=_grid("complexity_by_domain", made), speedup=_grid("convergence", _treated(found, made)),
-        stages=_stages(found),
+        stages=_stages(found), ends=ends or _ends_grid([]),
         **{n: _grid(n, made) for n in ("controls", "gate", "probes", "missing", "cost", "departures")},
     )
 
@@ -85,6 +86,21 @@ def page(found: Study, sweep_file: str = "") -> str:
 def _sweep_file(root: Path, name: str) -> str:
     path = Layout(root).sweep(name).sweep_file
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def _ends(root: Path, found: Study) -> Grid:
+    """Return how each stage last ended without a result, in the ledger's words, finished later or not."""
+    plan = found.records.plan
+    ends = fold(read_events(Layout(root).sweep(plan.name))).ends
+    return _ends_grid([[s.label, str(end.get("class", "")), str(end.get("text") or end.get("detail", "")),
+                        str(end.get("time", ""))] for s in plan.stages if (end := ends.get(s.fingerprint)) is not None])
+
+
+def _ends_grid(rows: Sequence[Sequence[str]]) -> Grid:
+    heads = [Head(name="stage"), Head(name="class", meaning="why the attempt ended"),
+             Head(name="what it was and what followed"), Head(name="seen")]
+    return Grid(name="ends", title="Attempts that ended without a result", heads=heads, rows=rows[:MOST_ROWS],
+                left_out=max(0, len(rows) - MOST_ROWS), empty="Every attempt left its result.")
 
 
 def _treated(found: Study, made: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

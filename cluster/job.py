@@ -38,6 +38,8 @@ class JobRequest(Frozen):
     """Memory of one job."""
     ranks: int = 1
     """Processes of one job."""
+    exclude: tuple[str, ...] = ()
+    """Nodes on which no job is to run, beside those that the profile excludes."""
 
 
 class JobHandle(Frozen):
@@ -56,7 +58,9 @@ class JobReport(Frozen):
     handle: JobHandle
     state: JobState
     detail: str = ""
-    """The executor's own word (`PREEMPTED`, `exit 1`, `killed by signal 9`)."""
+    """The executor's own word (`PREEMPTED`, `exit 1`, `killed by signal 9`); `cluster.failures` reads it."""
+    node: str = ""
+    """The one node on which it last ran, as `JobRequest.exclude` names it; empty: several, or not known."""
 
 
 class Executor(Protocol):

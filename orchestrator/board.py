@@ -52,6 +52,8 @@ class Board:
         self.asked: deque[str] = deque()
         """Trials that were cancelled or asked for again, and that nobody has taken notice of yet."""
         self.cancelled: set[str] = set()
+        self.cancelled_how: dict[str, str] = {}
+        """Trial -> when and by whom its job was cancelled on the cluster."""
         self._paths = {trial: tuple(s.fingerprint for s in path) for trial, path in self.graph.paths.items()}
         self._users: dict[str, set[str]] = {}
         for trial, path in self._paths.items():
@@ -144,10 +146,22 @@ class Board:
         """True while a trial that was not cancelled needs the stage."""
         return not self._users[key] <= self.cancelled
 
-    def cancel(self, trials: Iterable[str]) -> None:
-        """Run these trials no further. Stages that run are for the reconciler to stop."""
+    def users(self, keys: Iterable[str]) -> list[str]:
+        """Return the trials that need one of the stages, in the plan's order."""
+        needing = set().union(*(self._users[key] for key in keys))
+        return [trial for trial in self._paths if trial in needing]
+
+    def cancel(self, trials: Iterable[str], how: Mapping[str, str] | None = None) -> None:
+        """Run these trials no further. Stages that run are for the reconciler to stop.
+
+        Args:
+            trials: their ids; those that the plan does not have are passed over.
+            how: trial -> when and by whom, of those that somebody cancelled on the cluster.
+        """
         for trial in self._known(trials):
             self.cancelled.add(trial)
+            if how and trial in how:
+                self.cancelled_how[trial] = how[trial]
             self.asked.append(trial)
             for key in self._paths[trial]:
                 if self.status[key] is Status.WAITING and not self.wanted(key):
@@ -158,6 +172,7 @@ class Board:
         again: list[str] = []
         for trial in self._known(trials):
             self.cancelled.discard(trial)
+            self.cancelled_how.pop(trial, None)
             self.asked.append(trial)
             for key in self._paths[trial]:
                 if self.status[key] in AGAIN:

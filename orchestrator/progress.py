@@ -88,7 +88,8 @@ class Progress:
         status, reasons = self._board.status, self._board.reasons
         keys = [s.fingerprint for s in self.trials[trial].path]
         if trial in self._board.cancelled and self._left[trial] | {k for k in keys if status[k] is Status.CANCELLED}:
-            return TrialEnd(id=trial, state="cancelled", reason=f"as asked; orchestrator retry {trial} runs it again")
+            how = self._board.cancelled_how.get(trial, "as asked")
+            return TrialEnd(id=trial, state="cancelled", reason=f"{how}; orchestrator retry {trial} runs it again")
         for wanted, state in ((Status.FAILED, "failed"), (Status.DIVERGED, "diverged"), (Status.SKIPPED, "failed")):
             found = next((k for k in keys if status[k] is wanted), None)
             if found is not None:

@@ -8,40 +8,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
-from cluster.job import Executor, JobHandle, JobRequest, JobState
-from orchestrator.board import FRUITLESS, Board, Status
+from cluster.job import Executor, JobRequest, JobState
+from orchestrator.board import Board, Status
+from orchestrator.endings import Endings, Job
+from orchestrator.endings import Notice as Notice
 from orchestrator.packer import pack_limit, total_seconds
 from orchestrator.plan import Planned
 from sweeps.errors import EnvironmentError_, StorageError
-from sweeps.language.graph import Node
 from sweeps.language.stage import Ticket, TicketStage
 from sweeps.store import claims, files, requests
 from sweeps.store.layout import StageFolder
 from sweeps.store.ledger import Ledger, State, fold, read_events, refuse_fenced, size
-from sweeps.store.records import newest_attempt
-
-MAX_LOST = 3
-"""Attempts of one stage that may end without a result or a reason (killed, node lost) in one reign."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Notice:
-    """Something that a person may want to read; one line."""
-
-    kind: str
-    """`submitted`, `done`, `diverged`, `failed`, `lost`, `follow`, `cancelled`, `retried`."""
-    stage: str
-    text: str
-
-
-@dataclass(kw_only=True)
-class _Job:
-    handle: JobHandle
-    stages: list[str]
 
 
 class Reconciler:
@@ -58,18 +38,18 @@ class Reconciler:
         self.graph = planned.graph
         self.layout = planned.layout
         self.folder = planned.layout.sweep(planned.sweep.name)
-        self._jobs: list[_Job] = []
+        self._jobs: list[Job] = []
         self._following: dict[str, claims.Claim] = {}
         self._others: dict[str, tuple[object, State]] = {}
         """Other sweeps: the size of their ledger when it was read, and what it said."""
-        self._failures: dict[str, int] = {}
         self._count = 0
+        self.endings = Endings(planned, self.board, executor, ledger, state, notify)
         for key in sorted(self.board.ended):
             if self.board.status[key] is Status.FAILED:
                 self._notify("failed", key, f"{self.graph.nodes[key].label}: {self.board.reasons[key]}")
         self._adopt(state)
         self.slots = max(executor.slots_free() + len(self._jobs), 1)
-        self.board.cancel(state.cancelled)
+        self.board.cancel(state.cancelled, state.cancelled_how)
         self._cancel_unwanted()  # the older controller may have died before it asked the jobs
         self._wishes()
 
@@ -92,6 +72,7 @@ class Reconciler:
         if result is None:
             return False
         self._leave(key)
+        self.endings.succeeded()
         self._notify(self.board.status[key], key, f"{self.graph.nodes[key].label} ({result.seconds:.1f} s)")
         return True
 
@@ -105,7 +86,7 @@ class Reconciler:
 
         Raises:
             OwnedError: another controller began a newer term; nothing more is submitted or cancelled.
-            PausedError: a job met a full disk; the sweep is to stop until there is space.
+            PausedError: a job met a full disk, or the first stages all died alike; the sweep is to stop.
         """
         refuse_fenced(self.folder, self.ledger.term)
         self._wishes()
@@ -117,81 +98,22 @@ class Reconciler:
         if not self._jobs:
             return
         reports = self.executor.poll([j.handle for j in self._jobs])
-        still = []
+        still, cancelled = [], False
         for job, report in zip(self._jobs, reports, strict=True):
             # After the poll: what a job that has ended committed is there to see.
             left = [k for k in job.stages if not self._settle(k)]
             if len(left) < len(job.stages):
                 self.ledger.append("done", fingerprints=[k for k in job.stages if k not in left])
+            job.stages = left
             if report.state is JobState.ENDED:
-                for key in left:
-                    self._unfinished(key, report.detail, job.handle.submission if key == left[0] else "")
+                cancelled |= self.endings.job_ended(job, report)
                 self.ledger.append("ended", name=job.handle.submission, index=job.handle.index, detail=report.detail)
             else:
-                job.stages = left
                 still.append(job)
         self._jobs = still
-
-    def _unfinished(self, key: str, detail: str, next_of: str) -> None:
-        """A job left without finishing this stage: run it again, or give up with the reason.
-
-        `next_of` is the job's submission where this is the stage that it should have come to next.
-        """
-        node = self.graph.nodes[key]
-        board = self.board
-        bad = next((i.fingerprint for i in node.spec.inputs if board.status.get(i.fingerprint) in FRUITLESS), None)
-        if bad is not None and board.wanted(key):
-            reason = board.reasons.get(bad) or f"{self.graph.nodes[bad].label} {board.status[bad]}"
-            board.set(key, Status.SKIPPED, reason)
-            board.skip_readers(key, reason)
-            return
-        if not self.board.wanted(key):
-            self.board.set(key, Status.CANCELLED)
-            return
-        self.board.set(key, Status.WAITING)
-        failure, started = self._failure(node)
-        if detail.endswith(f"exit {StorageError.exit_code}") or (failure or "").startswith(f"{StorageError.__name__}:"):
-            raise StorageError(f"{node.label}: {failure or 'its job found no space'}")
-        if started is None:
-            return  # as it was asked to: no failure
-        if not started:
-            held = claims.holder(self._stage(key))
-            if not next_of or held is None or held.submission != next_of:
-                return  # the job never came to it, or it is somebody else's by now
-            detail = f"its job ended before it began ({detail})"  # imports that fail, an input that vanished
-        self._failures[key] = self._failures.get(key, 0) + 1
-        self.ledger.append("failed", fingerprint=key, detail=detail, reason=failure or "")
-        if failure is None and self._failures[key] < MAX_LOST:
-            text = f"{node.label}: {detail}; it goes on from its last checkpoint"
-            self._notify("lost", key, text)
-            return
-        board.fail(key, failure or f"{detail}, {self._failures[key]} times")
-        self._notify("failed", key, f"{node.label}: {board.reasons[key]}")
-
-    def _failure(self, node: Node) -> tuple[str | None, bool | None]:
-        """Return the newest attempt's own reason, and whether it belongs to the newest claim's submission.
-
-        None instead: it does, and left because it was asked to.
-        """
-        stage = self.layout.stage(node.spec.kind, node.spec.fingerprint)
-        held = claims.holder(stage)
-        number = newest_attempt(stage)
-        if not number or held is None:
-            return None, False
-        attempt = stage.attempt(number)
-        try:
-            mine = files.read_json(attempt.execution).get("submission") == held.submission
-        except (FileNotFoundError, ValueError):
-            return None, True
-        if not mine:
-            return None, False
-        if attempt.stopped.exists():
-            return None, None
-        try:
-            raw = files.read_json(attempt.failure)
-        except (FileNotFoundError, ValueError):
-            return None, True
-        return f"{raw.get('class', 'error')}: {raw.get('message', '')}", True
+        if cancelled:
+            self._cancel_unwanted()
+        self.endings.raise_pause()
 
     def _follow(self) -> None:
         """Look at the stages that another sweep runs; take them back when its controller is gone."""
@@ -246,7 +168,7 @@ class Reconciler:
                 self._cancel_unwanted()
             else:
                 for key in self.board.retry(request.trials):
-                    self._failures.pop(key, None)
+                    self.endings.forgive(key)
             refuse_fenced(self.folder, self.ledger.term)  # else the event counts for nothing, and the wish is lost
             requests.remove(self.folder, request)
             self._notify(request.wish.done, "", f"{len(request.trials)} trials: {', '.join(request.trials[:3])}"
@@ -256,8 +178,17 @@ class Reconciler:
         """Stop following, and ask the jobs to leave, where neither a trial of this sweep nor another sweep wants it."""
         for key in [k for k in self._following if not self.board.wanted(k)]:
             self._leave(key)
-        self.executor.cancel([j.handle for j in self._jobs
-                              if j.stages and not any(map(self._wanted_somewhere, j.stages))])
+        self._ask_to_leave([j for j in self._jobs if j.stages and not any(map(self._wanted_somewhere, j.stages))])
+
+    def _ask_to_leave(self, jobs: Sequence[Job]) -> None:
+        """Ask jobs to checkpoint and leave; first into the ledger: no successor is to take it for a person's doing."""
+        new = [j for j in jobs if not j.asked]
+        for job in new:
+            job.asked = True
+        if new:
+            with suppress(StorageError):  # space may be why they are to leave
+                self.ledger.append("asked", jobs=[(j.handle.submission, j.handle.index) for j in new])
+        self.executor.cancel([j.handle for j in jobs])
 
     def _wanted_somewhere(self, key: str) -> bool:
         others = set(claims.interested(self._stage(key))) - {self.planned.sweep.name}
@@ -282,6 +213,7 @@ class Reconciler:
 
     def _send(self, tickets: list[list[str]]) -> None:
         """Claim, write the intent, submit. In this order: a crash in between loses or doubles nothing."""
+        tickets = [self.endings.alike(ticket) for ticket in tickets]
         self._count += 1
         name = f"{self.planned.sweep.name}-t{self.ledger.term}-{self._count:04d}"
         claimed = [pairs for pairs in (self._claim(ticket, name) for ticket in tickets) if pairs]
@@ -297,6 +229,7 @@ class Reconciler:
         request = JobRequest(
             name=name, tickets=tuple(paths), folder=str(folder), ranks=self.planned.execution.ranks,
             cores=self.planned.trials[0].core["engine"].threads_per_rank * self.planned.execution.ranks,
+            exclude=self.endings.nodes.excluded,
         )
         refuse_fenced(self.folder, self.ledger.term)  # polls and look-ups may have taken minutes
         try:
@@ -312,7 +245,7 @@ class Reconciler:
         self.ledger.append("submitted", name=name, handles=[h.model_dump() for h in handles])
         for handle in handles:
             stages = [k for k, _ in claimed[handle.index]]
-            self._jobs.append(_Job(handle=handle, stages=stages))
+            self._jobs.append(Job(handle=handle, stages=stages, first=stages[0]))
             first = self.graph.nodes[stages[0]].label
             self._notify("submitted", stages[0], f"{name}[{handle.index}]: {len(stages)} stages from {first}")
             for key in stages:
@@ -349,7 +282,8 @@ class Reconciler:
             stages.append(TicketStage(spec=node.spec, claim=number, continues=(node.after,) if node.after else ()))
         return Ticket(
             root=str(self.layout.root), sweep=self.planned.sweep.name, submission=name,
-            plugins=tuple(map(str, self.planned.plugins)), execution=self.planned.execution, stages=tuple(stages),
+            plugins=tuple(map(str, self.planned.plugins)), execution=self.endings.execution(pairs[0][0]),
+            stages=tuple(stages),
         )
 
     # -- after a crash -------------------------------------------------------------------------------------------
@@ -369,7 +303,8 @@ class Reconciler:
                 if index not in found:  # never submitted: those who follow it see that nobody runs it
                     self.ledger.append("ended", name=submission.name, index=index, detail="not found")
                 else:
-                    self._jobs.append(_Job(handle=found[index], stages=stages))
+                    self._jobs.append(Job(handle=found[index], stages=stages, first=submission.tickets[index][0],
+                                          asked=(submission.name, index) in state.asked))
                     for key in stages:
                         self.board.set(key, Status.RUNNING)
 
@@ -385,7 +320,7 @@ class Reconciler:
 
         `at_once` ends the waiting, not the jobs: a later controller adopts them.
         """
-        self.executor.cancel([j.handle for j in self._jobs])
+        self._ask_to_leave(self._jobs)
         deadline = time.monotonic() + patience
         while self._jobs and time.monotonic() < deadline and not at_once.wait(0.2):
             reports = self.executor.poll([j.handle for j in self._jobs])

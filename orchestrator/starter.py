@@ -64,6 +64,7 @@ run:
   # ranks: 1                   # processes of one training stage
   # zero_stage: 0              # DeepSpeed ZeRO, 0 to 3; default: the scale's
   # micro_batch: 4             # sequences per forward pass and rank; default: the whole share
+  # policy: {unknown: 3}       # how often a stage may end in each way before it is given up
 
 # Files or folders of your own plug-ins, relative to this file.
 # plugins: [my_domain.py]

@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.targets import Plan, read_plan
 from sweeps.store.files import read_json, read_lines, unseal
 from sweeps.store.layout import Layout, StageFolder, SweepFolder
-from sweeps.store.ledger import State, fold, read_events
+from sweeps.store.ledger import Event, State, fold, read_events
 from sweeps.store.records import newest_attempt
 from sweeps.store.requests import Wish, pending
 
@@ -32,6 +32,7 @@ class SweepStatus:
     running: tuple[Mapping[str, Any], ...]
     """Stages that run now: label, tokens so far, tokens at the end, tokens per second."""
     failed: tuple[Mapping[str, str], ...]
+    """Stages that were given up: label, fingerprint, class, action, and a sentence."""
     asked: Mapping[str, int]
     """Wish (`cancel`, `retry`) -> trials for which it was asked and not yet applied."""
 
@@ -95,7 +96,7 @@ def look(layout: Layout, name: str) -> View:
     root = str(layout.stages)
     states = {key: _stage_state(f"{root}/{s['kind']}/{key}", key in submitted) for key, s in plan.stages.items()}
     for key in state.failures:
-        if states.get(key) == "waiting" and (not alive or _has_failed(layout.stage(plan.stages[key]["kind"], key))):
+        if states.get(key) == "waiting":
             states[key] = "failed"
     trials = {key: _trial_state(t["path"], states, cancelled=key in state.cancelled)
               for key, t in plan.trials.items()}
@@ -111,7 +112,8 @@ def sweep_status(layout: Layout, name: str) -> SweepStatus:
         trials=Counter(view.trials.values()), stages=Counter(view.stages.values()),
         running=tuple(_running(layout.stage(stages[k]["kind"], k), stages[k]) for k, s in view.stages.items()
                       if s == "running"),
-        failed=tuple({"stage": stages[k]["label"], "fingerprint": k} for k, s in view.stages.items() if s == "failed"),
+        failed=tuple({"stage": stages[k]["label"], "fingerprint": k, **_how(view.state.ends.get(k, {}))}
+                     for k, s in view.stages.items() if s == "failed"),
         asked=Counter(view.asked.values()),
     )
 
@@ -141,10 +143,9 @@ def _status_in(text: str) -> str:
     return str(status) if status in ("diverged", "damaged") else "done"
 
 
-def _has_failed(stage: StageFolder) -> bool:
-    """True where the newest attempt says why it failed, so that it is not tried again by itself."""
-    number = newest_attempt(stage)
-    return number > 0 and stage.attempt(number).failure.exists()
+def _how(end: Event) -> Mapping[str, str]:
+    """Return class, action and words of a stage's last end; empty ones where an older release saw it."""
+    return {name: str(end.get(name, "")) for name in ("class", "action", "text")}
 
 
 def _trial_state(path: Iterable[Mapping[str, Any]], every: Mapping[str, str], *, cancelled: bool) -> str:

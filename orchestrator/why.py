@@ -226,7 +226,8 @@ class Explainer:
             return None
         pending = any(s.asked.get(trial) is Wish.CANCEL for s, trial in users)
         name, trials = users[0][0].plan.name, [t for _, t in users]
-        text = f"all {len(trials)} trials that need it were cancelled"
+        how = next((s.state.cancelled_how[t] for s, t in users if t in s.state.cancelled_how), "cancelled")
+        text = f"all {len(trials)} trials that need it were {how}"
         if pending:
             text += "; asked, not yet applied"
         return self._say(stage, "cancelled", text, [f"take it back: orchestrator retry {trials[0]} --sweep {name}"],
@@ -234,9 +235,18 @@ class Explainer:
 
     # -- ended without a result ------------------------------------------------------------------------------------
 
+    def _end(self, stage: StageFolder, number: int) -> Event:
+        """Return how the attempt ended by the ledger that classified it; empty where none did, or an older release."""
+        ends = (s.state.ends.get(stage.fingerprint, {}) for s in self._naming(stage))
+        return next((e for e in ends if e.get("attempt") == number), {})
+
     def _failed(self, stage: StageFolder) -> Explanation | None:
         number = newest_attempt(stage)
         users = self._naming(stage)
+        end = self._end(stage, number)
+        if end.get("event") == "interrupted":
+            return None  # it is tried again
+        policy = {"failure": end.get("class", ""), "action": end.get("action", "")}
         again = [f"try again: orchestrator retry --failed --sweep {s.plan.name}" for s in users[:1]]
         try:
             raw = read_json(stage.attempt(number).failure) if number else None
@@ -245,19 +255,21 @@ class Explainer:
         if raw is not None:
             trace = [str(line) for line in raw.get("traceback", [])][-TRACEBACK_LINES:]
             reason = f"attempt {number}: {raw.get('class', 'error')}: {raw.get('message', '')}"
-            details = [*(f"  {line}" for line in trace), f"details: {stage.attempt(number).failure}",
+            said = [f"{end['class']}: {end['text']}"] if end else []
+            details = [*(f"  {line}" for line in trace), *said, f"details: {stage.attempt(number).failure}",
                        *self._logs(stage), *again]
             return self._say(stage, "failed", reason, details, {
                 "attempt": number, "class": raw.get("class", ""), "message": raw.get("message", ""),
-                "traceback": trace, "logs": [str(p) for p in logs(self.layout, stage)]})
+                "traceback": trace, "logs": [str(p) for p in logs(self.layout, stage)], **policy})
         owner = next((s for s in users if stage.fingerprint in s.state.failures and not s.controlled), None)
         if owner is None:
             return None
-        times = owner.state.failures[stage.fingerprint]
-        detail = owner.detail.get(stage.fingerprint) or "no reason given"
+        times = number or owner.state.failures[stage.fingerprint]
+        detail = end.get("text") or owner.detail.get(stage.fingerprint) or "no reason given"
         return self._say(stage, "failed", f"gave no result in {times} attempt{'s' if times > 1 else ''}, the last: "
-                                          f"{detail}", [*self._logs(stage), *again],
-                         {"attempt": number, "message": detail, "logs": [str(p) for p in logs(self.layout, stage)]})
+                                          f"{detail}", [*self._logs(stage), *again], {
+                             "attempt": number, "message": detail, **policy,
+                             "logs": [str(p) for p in logs(self.layout, stage)]})
 
     def _interrupted(self, stage: StageFolder) -> Explanation | None:
         left = next((s for s in self.sweeps if stage.fingerprint in s.open), None)
@@ -265,15 +277,18 @@ class Explainer:
         if left is not None:
             return self._say(stage, "interrupted", f"submitted by sweep {left.plan.name}, whose controller is gone; if "
                                                    "its job still runs, the next controller adopts it",
-                             [f"go on: {left.command}", *self._logs(stage)], {"sweep": left.plan.name})
+                             [f"go on: {left.command}", *self._logs(stage)],
+                             {"sweep": left.plan.name, "attempt": number})
         if number == 0:
             return None
         found = records.checkpoints(stage)
-        asked = (stage.attempt(number).path / "stopped.json").exists()
-        how = "left as it was asked to" if asked else "ended without a result or a reason"
+        end = self._end(stage, number)
+        asked = stage.attempt(number).stopped.exists()
+        how = end.get("text") or ("left as it was asked to" if asked else "ended without a result or a reason")
         where = f"goes on from {found[0].tokens:,} tokens" if found else "begins again from the beginning"
         return self._say(stage, "interrupted", f"attempt {number} {how}; the next one {where}",
-                         [*(self._next(stage)), *self._logs(stage)], {"attempt": number})
+                         [*(self._next(stage)), *self._logs(stage)], {
+                             "attempt": number, "failure": end.get("class", ""), "action": end.get("action", "")})
 
     # -- not begun -------------------------------------------------------------------------------------------------
 

@@ -66,10 +66,32 @@ def how_it_ended(folder: Path, index: int) -> str:
     Raises:
         ValueError: the note is damaged.
     """
+    try:
+        return str(files.read_json(launch.exit_note(newest_start(folder, index)))["detail"])
+    except FileNotFoundError:
+        return ""
+
+
+def newest_start(folder: Path, index: int) -> Path:
+    """Return where the newest start of a job is noted; the file is missing where the job never began."""
     restart = 0
     while start_note(folder, index, restart + 1).exists():
         restart += 1
+    return start_note(folder, index, restart)
+
+
+def where_it_ran(folder: Path, index: int) -> str:
+    """Return the node of the newest start's first rank; empty where it never began, or its note does not say."""
     try:
-        return str(files.read_json(launch.exit_note(start_note(folder, index, restart)))["detail"])
-    except FileNotFoundError:
+        return str(files.read_json(newest_start(folder, index)).get("node", ""))
+    except (FileNotFoundError, ValueError):
         return ""
+
+
+def lasted_s(folder: Path, index: int) -> float:
+    """Return seconds from the newest start to its noted end, by one clock, the file server's; 0 where either lacks."""
+    note = newest_start(folder, index)
+    try:
+        return launch.exit_note(note).stat().st_mtime - note.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

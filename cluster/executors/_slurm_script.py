@@ -71,6 +71,9 @@ def check(request: JobRequest) -> None:
     if unfit or not Path(request.folder).is_absolute():
         what = f"it contains {unfit.group()!r}, which Slurm would change" if unfit else "it is not absolute"
         raise UsageError(f"folder {request.folder!r} cannot be used on Slurm: {what}; use another --root")
+    for node in request.exclude:
+        if not NAME.fullmatch(node):
+            raise UsageError(f"node {node!r} cannot be excluded: no node has such a name")
 
 
 def parameters(request: JobRequest, profile: SlurmProfile) -> dict[str, Any]:
@@ -90,9 +93,17 @@ def parameters(request: JobRequest, profile: SlurmProfile) -> dict[str, Any]:
         "mem": f"{profile.memory_mb or math.ceil(request.memory_mb / nodes)}M",
         "array_parallelism": len(request.tickets), "wckey": None, "setup": setup(request, profile),
         "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", "--open-mode=append", f"--cpus-per-task={cpus}"],
-        "additional_parameters": {"chdir": request.folder, "export": "ALL", "requeue": True, **profile.sbatch},
+        "additional_parameters": {"chdir": request.folder, "export": "ALL", "requeue": True, **profile.sbatch,
+                                  **excluded(request, profile)},
     }
     return chosen
+
+
+def excluded(request: JobRequest, profile: SlurmProfile) -> dict[str, str]:
+    """Return sbatch's option for the nodes to avoid, the profile's own among them; none where there are none."""
+    nodes = [str(profile.sbatch["exclude"])] if "exclude" in profile.sbatch else []
+    nodes += [node for node in request.exclude if node not in nodes]
+    return {"exclude": ",".join(nodes)} if nodes else {}
 
 
 def spread(ranks: int, profile: SlurmProfile) -> tuple[int, int]:

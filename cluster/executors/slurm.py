@@ -18,9 +18,11 @@ from pathlib import Path
 from cluster.clients import Answer, Clients, NoAnswer, Why
 from cluster.executors import _slurm_notes as notes
 from cluster.executors import _slurm_queue as ask
+from cluster.executors._slurm_call import lasted_s, where_it_ran
 from cluster.executors._slurm_notes import Submission
 from cluster.executors._slurm_queue import Queue
 from cluster.executors._slurm_watch import MESSAGE_TIMEOUT_S, Watch
+from cluster.failures import NEAR_LIMIT
 from cluster.job import Executor, JobHandle, JobReport, JobRequest, JobState
 from cluster.profiles import SlurmProfile, resolved_conf
 from sweeps.errors import EnvironmentError_
@@ -28,6 +30,8 @@ from sweeps.errors import EnvironmentError_
 Options = SlurmProfile
 MAX_ARRAY_SIZE = 1001
 """Slurm's default."""
+EARLY_S = 60.0
+"""So much earlier than its lead may the time limit's signal come (sbatch(1), --signal)."""
 ASK_AGAIN_S = 2.0
 """From one request to leave to the next: a job that has no process yet does not hear the first."""
 LOOK_S = 1.0
@@ -215,7 +219,20 @@ class SlurmExecutor:
                 del self._cancelling[handle.job_id]
             else:
                 detail = f"{detail}, cancelled"
-        return JobReport(handle=handle, state=state, detail=detail)
+        if state is not JobState.ENDED or self._watch.submission(handle.submission) is None:
+            return JobReport(handle=handle, state=state, detail=detail)
+        return self._ended(handle, detail)
+
+    def _ended(self, handle: JobHandle, detail: str) -> JobReport:
+        """Return the report of a job that has ended: with its node, and whether its time limit had come near."""
+        submission = self._watch.submission(handle.submission)
+        assert submission is not None
+        folder, profile = Path(submission.folder), self._profile
+        near_s = profile.time_limit_min * 60 - profile.lead_s - EARLY_S
+        if detail == "exit 0" and lasted_s(folder, handle.index) >= max(near_s, 0):
+            detail = f"{detail}, {NEAR_LIMIT}"
+        node = where_it_ran(folder, handle.index) if profile.nodes == 1 else ""
+        return JobReport(handle=handle, state=JobState.ENDED, detail=detail, node=node)
 
     # -- cancelling --------------------------------------------------------------------------------------------------
 

@@ -98,7 +98,7 @@ def text(status: SweepStatus) -> str:
         speed = running["tokens_per_second"]
         rate = f"  {float(speed):,.0f} tokens/s" if speed is not None else ""
         lines.append(f"  running {str(running['label'])[:44]:<44} {running['tokens']:>9,}{rate}")
-    lines += [f"  failed  {f['stage'][:37]:<37}  orchestrator why {f['fingerprint'][:8]}"
+    lines += [f"  failed  {f['stage'][:31]:<31} {f['class']:<9} orchestrator why {f['fingerprint'][:8]}"
               for f in status.failed[:LISTED]]
     if len(status.failed) > LISTED:
         lines.append(f"          and {len(status.failed) - LISTED} more: orchestrator status --json names them")

@@ -19,6 +19,7 @@ from sweeps.errors import Problem, SweepFileError, nearest
 from sweeps.language.overrides import MAX_SEEDS, applied
 from sweeps.language.overrides import Overrides as Overrides
 from sweeps.language.overrides import apply as apply
+from sweeps.language.policy import Policy
 from sweeps.language.presets import PROTOCOLS, SCALES
 from sweeps.language.problems import given, in_order, shown, told
 from sweeps.language.read import Source, parse_all, read_text
@@ -133,6 +134,8 @@ class Run(Frozen):
     """DeepSpeed ZeRO stage; None: the scale's."""
     micro_batch: Annotated[int, Field(ge=1)] | None = None
     """Sequences per forward pass and rank; None: the whole share."""
+    policy: Annotated[Policy, BeforeValidator(lambda value: {} if value is None else value)] = Policy()
+    """What follows when a stage ends without a result."""
 
 
 class SweepFile(Frozen):

@@ -44,9 +44,17 @@ class State:
     released: bool = True
     submissions: dict[str, Submission] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
-    """Fingerprint -> attempts that ended without a result, since the last start."""
+    """Fingerprint -> how often it was given up since the last start; older ledgers also count what was tried again."""
+    ends: dict[str, Event] = field(default_factory=dict)
+    """Fingerprint -> how its last attempt without a result ended, and what followed."""
+    micro_batch: dict[str, int] = field(default_factory=dict)
+    """Fingerprint -> sequences per forward pass and rank, where its GPU had no room for what was planned."""
+    asked: set[tuple[str, int]] = field(default_factory=set)
+    """(submission, array index) of jobs that a controller of this sweep asked to leave."""
     cancelled: set[str] = field(default_factory=set)
     """Trials that are run no further, until they are asked for again."""
+    cancelled_how: dict[str, str] = field(default_factory=dict)
+    """Trial -> when and by whom its job was cancelled on the cluster; the others were cancelled by `cancel`."""
     damaged: int = 0
     """Lines that count for nothing because they are torn or altered (set by `begin_term`)."""
 
@@ -78,14 +86,29 @@ def _ended(state: State, event: Event) -> None:
 
 def _failed(state: State, event: Event) -> None:
     state.failures[event["fingerprint"]] = state.failures.get(event["fingerprint"], 0) + 1
+    state.ends[event["fingerprint"]] = event
+
+
+def _interrupted(state: State, event: Event) -> None:
+    state.ends[event["fingerprint"]] = event
+    if "micro_batch" in event:
+        state.micro_batch[event["fingerprint"]] = event["micro_batch"]
+
+
+def _asked(state: State, event: Event) -> None:
+    state.asked |= {(name, index) for name, index in event["jobs"]}
 
 
 def _cancelled(state: State, event: Event) -> None:
     state.cancelled |= set(event["trials"])
+    if "text" in event:
+        state.cancelled_how |= dict.fromkeys(event["trials"], event["text"])
 
 
 def _retried(state: State, event: Event) -> None:
     state.cancelled -= set(event["trials"])
+    for trial in event["trials"]:
+        state.cancelled_how.pop(trial, None)
 
 
 def _release(state: State, event: Event) -> None:
@@ -93,7 +116,8 @@ def _release(state: State, event: Event) -> None:
 
 
 _STEPS = {"start": _start, "intent": _intent, "ended": _ended, "failed": _failed,
-          "cancelled": _cancelled, "retried": _retried, "release": _release}
+          "interrupted": _interrupted, "asked": _asked, "cancelled": _cancelled, "retried": _retried,
+          "release": _release}
 
 
 def terms(sweep: SweepFolder) -> list[int]:

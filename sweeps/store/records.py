@@ -160,7 +160,7 @@ class Attempt:
         }))
 
     def _final_checkpoint(self) -> dict[str, Any]:
-        tokens = max(_committed(self.folder), default=None)
+        tokens = furthest(self.folder)
         if tokens is None:
             return {}
         return {"tokens": tokens, "sha256": files.sha256_file(self.folder.checkpoint(tokens) / MANIFEST)}
@@ -267,7 +267,7 @@ def _damage_of_spec(stage: StageFolder, result: Result) -> str:
 
 
 def _damage_of_final(attempt: AttemptFolder, result: Result, *, thorough: bool) -> str:
-    tokens = result.checkpoint.get("tokens", max(_committed(attempt), default=None))
+    tokens = result.checkpoint.get("tokens", furthest(attempt))
     if tokens is None:
         return ""
     folder = attempt.checkpoint(tokens)
@@ -319,6 +319,11 @@ def _committed(attempt: AttemptFolder) -> Iterator[int]:
     return (t for t in _numbers(attempt.checkpoints) if (attempt.checkpoint(t) / MANIFEST).exists())
 
 
+def furthest(attempt: AttemptFolder) -> int | None:
+    """Return the tokens of an attempt's furthest committed checkpoint, not verified; None where it has none."""
+    return max(_committed(attempt), default=None)
+
+
 def damage(checkpoint: Checkpoint) -> str:
     """Return what is wrong with a checkpoint's files, or the empty string."""
     return damage_of_checkpoint(checkpoint.folder)
@@ -340,7 +345,7 @@ def final_checkpoint(stage: StageFolder) -> Checkpoint:
     if result is None:
         raise RecordError(f"stage {name} is not complete, but its checkpoint is needed")
     attempt = stage.attempt(result.attempt)
-    tokens = result.checkpoint.get("tokens", max(_committed(attempt), default=None))
+    tokens = result.checkpoint.get("tokens", furthest(attempt))
     if tokens is None or not (attempt.checkpoint(tokens).exists() or reason_of(attempt.checkpoint(tokens))):
         purposely = tokens is not None and removed_note(attempt.checkpoint(tokens)).exists()
         raise RecordError(f"stage {name} has no committed checkpoint any more"

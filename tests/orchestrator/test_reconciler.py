@@ -297,12 +297,12 @@ def test_a_job_that_left_because_it_was_asked_to_counts_as_no_failure(tmp_path: 
             attempt = open_attempt(stage, {"submission": held.submission})
             attempt.folder.stopped.write_text("{}")
             attempt.close()
-        reconciler.executor.cancel([j.handle for j in reconciler._jobs])
+        reconciler._ask_to_leave(reconciler._jobs)
     assert Status.FAILED not in reconciler.board.status.values()
 
 
 def test_a_job_that_never_begins_is_not_submitted_for_ever(tmp_path: Path) -> None:
-    plan = planned(tmp_path)
+    plan = planned(tmp_path, run={"cluster": "memory", "policy": {"breaker": None}})
     notices: list[Notice] = []
     executor = MemoryExecutor(slots=2, seconds=1e6)
     reconciler, _ = begin(plan, executor, notices)

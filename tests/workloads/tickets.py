@@ -11,6 +11,8 @@ from sweeps.store import claims, files
 from sweeps.store.layout import Layout, StageFolder
 
 PLUGIN_TEXT = '''
+import os
+import signal
 import time
 
 from sweeps.language.plugins import Science, StageKind
@@ -32,6 +34,12 @@ def run(context):
         raise ValueError("no such thing: \\udce9")
     if science.act == "diverge":
         raise Diverged("loss is nan")
+    if science.act == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    hoard = bytearray(400_000_000) if science.act == "hoard" else b""
+    while science.act == "hoard":
+        hoard[::4096] = bytes(len(hoard[::4096]))
+        time.sleep(0.05)
     while science.act == "ignore":
         time.sleep(0.05)
     while science.act == "wait" and not found:

@@ -1,0 +1,169 @@
+"""Jobs that die on a real Slurm: each ends in its class, and the policy's action follows."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import rehearsal
+from cluster.rehearsal import Rehearsal
+from orchestrator.board import Status
+from orchestrator.plan import Planned
+from orchestrator.reconciler import Notice, Reconciler
+from sweeps.errors import EnvironmentError_
+from sweeps.language.graph import Graph, Node
+from sweeps.language.manifest import PathStep, PlanFile, PlanTrial
+from sweeps.language.stage import StageSpec
+from sweeps.store import requests
+from sweeps.store.ledger import Event, begin_term, read_events
+from tests.cluster.slurm.test_contract import executor
+from tests.cluster.slurm.test_real import began, client
+from tests.orchestrator.plans import planned
+from tests.workloads.tickets import PLUGIN_TEXT, spec
+
+pytestmark = pytest.mark.slurm
+PATIENCE_S = 120.0
+
+
+def toys(root: Path, stages: dict[str, StageSpec], **policy: Any) -> Planned:
+    """Return a plan of a sweep `s`: each trial is one toy stage."""
+    plugin = root / "toy.py"
+    plugin.write_text(PLUGIN_TEXT)
+    base = planned(root, name="s", run={"cluster": "memory", "pack": "1 s", "policy": policy})
+    paths = {t: (PathStep(role="toy", kind=s.kind, fingerprint=s.fingerprint),) for t, s in stages.items()}
+    trials = tuple(PlanTrial(id=t, arm=t, cell=t, upstream="none", domain="web", seed=0, pretrain_tokens=0, path=path)
+                   for t, path in paths.items())
+    return replace(base, plugins=(plugin,), graph=Graph(paths=paths, nodes={
+        s.fingerprint: Node(spec=s, label=t) for t, s in stages.items()}), file=PlanFile(
+            name="s", question="", protocol="fair", scale="tiny", trials=trials, stages=()))
+
+
+@dataclass(kw_only=True)
+class Reign:
+    """A controller of the plan."""
+
+    plan: Planned
+    reconciler: Reconciler
+    notices: list[Notice] = field(default_factory=list)
+
+    def drive(self, until: Callable[[], bool] = lambda: False) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not self.reconciler.finished and not until():
+            assert time.monotonic() < deadline, self.notices
+            self.reconciler.step()
+            time.sleep(0.1)
+
+    def events(self, *kinds: str) -> list[Event]:
+        return [e for e in read_events(self.plan.layout.sweep("s")) if e["event"] in kinds]
+
+    def attempts(self, stage: StageSpec) -> int:
+        folder = self.plan.layout.stage(stage.kind, stage.fingerprint).attempts
+        return len(list(folder.iterdir())) if folder.exists() else 0
+
+
+@contextmanager
+def reign(plan: Planned, slurm: Rehearsal, **options: Any) -> Iterator[Reign]:
+    ledger, state = begin_term(plan.layout.sweep("s"))
+    notices: list[Notice] = []
+    cluster = executor(plan.layout.root, slurm, **options)
+    yield Reign(plan=plan, notices=notices, reconciler=Reconciler(plan, cluster, ledger, state, notices.append))
+    ledger.close()
+
+
+def test_a_job_that_uses_more_memory_than_it_asked_for_is_oom_host_and_not_tried_again(
+        slurm: Rehearsal, tmp_path: Path) -> None:
+    stage = spec("hoard")
+    with reign(toys(tmp_path, {"a": stage}), slurm, memory_mb=200) as run:
+        run.drive()
+        assert [(e["class"], e["action"]) for e in run.events("failed", "interrupted")] == [("oom_host", "give up")]
+        assert run.attempts(stage) == 1
+        assert "more memory" in run.reconciler.board.reasons[stage.fingerprint]
+
+
+def test_a_bare_kill_is_unknown_and_tried_as_often_as_the_policy_says(slurm: Rehearsal, tmp_path: Path) -> None:
+    stage = spec("kill")
+    with reign(toys(tmp_path, {"a": stage}, unknown=2), slurm) as run:
+        run.drive()
+        assert [(e["class"], e["action"]) for e in run.events("failed", "interrupted")] == [
+            ("unknown", "resume"), ("unknown", "give up")]
+        assert run.attempts(stage) == 2
+
+
+def test_an_exception_is_code_and_not_tried_again(slurm: Rehearsal, tmp_path: Path) -> None:
+    stage = spec("fail")
+    with reign(toys(tmp_path, {"a": stage}), slurm) as run:
+        run.drive()
+        event, = run.events("failed", "interrupted")
+        assert (event["class"], event["action"]) == ("code", "give up") and "ValueError: no such thing" in event["text"]
+        assert event["node"] in slurm.nodes
+        assert run.attempts(stage) == 1
+
+
+def test_a_wrong_partition_names_the_reason_and_runs_nothing(slurm: Rehearsal, tmp_path: Path) -> None:
+    stage = spec()
+    with reign(toys(tmp_path, {"a": stage}), slurm, partition="nowhere") as run:
+        with pytest.raises(EnvironmentError_, match="(?i)refused it.*invalid partition"):
+            run.drive()
+        assert run.attempts(stage) == 0 and not run.events("failed")
+
+
+def test_what_a_person_cancels_stays_cancelled_until_retry_and_is_told_with_when_and_by_whom(
+        slurm: Rehearsal, tmp_path: Path) -> None:
+    stage, other = spec("wait"), spec("succeed", salt=1)
+    plan = toys(tmp_path, {"a": stage, "b": other})
+    with reign(plan, slurm) as run:
+        run.drive(lambda: began(tmp_path, stage))
+        job = next(j for j in run.reconciler._jobs if stage.fingerprint in j.stages)
+        client(slurm, "scancel", job.handle.job_id)
+        run.drive()
+        assert run.reconciler.board.status == {stage.fingerprint: Status.CANCELLED, other.fingerprint: Status.DONE}
+        event, = run.events("cancelled")
+        assert event["trials"] == ["a"] and event["detail"].startswith(f"CANCELLED by {os.getuid()}")
+        said = next(n.text for n in run.notices if n.kind == "cancelled")
+        assert "cancelled on the cluster by root, seen 20" in said or os.getuid() != 0
+    with reign(plan, slurm) as run:
+        assert run.reconciler.finished, "not submitted again by running the command again"
+        requests.ask(plan.layout.sweep("s"), requests.Wish.RETRY, ["a"])
+        run.reconciler.step()
+        run.drive()
+        assert run.reconciler.board.status[stage.fingerprint] is Status.DONE, "it goes on from its checkpoint"
+
+
+def test_a_job_cancelled_while_it_waited_stays_cancelled_too(slurm: Rehearsal, tmp_path: Path) -> None:
+    stages = {f"t{i}": spec("wait", salt=i) for i in range(10)}
+    with reign(toys(tmp_path, stages), slurm, slots=100) as run:
+        run.drive(lambda: sum(began(tmp_path, s) for s in stages.values()) == 8)
+        waiting = [s for s in stages.values() if not began(tmp_path, s)]
+        job = next(j for j in run.reconciler._jobs if waiting[0].fingerprint in j.stages)
+        client(slurm, "scancel", job.handle.job_id)
+        run.drive(lambda: bool(run.events("cancelled")))
+        assert run.reconciler.board.status[waiting[0].fingerprint] is Status.CANCELLED
+        assert len(run.events("cancelled")) == 1
+
+
+def test_at_the_time_limit_a_stage_that_advanced_goes_on_and_one_that_did_not_is_given_up(
+        slurm: Rehearsal, tmp_path: Path) -> None:
+    saves, stays = spec("wait"), spec("ignore")
+    with reign(toys(tmp_path, {"a": saves, "b": stays}), slurm, time_limit_min=1, lead_s=10) as run:
+        run.drive()
+        ends = {e["fingerprint"]: (e["class"], e["action"]) for e in run.events("failed", "interrupted")}
+        assert ends == {saves.fingerprint: ("timeout", "resume"), stays.fingerprint: ("timeout", "give up")}
+        assert run.reconciler.board.status[saves.fingerprint] is Status.DONE
+        assert "shorter than a checkpoint interval" in run.reconciler.board.reasons[stays.fingerprint]
+
+
+def test_a_job_that_had_to_make_room_goes_on_from_its_checkpoint(slurm: Rehearsal, tmp_path: Path) -> None:
+    stage = spec("wait")
+    with reign(toys(tmp_path, {"a": stage}), slurm) as run:
+        run.drive(lambda: began(tmp_path, stage))
+        rehearsal.breaks(slurm, "preempt", run.reconciler._jobs[0].handle.job_id)
+        run.drive()
+        assert [(e["class"], e["action"]) for e in run.events("failed", "interrupted")] == [("preempted", "resume")]
+        assert run.reconciler.board.status[stage.fingerprint] is Status.DONE
