@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from cluster.job import Executor, JobHandle, JobRequest, JobState
+from cluster.job import Executor, JobHandle, JobState
+from orchestrator import batch
 from orchestrator.board import FRUITLESS, Board, Status
-from orchestrator.packer import pack_limit, total_seconds
 from orchestrator.plan import Planned
 from sweeps.errors import EnvironmentError_, StorageError
 from sweeps.language.graph import Node
@@ -266,38 +267,22 @@ class Reconciler:
     # -- submitting ----------------------------------------------------------------------------------------------
 
     def _submit(self) -> None:
-        free = self.executor.slots_free()
-        waiting = self.board.waiting - set(self._following)
-        if free <= 0 or not waiting:
-            return
-        ready = self.board.packer.ready(waiting, self.board.done, self.board.ended)
-        limit = pack_limit(self.planned.sweep.run.pack.seconds,
-                           total_seconds(self.graph, waiting, self.board.seconds), self.slots)
-        tickets: list[list[str]] = []
-        while ready and len(tickets) < free:
-            tickets.append(self.board.packer.ticket(ready, waiting, self.board.ended, limit))
-            waiting -= set(tickets[-1])
+        tickets = batch.tickets(self.planned, self.board, self._following, free=self.executor.slots_free(),
+                                slots=self.slots)
         if tickets:
             self._send(tickets)
 
     def _send(self, tickets: list[list[str]]) -> None:
         """Claim, write the intent, submit. In this order: a crash in between loses or doubles nothing."""
         self._count += 1
-        name = f"{self.planned.sweep.name}-t{self.ledger.term}-{self._count:04d}"
+        name = batch.name(self.planned, self.ledger.term, self._count)
         claimed = [pairs for pairs in (self._claim(ticket, name) for ticket in tickets) if pairs]
         if not claimed:
             return
-        folder = self.folder.submissions / name
-        paths = []
-        for index, pairs in enumerate(claimed):
-            path = folder / f"{index}.ticket.json"
-            files.create(path, self._ticket(name, pairs).model_dump_json())
-            paths.append(str(path))
+        request = batch.request(self.planned, name, [[k for k, _ in pairs] for pairs in claimed])
+        for path, pairs in zip(request.tickets, claimed, strict=True):
+            files.create(Path(path), self._ticket(name, pairs).model_dump_json())
         self.ledger.append("intent", name=name, tickets=[[k for k, _ in pairs] for pairs in claimed])
-        request = JobRequest(
-            name=name, tickets=tuple(paths), folder=str(folder), ranks=self.planned.execution.ranks,
-            cores=self.planned.trials[0].core["engine"].threads_per_rank * self.planned.execution.ranks,
-        )
         refuse_fenced(self.folder, self.ledger.term)  # polls and look-ups may have taken minutes
         try:
             handles = self.executor.submit(request)
