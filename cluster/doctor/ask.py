@@ -69,6 +69,7 @@ class Answers:
         """Return the QOS under which jobs are submitted, as far as they are known."""
         rows = [] if isinstance(self.qos, NoAnswer) else self.qos
         names = {profile.qos} if profile.qos else {row["DefaultQOS"] for row in self.mine(profile)}
+        names |= {row.get("QoS", "") for row in self.chosen(profile)}  # a partition may have limits of its own
         return [row for row in rows if row["Name"] and row["Name"] in names]
 
     def enforces(self, *what: str) -> bool:

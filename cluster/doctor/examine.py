@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cluster.clients import Clients
+from cluster.clients import Clients, NoAnswer
 from cluster.doctor import ask, job, limits, node, place, probe
 from cluster.doctor.finding import Finding
 from cluster.profiles import SlurmProfile, resolved_conf
@@ -37,7 +37,7 @@ class Examination:
         if isinstance(options, SlurmProfile):
             yield from self._slurm(options)
         elif self.profile.executor == "local":
-            yield from self._node(job.here(self.layout, self.timeout_s), gpus=0)
+            yield from self._node(job.here(self.layout, self.timeout_s), None)
         else:
             raise UsageError(f"cluster {self.profile.place}: its executor, {self.profile.executor}, uses no machine, "
                              "so there is nothing to check; name a Slurm profile, or local")
@@ -47,9 +47,12 @@ class Examination:
         answers = ask.answers(clients)
         yield from place.checks(answers, profile)
         yield from limits.checks(answers, profile)
-        outcome = job.on_a_node(profile, clients, self.layout, self.timeout_s, self.say)
-        yield from self._node(outcome, gpus=profile.gpus_per_node)
+        if isinstance(answers.config, NoAnswer):
+            outcome = job.Outcome(refused="the controller does not answer")  # sbatch would ask for a minute
+        else:
+            outcome = job.on_a_node(profile, clients, self.layout, self.timeout_s, self.say)
+        yield from self._node(outcome, profile)
 
-    def _node(self, outcome: job.Outcome, *, gpus: int) -> Iterator[Finding]:
+    def _node(self, outcome: job.Outcome, profile: SlurmProfile | None) -> Iterator[Finding]:
         root = self.layout.root
-        return node.checks(outcome, probe.versions(), probe.space(root), str(root), gpus)
+        return node.checks(outcome, probe.versions(), probe.space(root), str(root), profile)

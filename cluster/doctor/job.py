@@ -123,7 +123,7 @@ class _Wait:
     def until(self, deadline: float) -> Outcome:
         """Return what became of it, at the deadline at the latest."""
         began, skew, waited = None, (0.0, 0.0), 0.0
-        before = time.time()
+        before = submitted = time.time()
         self._say(f"test job {self._job} is submitted; waiting for a compute node")
         while True:
             now = time.time()
@@ -132,7 +132,8 @@ class _Wait:
                 began = _read(self._folder / probe.BEGAN)
                 waited = time.monotonic() - self._start
                 if began is not None:
-                    skew = float(began["clock"]) - time.time(), float(began["clock"]) - before
+                    written = max(submitted, before - VISIBLE_S)  # at the earliest, by this machine's clock
+                    skew = float(began["clock"]) - time.time(), float(began["clock"]) - written
                     self._say(f"test job {self._job} runs on {began['host']}; it imports what stages import")
             before = now
             if answer is not None or self._gave_up() or time.monotonic() > deadline:

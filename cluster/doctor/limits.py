@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cluster.clients import NoAnswer
 from cluster.doctor.ask import NO_ANSWER, Answers, Row, leading, minutes
@@ -83,18 +83,18 @@ def preemption(answers: Answers, profile: SlurmProfile) -> Finding:
     config = answers.config
     if isinstance(config, NoAnswer):
         return unknown("preemption", config.text, "how jobs are preempted is not known", NO_ANSWER)
-    kind, mode = config.get("PreemptType", ""), config.get("PreemptMode", "OFF").upper()
-    if kind in ("", "(null)", "preempt/none") or mode == "OFF":
+    kind = config.get("PreemptType", "preempt/none")
+    rows = answers.chosen(profile) if kind == "preempt/partition_prio" else answers.qos_of(profile)
+    mode = _mode(config, rows)
+    if kind == "preempt/none" or mode == "OFF":
         return ok("preemption", "none: no job is taken off its node for another")
     if "SUSPEND" in mode or "GANG" in mode:
         return warning("preemption", f"{mode}: a preempted job stands still on its node",
                        "its stage, and what waits for it, stand still too",
                        "use a partition or QOS that is not preempted")
     signalled = sends_user_signal(config)
-    grace = [row.get("GraceTime", "") for row in answers.chosen(profile)] if kind == "preempt/partition_prio" else \
-        [row["GraceTime"] for row in answers.qos_of(profile)]
-    seconds = min((_seconds(text) for text in grace), default=0) + answers.number("KillWait")
-    seen = f"{mode}; {'the user signal, then SIGTERM' if signalled else 'SIGTERM only'}; killed after about {seconds} s"
+    seconds = min((_seconds(row.get("GraceTime", "")) for row in rows), default=0) + answers.number("KillWait")
+    seen = f"{mode}; {'the user signal, then SIGTERM' if signalled else 'SIGTERM only'}; {seconds} s or more to leave"
     means = "a preempted job checkpoints, and its stage goes on from there"
     if seconds >= profile.lead_s:
         return ok("preemption", seen, means)
@@ -104,6 +104,12 @@ def preemption(answers: Answers, profile: SlurmProfile) -> Finding:
                    f"profile allows lead_s = {profile.lead_s} s for one)",
                    "run.checkpoint_every in the sweep file bounds what is lost; or ask the site for a GraceTime"
                    f"{asking}")
+
+
+def _mode(config: Row, rows: Sequence[Row]) -> str:
+    """Return how jobs are preempted: as their partition or QOS says, else as the cluster does."""
+    own = {row.get("PreemptMode", "").upper() for row in rows} - {"", "CLUSTER"}
+    return ",".join(sorted(own - {"OFF"}) or own) or config.get("PreemptMode", "OFF").upper()
 
 
 def sends_user_signal(config: Row) -> bool:

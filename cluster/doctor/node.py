@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from cluster.doctor.finding import Finding, failed, ok, unknown, warning
 from cluster.doctor.job import VISIBLE_S, Outcome
 from cluster.doctor.probe import VERSIONED
+from cluster.profiles import SlurmProfile
 
 SKEW_S = 5.0
 """Difference of clocks from which records of several hosts read oddly; authentication (munge) fails at 300."""
@@ -19,8 +21,8 @@ SLOW_S = 60.0
 LATER = "run it again with a longer --timeout, or when the cluster is less busy"
 
 
-def checks(outcome: Outcome, here: Mapping[str, str], disk: Mapping[str, int], root: str, gpus: int
-           ) -> Iterator[Finding]:
+def checks(outcome: Outcome, here: Mapping[str, str], disk: Mapping[str, int], root: str,
+           profile: SlurmProfile | None = None) -> Iterator[Finding]:
     """Yield all of them.
 
     Args:
@@ -28,16 +30,18 @@ def checks(outcome: Outcome, here: Mapping[str, str], disk: Mapping[str, int], r
         here: what is installed on this machine (`probe.versions`).
         disk: under the store, as this machine sees it (`probe.space`).
         root: the store.
-        gpus: how many a job asks for on each node.
+        profile: of the cluster; None: this machine.
     """
     yield space(disk, root)
     yield test_job(outcome)
     yield shared(outcome, root)
-    yield from (() if outcome.job == "" else (clock(outcome),))
+    if profile is not None:
+        yield clock(outcome)
     yield python(outcome)
     yield same_versions(outcome, here)
-    yield from ((devices(outcome, gpus),) if gpus else ())
-    yield scratch(outcome)
+    if profile is not None and profile.gpus_per_node:
+        yield devices(outcome, profile.gpus_per_node)
+    yield scratch(outcome, profile.scratch if profile else None)
 
 
 def space(disk: Mapping[str, int], root: str) -> Finding:
@@ -98,7 +102,7 @@ def clock(outcome: Outcome) -> Finding:
         return warning("clock", f"the node's differs by {low:+.0f} to {high:+.0f} s",
                        "nothing is decided by it, but times in records and logs do not fit together; at 300 s Slurm's "
                        "authentication fails", "ask the site to synchronise the clocks (chrony, ntpd)")
-    return ok("clock", f"the node's differs by less than {max(abs(low), abs(high)):.1f} s")
+    return ok("clock", f"no difference seen, to within {max(abs(low), abs(high)):.1f} s")
 
 
 def python(outcome: Outcome) -> Finding:
@@ -146,14 +150,18 @@ def devices(outcome: Outcome, wanted: int) -> Finding:
     return ok("GPU", f"torch sees {outcome.answer['gpus']}, of one that the test job asked for")
 
 
-def scratch(outcome: Outcome) -> Finding:
-    """Whether temporary files can be written."""
+def scratch(outcome: Outcome, wanted: str | None) -> Finding:
+    """Whether temporary files can be written, and go where the profile says."""
     if outcome.began is None:
         return _not_seen("temporary", outcome)
     seen = outcome.began["scratch"]
     if seen["wrong"]:
         return failed("temporary", f"{seen['folder']}: {seen['wrong']}", "jobs end where they write temporary files",
                       "name another folder: `scratch` in the profile")
+    if wanted and not Path(seen["folder"]).name.startswith("orchestrator-"):
+        return warning("temporary", f"{seen['folder']}, not below {wanted}: Slurm could not make a folder there",
+                       "jobs write temporary files where there may be little space",
+                       "make that folder on every node, or name another: `scratch` in the profile")
     if seen["bytes"] < NO_BYTES:
         return warning("temporary", f"{seen['folder']}: {seen['bytes'] / 1e6:,.0f} MB free",
                        "jobs that write temporary files pause the sweep (exit 6)", "name another folder: `scratch`")

@@ -123,11 +123,16 @@ def gpus() -> int | None:
 def main() -> None:
     """Answer."""
     folder = Path(sys.argv[1])
-    write(folder / BEGAN, began(folder))
-    start = time.monotonic()
-    failures = imports()
-    write(folder / ANSWER, {"versions": versions(), "imports": failures, "seconds": time.monotonic() - start,
-                            "gpus": gpus(), "executable": sys.executable})
+    try:
+        write(folder / BEGAN, began(folder))
+        start = time.monotonic()
+        failures = imports()
+        write(folder / ANSWER, {"versions": versions(), "imports": failures, "seconds": time.monotonic() - start,
+                                "gpus": gpus(), "executable": sys.executable})
+    finally:
+        temporary = Path(os.environ.get("TMPDIR", "/"))
+        if temporary.name == f"orchestrator-{os.environ.get('SLURM_JOB_ID', '')}":  # made by this job, on its scratch
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 if __name__ == "__main__":
