@@ -96,7 +96,7 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> Profile:
         source = Source(name=name, values={"executor": name})
     else:
         path = profile_path(name)
-        source = parse(read_text(path), str(path))
+        source = parse(read_text(path, "a cluster profile has at least the key executor"), str(path))
     source = replace(source, values={**source.values, **(changes or {})})
     executor = source.values.get("executor")
     if executor not in names():

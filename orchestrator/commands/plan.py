@@ -70,7 +70,7 @@ def _show_sbatch(planned: Planned, *, as_json: bool) -> int:
     elif request:
         out(text)
     else:
-        say("nothing would be submitted: every stage is complete in the store, or waits for another sweep")
+        say("nothing would be submitted: every stage is complete in the store")
     return 0
 
 

@@ -69,6 +69,7 @@ def test_a_profile_that_is_nowhere(own: Path, name: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), [
+    ("", ": file: is empty; a cluster profile has at least the key executor"),
     ("slots: 2\n", ":1: executor: this key is missing; write the name of an executor: local, memory, slurm"),
     ("slots: 2\nexecutor: slrm\n", ":2: executor = 'slrm': known: local, memory, slurm. Did you mean 'slurm'"),
 ])
