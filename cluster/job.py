@@ -35,7 +35,9 @@ class JobRequest(Frozen):
     cores: int = 1
     """CPU cores of one job."""
     memory_mb: int = 2_000
-    """Memory of one job."""
+    """Memory of one job, all its ranks together, but for activations."""
+    activations_mb: int = 0
+    """Memory of its activations; they lie on the GPUs where the cluster has some."""
     ranks: int = 1
     """Processes of one job."""
     exclude: tuple[str, ...] = ()

@@ -7,17 +7,22 @@ name a file that holds them.
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from sweeps.errors import UsageError, nearest
+from sweeps.errors import SweepFileError, nearest
+from sweeps.language.problems import in_order
+from sweeps.language.read import Source
+from sweeps.language.spec import problem_of
 from sweeps.language.stage import Frozen
 
-NAME = r"^[A-Za-z0-9._-]{1,64}$"
+Options = TypeVar("Options", bound=BaseModel)
 SBATCH_KEYS = frozenset({
     "comment", "contiguous", "core-spec", "distribution", "exclude", "exclusive", "gpu-bind", "gpu-freq",
     "gres", "hint", "licenses", "mail-type", "mail-user", "mem-bind", "mem-per-gpu", "network", "nice", "nodelist",
@@ -38,32 +43,61 @@ def printable(text: str) -> str:
     return text
 
 
-Name = Annotated[str, StringConstraints(pattern=NAME)]
-Names = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}(,[A-Za-z0-9._-]{1,64})*$")]
-Constraint = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._&|*()\[\],:-]{1,256}$")]
-Module = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/+-]{1,128}$")]
-Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
-Line = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(printable)]
-FilePath = Annotated[str, StringConstraints(pattern=r"^/", max_length=1000), AfterValidator(printable)]
-Scratch = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/$-]{1,255}$")]
+def _only(pattern: str, allowed: str) -> AfterValidator:
+    """Refuse text that does not match as a whole, in words instead of a pattern."""
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"write {allowed}")
+        return text
+
+    return AfterValidator(check)
+
+
+_LETTERS = "letters A-Z a-z, digits, `.`, `_` and `-`"
+Name = Annotated[str, _only("[A-Za-z0-9._-]{1,64}", f"1 to 64 {_LETTERS}")]
+Names = Annotated[str, _only("[A-Za-z0-9._-]{1,64}(,[A-Za-z0-9._-]{1,64})*",
+                             f"one name of 1 to 64 {_LETTERS}, or several with commas and without spaces")]
+Constraint = Annotated[str, _only(r"[A-Za-z0-9._&|*()\[\],:-]{1,256}", "features as sbatch takes them: `a100&nvlink`")]
+Module = Annotated[str, _only("[A-Za-z0-9._/+-]{1,128}", "a module's name, `cuda/12.4`")]
+Variable = Annotated[str, _only("[A-Za-z_][A-Za-z0-9_]{0,127}", "the name of an environment variable, without a value")]
+Line = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(printable)]
+FilePath = Annotated[str, AfterValidator(printable), _only("/.{0,999}", "an absolute path")]
+Scratch = Annotated[str, _only("/[A-Za-z0-9._/$-]{1,255}", f"an absolute path of {_LETTERS}, `/` and `$`")]
 Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 
 
-class Checked(Frozen):
-    """Base of a profile's parts: an unknown key is refused with the nearest known one."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known(cls, given: Any) -> Any:
-        if isinstance(given, Mapping):
-            for key in given:
-                if key not in cls.model_fields:
-                    raise ValueError(f"unknown key {key!r}; {nearest(str(key), cls.model_fields)}")
-        return given
+def _problem(place: tuple[str | int, ...], given: Any, reason: str) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError("profile", "{reason}", {"reason": reason}), loc=place, input=given)
 
 
-class Limits(Checked):
+def _raise(problems: Sequence[InitErrorDetails]) -> None:
+    """Raise problems, each at its own key, so that all of a file are told at once."""
+    if problems:
+        raise ValidationError.from_exception_data("profile", list(problems))
+
+
+def _sbatch(options: Any) -> Any:
+    if isinstance(options, Mapping):  # else pydantic says that it is no mapping
+        wrong = ((key, value, _sbatch_problem(str(key), value)) for key, value in options.items())
+        _raise([_problem((str(key),), value, reason) for key, value, reason in wrong if reason])
+    return options
+
+
+def _sbatch_problem(key: str, value: Any) -> str:
+    """Return what is wrong with an sbatch option; empty: nothing."""
+    if key not in SBATCH_KEYS:
+        return f"this sbatch option may not be set here; {nearest(key, SBATCH_KEYS)}"
+    if not isinstance(value, str | int) or value is False or (value is True and key not in FLAG_KEYS) or value == "":
+        return f"give a value{' or true' if key in FLAG_KEYS else ''}, or leave the line out"
+    try:
+        printable(str(value))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+class Limits(Frozen):
     """What a sweep may take of the cluster."""
 
     array_tasks: Count | None = None
@@ -72,7 +106,7 @@ class Limits(Checked):
     """GPU-hours that one sweep may use on this cluster; None: no limit but the sweep's own."""
 
 
-class SlurmProfile(Checked):
+class SlurmProfile(Frozen):
     """A Slurm cluster, as far as sweeps need to know it."""
 
     partition: Names | None = None
@@ -113,7 +147,7 @@ class SlurmProfile(Checked):
     """slurm.conf of the cluster; None: the SLURM_CONF of the shell, or Slurm's default place."""
     rehearsal: Name | None = None
     """Name of a rehearsal cluster on this machine, which knows its own slurm.conf."""
-    sbatch: dict[str, str | int | bool] = {}
+    sbatch: Annotated[dict[str, str | int | bool], BeforeValidator(_sbatch)] = {}
     """Further sbatch options, without the dashes: `reservation: night`."""
     slots: Count = 100
     """Jobs of a store that may be queued or running at a time."""
@@ -129,45 +163,43 @@ class SlurmProfile(Checked):
 
     @model_validator(mode="after")
     def _consistent(self) -> SlurmProfile:
-        for key, value in self.sbatch.items():
-            _check_sbatch(key, value)
+        found = []
         if self.lead_s >= self.time_limit_min * 60:
-            raise ValueError(f"lead_s = {self.lead_s}: a job is asked to checkpoint before it begins; use less than "
-                             f"time_limit_min = {self.time_limit_min} ({self.time_limit_min * 60} s)")
+            found.append(_problem(("lead_s",), self.lead_s, "a job would be asked to checkpoint before it begins; use "
+                                  f"less than time_limit_min = {self.time_limit_min} ({self.time_limit_min * 60} s)"))
         if self.gpu_type and not self.gpus_per_node:
-            raise ValueError(f"gpu_type = {self.gpu_type!r} without GPUs; set gpus_per_node, or leave gpu_type out")
+            found.append(_problem(("gpu_type",), self.gpu_type,
+                                  "a type without GPUs; set gpus_per_node, or leave it out"))
         if self.rehearsal and self.slurm_conf:
-            raise ValueError("rehearsal and slurm_conf are both given; a rehearsal knows its own, so leave one out")
+            found.append(_problem(("slurm_conf",), self.slurm_conf,
+                                  "a rehearsal knows its own, and `rehearsal` is given; leave one of the two out"))
+        _raise(found)
         return self
-
-
-def _check_sbatch(key: str, value: str | int | bool) -> None:
-    if key not in SBATCH_KEYS:
-        raise ValueError(f"sbatch option {key!r} may not be set here; {nearest(key, SBATCH_KEYS)}")
-    if isinstance(value, bool) and not (value and key in FLAG_KEYS):
-        raise ValueError(f"sbatch option {key} = {value}: give a value{' or true' if key in FLAG_KEYS else ''}, or "
-                         "leave the line out")
-    if not printable(str(value)):
-        raise ValueError(f"sbatch option {key} has an empty value; leave the line out")
 
 
 def slurm_profile(options: Mapping[str, Any], name: str) -> SlurmProfile:
     """Return a profile's options, checked.
 
     Args:
-        options: the file's keys, without `executor`.
+        options: the keys of the file, without `executor`.
         name: what messages call the profile.
 
     Raises:
-        UsageError: a key is unknown, or a value is impossible.
+        SweepFileError: with every problem.
+    """
+    return checked(SlurmProfile, Source(name=name, values=dict(options)))
+
+
+def checked(model: type[Options], source: Source) -> Options:
+    """Return an executor's options from a profile's values, which may hold the key `executor` too.
+
+    Raises:
+        SweepFileError: with every problem: file, line, key, value, what is allowed.
     """
     try:
-        return SlurmProfile.model_validate(dict(options))
+        return model.model_validate({k: v for k, v in source.values.items() if k != "executor"})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        given = f" {where} = {first['input']!r}:" if where else ""
-        raise UsageError(f"cluster profile {name}:{given} {first['msg'].removeprefix('Value error, ')}") from error
+        raise SweepFileError(in_order(problem_of(source, e, model) for e in error.errors())) from error
 
 
 def resolved_conf(profile: SlurmProfile) -> str | None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from sweeps.language.spec import Overrides
 
 ROOT_VARIABLE = "ORCHESTRATOR_ROOT"
+PROFILES = (": a path, a name in $XDG_CONFIG_HOME/orchestrator/clusters (~/.config/orchestrator/clusters), or a "
+            "shipped one: apptainer, gpu, local, rehearsal")
+"""Where `--cluster` looks, for its help."""
 
 
 def _root(text: str) -> Path:
@@ -63,7 +66,8 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
                         help="an axis or dotted field, the value read as YAML; may be repeated")
     parser.add_argument("--scale", help="model size preset: tiny, 1m, 10m, 60m, 160m, 400m, 1.6b")
     parser.add_argument("--seeds", metavar="N|LIST", help="number of seeds, or a list such as 0,1,4")
-    parser.add_argument("--cluster", metavar="NAME", help="executor profile (default: the file's, else local)")
+    parser.add_argument("--cluster", metavar="NAME|FILE.yaml", help=f"cluster profile{PROFILES} (default: the file's, "
+                                                                    "else local)")
 
 
 def overrides(arguments: argparse.Namespace) -> Overrides:

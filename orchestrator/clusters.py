@@ -7,37 +7,38 @@ from typing import Any
 
 from cluster import registry
 from cluster.executors.local import default_slots
+from cluster.executors.slurm import MAX_ARRAY_SIZE
 from cluster.job import Executor
+from cluster.profiles import SlurmProfile
+from cluster.registry import Profile
 from sweeps.errors import UsageError
-from sweeps.language.read import parse, read_text
 from sweeps.language.spec import Run
 from sweeps.store.layout import Layout
 
 
-def profile(run: Run) -> dict[str, Any]:
-    """Return the options of the profile that a sweep names; an executor's own name is a profile without options.
+def cluster(run: Run) -> Profile:
+    """Return the profile that a sweep names, with the slots that the sweep asks for.
 
     Raises:
         UsageError: there is none of that name.
+        SweepFileError: its file is wrong; with every problem of it.
     """
-    name = run.cluster
-    if name not in registry.profiles() and name in registry.names():
-        options: dict[str, Any] = {"executor": name}
-    else:
-        path = registry.profile_path(name)
-        options = dict(parse(read_text(path), str(path)).values)
-    if "executor" not in options:
-        raise UsageError(f"cluster profile {name}: the key 'executor' is missing; one of {', '.join(registry.names())}")
-    if run.slots is not None:
-        options["slots"] = run.slots
-    return options
+    return registry.load(run.cluster, {} if run.slots is None else {"slots": run.slots})
+
+
+def profile(run: Run) -> dict[str, Any]:
+    """Return what the profile that a sweep names says, the key `executor` included; checked.
+
+    Raises:
+        UsageError: as `cluster`.
+    """
+    return cluster(run).values
 
 
 def executor_of(run: Run, layout: Layout) -> Executor:
     """Return the executor that a sweep names, with its notes below the store."""
-    options = profile(run)
-    name = options.pop("executor")
-    return registry.make(name, folder=layout.jobs, options=options)
+    options = dict(profile(run))
+    return registry.make(options.pop("executor"), folder=layout.jobs, options=options)
 
 
 def keep_simulations_apart(run: Run, layout: Layout) -> None:
@@ -58,8 +59,15 @@ def keep_simulations_apart(run: Run, layout: Layout) -> None:
 
 def slots_of(run: Run) -> int:
     """Return how many jobs run at once, as far as a plan can say."""
-    slots = profile(run).get("slots")
-    if isinstance(slots, int):
-        return slots
+    slots = cluster(run).options.slots
+    if slots is not None:
+        return int(slots)
     megabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**2
     return default_slots(len(os.sched_getaffinity(0)), megabytes)
+
+
+def batch_size(run: Run) -> int:
+    """Return how many jobs are submitted in one call at most, as far as a plan can say (Slurm's default array size)."""
+    options = cluster(run).options
+    array = options.limits.array_tasks or MAX_ARRAY_SIZE if isinstance(options, SlurmProfile) else MAX_ARRAY_SIZE
+    return min(slots_of(run), array)

@@ -123,6 +123,8 @@ def resolve(bare: Planned, problems: Sequence[Problem] = ()) -> Planned:
 def _check_cluster(resolver: Resolver) -> None:
     try:
         profile(resolver.sweep.run)
+    except SweepFileError as error:
+        resolver.problems.update({(p.where, p.key): p for p in error.problems})
     except UsageError as error:
         resolver.problem("run.cluster", resolver.sweep.run.cluster, str(error))
 

@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
-from cluster.job import Executor, JobRequest, JobState
+from cluster.job import Executor, JobState
+from orchestrator import batch
 from orchestrator.board import Board, Status
 from orchestrator.endings import Endings, Job
 from orchestrator.endings import Notice as Notice
-from orchestrator.packer import pack_limit, total_seconds
 from orchestrator.plan import Planned
 from sweeps.errors import EnvironmentError_, StorageError
 from sweeps.language.stage import Ticket, TicketStage
@@ -197,17 +198,8 @@ class Reconciler:
     # -- submitting ----------------------------------------------------------------------------------------------
 
     def _submit(self) -> None:
-        free = self.executor.slots_free()
-        waiting = self.board.waiting - set(self._following)
-        if free <= 0 or not waiting:
-            return
-        ready = self.board.packer.ready(waiting, self.board.done, self.board.ended)
-        limit = pack_limit(self.planned.sweep.run.pack.seconds,
-                           total_seconds(self.graph, waiting, self.board.seconds), self.slots)
-        tickets: list[list[str]] = []
-        while ready and len(tickets) < free:
-            tickets.append(self.board.packer.ticket(ready, waiting, self.board.ended, limit))
-            waiting -= set(tickets[-1])
+        tickets = batch.tickets(self.planned, self.board, self._following, free=self.executor.slots_free(),
+                                slots=self.slots)
         if tickets:
             self._send(tickets)
 
@@ -215,22 +207,15 @@ class Reconciler:
         """Claim, write the intent, submit. In this order: a crash in between loses or doubles nothing."""
         tickets = [self.endings.alike(ticket) for ticket in tickets]
         self._count += 1
-        name = f"{self.planned.sweep.name}-t{self.ledger.term}-{self._count:04d}"
+        name = batch.name(self.planned, self.ledger.term, self._count)
         claimed = [pairs for pairs in (self._claim(ticket, name) for ticket in tickets) if pairs]
         if not claimed:
             return
-        folder = self.folder.submissions / name
-        paths = []
-        for index, pairs in enumerate(claimed):
-            path = folder / f"{index}.ticket.json"
-            files.create(path, self._ticket(name, pairs).model_dump_json())
-            paths.append(str(path))
+        request = batch.request(self.planned, name, [[k for k, _ in pairs] for pairs in claimed],
+                                exclude=self.endings.nodes.excluded)
+        for path, pairs in zip(request.tickets, claimed, strict=True):
+            files.create(Path(path), self._ticket(name, pairs).model_dump_json())
         self.ledger.append("intent", name=name, tickets=[[k for k, _ in pairs] for pairs in claimed])
-        request = JobRequest(
-            name=name, tickets=tuple(paths), folder=str(folder), ranks=self.planned.execution.ranks,
-            cores=self.planned.trials[0].core["engine"].threads_per_rank * self.planned.execution.ranks,
-            exclude=self.endings.nodes.excluded,
-        )
         refuse_fenced(self.folder, self.ledger.term)  # polls and look-ups may have taken minutes
         try:
             handles = self.executor.submit(request)

@@ -2,7 +2,7 @@
 
     OrchestratorError
     |- UsageError            the person's input is wrong: exit 2
-    |  `- SweepFileError     carries every problem of a sweep file at once
+    |  `- SweepFileError     carries every problem of a sweep file or a cluster profile at once
     |- EnvironmentError_     something outside is missing or full: exit 4
     |- OwnedError            another controller owns the sweep: exit 5
     |- PausedError           the sweep paused itself (disk, budget, breaker): exit 6
@@ -83,7 +83,7 @@ class Problem:
 
 
 class SweepFileError(UsageError):
-    """Every problem of one sweep file."""
+    """Every problem of a sweep file, or of the cluster profile that it names."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         """Keep `problems`; the message lists them, one a line."""

@@ -40,13 +40,14 @@ class Submitit(SlurmExecutor):  # type: ignore[misc] # submitit has no types
         """Say that Slurm is there: scripts are also shown on laptops."""
         return 2
 
-    @property
-    def _submitit_command_str(self) -> str:
-        return f"{self.python} -P -u -m {JOB} {shlex.quote(str(self.folder))}"
 
-
-def script(request: JobRequest, profile: SlurmProfile) -> str:
+def script(request: JobRequest, profile: SlurmProfile, *, module: str = JOB) -> str:
     """Return the script of a request.
+
+    Args:
+        request: what to run.
+        profile: where.
+        module: what runs in each of a job's processes, with the request's folder as its argument.
 
     Raises:
         UsageError: the request cannot run with this profile, or a name in it cannot be used.
@@ -55,7 +56,8 @@ def script(request: JobRequest, profile: SlurmProfile) -> str:
     executor = Submitit(folder=request.folder, python=interpreter(profile))
     executor.update_parameters(**parameters(request, profile))
     executor.parameters["map_count"] = len(request.tickets)
-    text: str = executor._make_submission_file_text(executor._submitit_command_str, "")
+    command = f"{executor.python} -P -u -m {module} {shlex.quote(str(executor.folder))}"
+    text: str = executor._make_submission_file_text(command, "")
     return text
 
 
@@ -90,7 +92,7 @@ def parameters(request: JobRequest, profile: SlurmProfile) -> dict[str, Any]:
         "constraint": profile.constraint, "time": profile.time_limit_min, "signal_delay_s": profile.lead_s,
         "nodes": nodes, "ntasks_per_node": per_node, "cpus_per_task": cpus,
         "gpus_per_node": gpus if profile.gpus_per_node else None,
-        "mem": f"{profile.memory_mb or math.ceil(request.memory_mb / nodes)}M",
+        "mem": f"{profile.memory_mb or math.ceil(_memory_mb(request, profile) / nodes)}M",
         "array_parallelism": len(request.tickets), "wckey": None, "setup": setup(request, profile),
         "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", "--open-mode=append", f"--cpus-per-task={cpus}"],
         "additional_parameters": {"chdir": request.folder, "export": "ALL", "requeue": True, **profile.sbatch,
@@ -104,6 +106,11 @@ def excluded(request: JobRequest, profile: SlurmProfile) -> dict[str, str]:
     nodes = [str(profile.sbatch["exclude"])] if "exclude" in profile.sbatch else []
     nodes += [node for node in request.exclude if node not in nodes]
     return {"exclude": ",".join(nodes)} if nodes else {}
+
+
+def _memory_mb(request: JobRequest, profile: SlurmProfile) -> int:
+    """Return what a job needs on all its nodes, MB."""
+    return request.memory_mb + (0 if profile.gpus_per_node else request.activations_mb)
 
 
 def spread(ranks: int, profile: SlurmProfile) -> tuple[int, int]:

@@ -9,14 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.arguments import add_json, add_root, add_sweep, duration, layout, out, out_json, overrides, size
+from orchestrator.arguments import add_json, add_root, add_sweep, duration, layout, out, out_json, overrides, say, size
 
 if TYPE_CHECKING:
     from orchestrator.plan import Planned
 
 EXAMPLES = """  orchestrator plan sweeps/complexity_by_domain.yaml
   orchestrator plan sweeps/token_budget.yaml --scale 400m --seeds 5 --json
-  orchestrator plan sweeps/smoke.yaml --set domain=[web] --set pretrain.lr=1e-3"""
+  orchestrator plan sweeps/smoke.yaml --set domain=[web] --set pretrain.lr=1e-3
+  orchestrator plan sweeps/smoke.yaml --cluster gpu --show-sbatch"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_root(parser)
     add_json(parser)
     parser.add_argument("--no-pilot", action="store_true", help="skip the pilot that refuses impossible bands")
+    parser.add_argument("--show-sbatch", action="store_true",
+                        help="print the whole script that Slurm would get first, and nothing else")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     planned = make_plan(arguments.file, overrides(arguments), layout(arguments).root)
     if not arguments.no_pilot:
         run_pilots(planned)
+    if arguments.show_sbatch:
+        return _show_sbatch(planned, as_json=arguments.json)
     states = stage_states(planned, live_stages(planned.layout))
     totals = summary(planned, states)
     if arguments.json:
@@ -48,6 +53,24 @@ def run(arguments: argparse.Namespace) -> int:
         })
     else:
         out(_text(planned, states, totals, arguments.file))
+    return 0
+
+
+def _show_sbatch(planned: Planned, *, as_json: bool) -> int:
+    """Print the script of the first submission."""
+    from cluster.registry import script
+    from orchestrator.batch import first
+    from orchestrator.clusters import batch_size, cluster
+
+    request = first(planned, batch_size(planned.sweep.run))
+    text = script(cluster(planned.sweep.run), request) if request else ""
+    if as_json:
+        out_json({"name": planned.sweep.name, "cluster": planned.sweep.run.cluster,
+                  "submission": request.name if request else None, "script": text})
+    elif request:
+        out(text)
+    else:
+        say("nothing would be submitted: every stage is complete in the store")
     return 0
 
 

@@ -40,8 +40,11 @@ class Source:
         return shown(self.name)
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a sweep file.
+SWEEP_HOLDS = "a sweep file has at least the keys schema_version, name and axes"
+
+
+def read_text(path: Path, holds: str = SWEEP_HOLDS) -> str:
+    """Return the text of a sweep file, or of another file of which `holds` says what it has at least.
 
     Raises:
         SweepFileError: it is missing, no regular file, unreadable, empty, too large or not UTF-8 text.
@@ -59,7 +62,7 @@ def read_text(path: Path) -> str:
     except ValueError as error:  # a NUL byte in the path
         raise fail(str(path), None, f"is no path: {error}") from error
     if not text.strip():
-        raise fail(str(path), None, "is empty; a sweep file has at least the keys schema_version, name and axes")
+        raise fail(str(path), None, f"is empty; {holds}")
     return text.replace("\r\n", "\n")
 
 

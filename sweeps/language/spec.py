@@ -28,6 +28,8 @@ from sweeps.language.units import Duration
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """Names of sweeps, clusters and arms: safe as a file name."""
+PROFILE = ".yaml"
+"""How the path of a cluster profile ends; what ends otherwise is a name."""
 GRID_AXES = ("upstream", "token_budget", "domain", "seed")
 """Axes that every sweep may have; upstreams add their own, and any dotted science field can be one."""
 REQUIRED_AXES = ("upstream", "domain", "seed")
@@ -49,6 +51,10 @@ def _file_name(value: str) -> str:
         raise ValueError("a name has the pattern of a file name: 1 to 64 of the letters A-Z a-z, digits, `.`, `_` and "
                          f"`-`, the first a letter or digit.{hint}")
     return value
+
+
+def _cluster(value: str) -> str:
+    return value if value.endswith(PROFILE) and shown(value) == value else _file_name(value)
 
 
 def _gain(value: str) -> str:
@@ -120,8 +126,9 @@ class Baseline(Frozen):
 class Run(Frozen):
     """How to run: never part of a stage's identity."""
 
-    cluster: Annotated[str, Field(json_schema_extra={"pattern": f"^{NAME}$"}), AfterValidator(_file_name)] = "local"
-    """Executor profile."""
+    cluster: Annotated[str, Field(json_schema_extra={"pattern": rf"^{NAME}$|\.yaml$"}),
+                       AfterValidator(_cluster)] = "local"
+    """Cluster profile: a name, or the path of a .yaml file, relative to the sweep file."""
     checkpoint_every: Duration = Duration("2 min")
     """Longest time between checkpoints of a job."""
     pack: Duration = Duration("2 min")
@@ -218,7 +225,18 @@ def load_draft(path: Path, overrides: Overrides | None = None) -> Draft:
         rest = _usable(source.values, [e["loc"] for e in error.errors()])
     if rest is None or any(p.key.startswith("plugins") for p in problems):
         raise SweepFileError(problems)
-    return Draft(sweep=sweep or SweepFile.model_validate(rest), source=source, problems=tuple(in_order(problems)))
+    return Draft(sweep=_with_profile(sweep or SweepFile.model_validate(rest), source, path), source=source,
+                 problems=tuple(in_order(problems)))
+
+
+def _with_profile(sweep: SweepFile, source: Source, path: Path) -> SweepFile:
+    """Return the sweep with its profile's path absolute: the file's is relative to the file, a flag's to the shell."""
+    named = sweep.run.cluster
+    if not named.endswith(PROFILE):
+        return sweep
+    base = Path.cwd() if ("run", "cluster") in source.flags else path.parent.absolute()
+    run = sweep.run.model_copy(update={"cluster": str(base / Path(named).expanduser())})
+    return sweep.model_copy(update={"run": run})
 
 
 def _absent_plugins(source: Source) -> Iterator[Problem]:

@@ -14,8 +14,7 @@ from cluster.executors import _slurm_script
 from cluster.executors._slurm_job import ranks, scratch
 from cluster.job import JobRequest
 from cluster.profiles import SBATCH_KEYS, SlurmProfile, slurm_profile
-from sweeps.errors import UsageError
-from sweeps.language.read import parse, read_text
+from sweeps.errors import SweepFileError, UsageError
 
 RECORDS = Path(__file__).parent / "records"
 REQUEST = JobRequest(name="smoke-t1-0001", tickets=("/store/t/0.json", "/store/t/1.json"), cores=8, memory_mb=64_000,
@@ -51,6 +50,12 @@ def test_the_script_is_a_shell_program(options: dict[str, object]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_activations_are_asked_for_where_there_is_no_gpu_to_hold_them() -> None:
+    wanted = REQUEST.model_copy(update={"memory_mb": 8_000, "activations_mb": 1_000})
+    for options, mem in (({"nodes": 2}, 4_500), ({"nodes": 2, "gpus_per_node": 4}, 4_000), ({"memory_mb": 7}, 7)):
+        assert f"#SBATCH --mem={mem}M" in _slurm_script.script(wanted, profile(**options)).splitlines()
+
+
 def test_no_value_of_the_environment_is_in_the_script() -> None:
     wanted = REQUEST.model_copy(update={"environment": {"API_TOKEN": "hunter2"}})
     assert "hunter2" not in _slurm_script.script(wanted, profile())
@@ -66,33 +71,58 @@ def test_the_environment_is_an_allow_list() -> None:
 @pytest.mark.parametrize("name", ["rehearsal", "gpu", "apptainer"])
 def test_shipped_profiles_are_valid_and_commented(name: str) -> None:
     path = registry.profiles()[name]
-    options = dict(parse(read_text(path), str(path)).values)
-    assert options.pop("executor") == "slurm"
-    slurm_profile(options, name)
+    assert isinstance(registry.load(name).options, SlurmProfile)
     assert path.read_text().count("#") >= 4
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"partitoin": "gpu"}, "unknown key 'partitoin'.*Did you mean 'partition'"),
-    ({"limits": {"gpu_hour": 3}}, "unknown key 'gpu_hour'.*Did you mean 'gpu_hours'"),
-    ({"sbatch": {"reservatoin": "x"}}, "'reservatoin' may not be set.*Did you mean 'reservation'"),
+    ({"partitoin": "gpu"}, "partitoin: unknown key.*Did you mean 'partition'"),
+    ({"limits": {"gpu_hour": 3}}, "limits.gpu_hour: unknown key.*Did you mean 'gpu_hours'"),
+    ({"sbatch": {"reservatoin": "x"}}, "sbatch.reservatoin = 'x'.*may not be set.*Did you mean 'reservation'"),
     ({"sbatch": {"comment": "a\nrm -rf ~"}}, r"character U\+000A is not allowed"),
     ({"sbatch": {"comment": "a\u2028b"}}, r"character U\+2028"),
-    ({"sbatch": {"nice": False}}, "nice = False: give a value, or leave"),
-    ({"sbatch": {"nice": True}}, "nice = True: give a value, or leave"),
-    ({"sbatch": {"comment": ""}}, "empty value"),
-    ({"partition": "gpu; rm"}, "partition"), ({"partition": "gpu\n"}, "partition"), ({"qos": "x" * 65}, "qos"),
-    ({"account": "-x y"}, "account"), ({"constraint": "a b"}, "constraint"), ({"modules": ["a; rm"]}, "modules"),
-    ({"setup": ["a\nb"]}, r"U\+000A"), ({"setup": ["a\rb"]}, r"U\+000D"), ({"setup": "a"}, "setup"),
-    ({"container": "relative.sif"}, "container"), ({"environment": ["A B"]}, "environment"),
-    ({"environment": ["A=b"]}, "environment"), ({"scratch": "/a$(b)"}, "scratch"), ({"scratch": '/a"b'}, "scratch"),
-    ({"slots": 0}, "slots"), ({"time_limit_min": 0}, "time_limit_min"), ({"nodes": 0}, "nodes"),
-    ({"time_limit_min": 1, "lead_s": 60}, "before it begins"), ({"gpu_type": "a100"}, "without GPUs"),
-    ({"rehearsal": "a", "slurm_conf": "/b"}, "both given"),
+    ({"sbatch": {"nice": False}}, "sbatch.nice = false: give a value, or leave"),
+    ({"sbatch": {"nice": True}}, "sbatch.nice = true: give a value, or leave"),
+    ({"sbatch": {"exclusive": False}}, "sbatch.exclusive = false: give a value or true, or leave"),
+    ({"sbatch": {"comment": ["a"]}}, "sbatch.comment.*give a value"),
+    ({"sbatch": {"comment": ""}}, "sbatch.comment = '': give a value"),
+    ({"sbatch": "x"}, "sbatch = 'x': must be a mapping"),
+    ({"partition": "gpu; rm"}, "partition = 'gpu; rm': write one name of 1 to 64 letters"),
+    ({"partition": "gpu\n"}, "partition = "), ({"qos": "x" * 65}, "qos = "),
+    ({"account": "-x y"}, "account = "), ({"constraint": "a b"}, "constraint = "),
+    ({"modules": ["a; rm"]}, "modules.0 = "),
+    ({"setup": ["a\nb"]}, r"U\+000A"), ({"setup": ["a\rb"]}, r"U\+000D"),
+    ({"setup": "a"}, "setup = 'a': must be a list"),
+    ({"container": "relative.sif"}, "container = 'relative.sif': write an absolute path"),
+    ({"container": "/a\nb"}, r"U\+000A"), ({"environment": ["A B"]}, "environment.0"),
+    ({"environment": ["A=b"]}, "without a value"), ({"scratch": "/a$(b)"}, "scratch = "),
+    ({"scratch": '/a"b'}, "scratch = "),
+    ({"slots": 0}, "slots = 0"), ({"time_limit_min": 0}, "time_limit_min = 0"), ({"nodes": 0}, "nodes = 0"),
+    ({"time_limit_min": 1, "lead_s": 60}, "lead_s = 60.*before it begins"),
+    ({"gpu_type": "a100"}, "gpu_type = 'a100'.*without GPUs"),
+    ({"rehearsal": "a", "slurm_conf": "/b"}, "slurm_conf = '/b'.*leave one of the two out"),
 ])
 def test_what_a_profile_may_not_say(options: dict[str, object], message: str) -> None:
-    with pytest.raises(UsageError, match=f"(?s)cluster profile test:.*{message}"):
+    with pytest.raises(SweepFileError, match=f"(?s)^test: .*{message}") as error:
         profile(**options)
+    assert len(error.value.problems) == 1
+
+
+def test_all_problems_of_a_profile_are_told_at_once_each_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("executor: slurm\npartitoin: gpu\naccount: a b\nsbatch: {hold: 1, nice: true}\nlead_s: soon\n"
+                    "limits:\n  gpu_hour: 3\n")
+    with pytest.raises(SweepFileError) as error:
+        registry.load(str(file))
+    assert [(p.where, p.key, p.given) for p in error.value.problems] == [
+        (f"{file}:2", "partitoin", ""), (f"{file}:3", "account", "'a b'"), (f"{file}:4", "sbatch.hold", "1"),
+        (f"{file}:4", "sbatch.nice", "true"), (f"{file}:5", "lead_s", "'soon'"), (f"{file}:7", "limits.gpu_hour", "")]
+
+
+def test_problems_between_keys_are_told_at_once() -> None:
+    with pytest.raises(SweepFileError) as error:
+        profile(lead_s=60, time_limit_min=1, gpu_type="a100")
+    assert [p.key for p in error.value.problems] == ["lead_s", "gpu_type"]
 
 
 @pytest.mark.parametrize("key", [

@@ -1,0 +1,84 @@
+"""Check a cluster for what sweeps rely on, and say how to put right what is wrong.
+
+It asks Slurm's programs, and runs one small job that writes and reads below --root and imports what stages import. Each
+check is ok, a warning, failed or unknown. Exit code 4 where one failed. With `local` it checks this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from orchestrator.arguments import PROFILES, add_json, add_root, layout, out, out_json, say, seconds_of, writable
+from sweeps.errors import EnvironmentError_
+
+if TYPE_CHECKING:
+    from cluster.doctor.finding import Finding
+
+EXAMPLES = """  orchestrator doctor
+  orchestrator doctor --cluster gpu --root /shared/store
+  orchestrator doctor --cluster my_cluster.yaml --timeout 1h --json"""
+
+WIDTH = 80
+NAME, VERDICT = 13, 9
+"""Columns of a check's name and of its verdict, the gap included."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("--cluster", metavar="NAME|FILE.yaml", default="local",
+                        help=f"cluster profile{PROFILES} (default: local)")
+    parser.add_argument("--timeout", type=seconds_of, default=300.0, metavar="AGE", dest="timeout_s",
+                        help="how long to wait for the job on a compute node: 90s, 30min, 2h (default: 5min)")
+    add_root(parser)
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, and print each finding as it comes."""
+    from cluster.doctor.examine import Examination
+    from cluster.doctor.finding import Verdict, worst
+    from cluster.registry import load
+
+    store = layout(arguments)
+    examination = Examination(profile=load(arguments.cluster), layout=store, timeout_s=arguments.timeout_s, say=say)
+    fresh = not store.root.exists()
+    writable(store.root)
+    try:
+        findings: list[Finding] = []
+        for finding in examination.findings():
+            findings.append(finding)
+            if not arguments.json:
+                out("\n".join(lines(finding)))
+    finally:
+        if fresh and not any(store.root.iterdir()):
+            store.root.rmdir()
+    verdict = worst([f.verdict for f in findings])
+    if arguments.json:
+        out_json({"cluster": arguments.cluster, "profile": examination.profile.place, "root": str(store.root),
+                  "verdict": verdict, "findings": [asdict(f) for f in findings]})
+    else:
+        counts = {v: sum(f.verdict is v for f in findings) for v in Verdict}
+        out("\n" + ", ".join(f"{count} {v}" for v, count in counts.items() if count)
+            + f"  ({arguments.cluster}, {store.root})")
+    return EnvironmentError_.exit_code if verdict is Verdict.FAILED else 0
+
+
+def lines(finding: Finding) -> Iterator[str]:
+    """Yield a finding as lines of at most 80 columns: what was seen, what it means, what can be done."""
+    from cluster.doctor.finding import Verdict
+
+    good = finding.verdict is Verdict.OK
+    yield from _wrapped(f"{finding.check:<{NAME}}{finding.verdict if good else finding.verdict.upper():<{VERDICT}}",
+                        finding.seen)
+    for label, text in (("means", finding.means), ("fix", finding.fix)):
+        if text and not good:
+            yield from _wrapped(f"{'':<{NAME}}{label:<{VERDICT}}", text)
+
+
+def _wrapped(first: str, text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * (NAME + VERDICT),
+                         break_on_hyphens=False) or [first.rstrip()]

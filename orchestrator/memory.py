@@ -1,0 +1,47 @@
+"""How much memory a job asks for. An estimate on the safe side: a job that uses more than it asked for is killed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from orchestrator.plan import Planned
+from sweeps.language.graph import Node
+from sweeps.language.science import ModelScience, OptimScience
+
+BASE_MB = 1_000
+"""A process that has imported torch, deepspeed and transformers and trains a model of next to no size: 605 MB measured
+with torch for CPUs; CUDA's libraries take more."""
+FLOOR_MB = 2_000
+"""What any job gets: stages that do not train read texts and compile kernels."""
+BYTES_PER_PARAMETER = 24
+"""fp32 weights, gradient and Adam's two moments (16), a second copy of weights and gradient in mixed precision (4), and
+the copy that a checkpoint is written from (4). ZeRO spreads some of it over the ranks; that is not counted on."""
+WIDTHS, MLP_WIDTHS, LOGITS = 16, 6, 4
+"""fp32 numbers that a token takes until the backward pass is over: per layer in units of the model's width (norms,
+attention, residuals) and of the MLP's (gate, up, activation, product); and per entry of the vocabulary (logits, their
+logarithm, the gradients of both). Chosen on CPUs: 1.06, 1.25 and 1.28 times what three models of 2 to 6 layers took."""
+
+
+def process_mb(planned: Planned, node: Node) -> tuple[float, float]:
+    """Return what a rank of a stage needs, MB: of host memory, and for activations (on its GPU, if it has one)."""
+    if not node.tokens:
+        return 0.0, 0.0  # the floor covers it
+    sections = node.spec.sections
+    model, optim = (kind.model_validate(sections[key].values)
+                    for kind, key in ((ModelScience, "model"), (OptimScience, "optim")))
+    assert isinstance(model, ModelScience) and isinstance(optim, OptimScience)
+    matrix = node.flops_per_token / 6 - model.flops_per_token(0) / 6  # one embedding: vocabulary times width
+    share = max(optim.batch_sequences // planned.execution.ranks, 1)
+    tokens = min(planned.execution.micro_batch or share, share) * model.sequence_length
+    per_token = model.layers * (WIDTHS * model.width + MLP_WIDTHS * model.mlp) + LOGITS * matrix / model.width
+    parameters = model.body_parameters + 2 * matrix
+    return BASE_MB + BYTES_PER_PARAMETER * parameters / 1e6, 4 * tokens * per_token / 1e6
+
+
+def job_mb(planned: Planned, stages: Iterable[str]) -> tuple[int, int]:
+    """Return what a job of these stages needs with all its ranks, MB: of host memory, and for activations."""
+    needs = [process_mb(planned, planned.graph.nodes[key]) for key in stages]
+    ranks = planned.execution.ranks
+    host, activations = (math.ceil(ranks * max(column)) for column in zip(*needs, strict=True))
+    return max(host, FLOOR_MB), activations

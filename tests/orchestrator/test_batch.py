@@ -1,0 +1,131 @@
+"""What would be submitted: shown by `plan --show-sbatch`, the same that the reconciler submits."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.job import JobHandle, JobRequest
+from orchestrator import batch
+from orchestrator.__main__ import main
+from orchestrator.memory import BASE_MB, FLOOR_MB, job_mb, process_mb
+from orchestrator.plan import Planned, make_plan
+from orchestrator.reconciler import Reconciler
+from sweeps.language.spec import Overrides
+from sweeps.store.ledger import begin_term
+from tests.orchestrator.test_cli import SMOKE
+
+RECORDS = Path(__file__).parent.parent / "records"
+Captured = pytest.CaptureFixture[str]
+
+
+def planned(root: Path, *sets: str, scale: str = "tiny") -> Planned:
+    """The smoke sweep."""
+    return make_plan(Path(SMOKE), Overrides(sets=sets, scale=scale), root)
+
+
+def shown(root: Path, capsys: Captured, *flags: str) -> str:
+    """What `plan --show-sbatch` prints."""
+    capsys.readouterr()
+    assert main(["plan", SMOKE, "--root", str(root), "--no-pilot", "--show-sbatch", *flags]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("cluster", ["gpu", "apptainer", "rehearsal"])
+def test_the_script_of_each_shipped_profile_is_as_recorded(cluster: str, tmp_path: Path, capsys: Captured) -> None:
+    text = shown(tmp_path, capsys, "--cluster", cluster)
+    plain = text.replace(str(tmp_path), "/store").replace(shlex.quote(sys.executable), "PYTHON")
+    assert plain == (RECORDS / f"sbatch_{cluster}.sh").read_text(encoding="utf-8")
+    assert not any(tmp_path.iterdir()), "plan changes nothing"
+
+
+def test_what_is_shown_is_what_is_submitted(tmp_path: Path, capsys: Captured) -> None:
+    """The reconciler submits the request that `plan` shows, and its tickets are there by then."""
+    class Executor:
+        asked: JobRequest | None = None
+
+        def slots_free(self) -> int:
+            return 4
+
+        def submit(self, request: JobRequest) -> list[JobHandle]:
+            self.asked = request
+            assert all(Path(ticket).exists() for ticket in request.tickets)
+            return [JobHandle(submission=request.name, index=i, job_id=str(i)) for i in range(len(request.tickets))]
+
+        def poll(self, handles: object) -> list[object]:
+            return []
+
+        def cancel(self, handles: object) -> None:
+            pass
+
+    plan, executor = planned(tmp_path), Executor()
+    expected = batch.first(plan, 4)
+    ledger, state = begin_term(plan.layout.sweep(plan.sweep.name))
+    Reconciler(plan, executor, ledger, state, lambda notice: None).step()  # type: ignore[arg-type]
+    ledger.close()
+    assert executor.asked == expected
+    after = batch.first(plan, 4)
+    assert after is not None and after.name == "smoke-t2-0001", "the next controller reigns in the next term"
+
+
+def test_a_profile_of_ones_own_is_taken_by_path_and_its_array_limit_kept(tmp_path: Path, capsys: Captured) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("executor: slurm\npartition: night\nlimits: {array_tasks: 1}\n")
+    said = json.loads(shown(tmp_path / "store", capsys, "--cluster", str(mine), "--json"))
+    assert said["submission"] == "smoke-t1-0001" and "--array=0-0%1" in said["script"]
+    assert "#SBATCH --partition=night" in said["script"]
+
+
+def test_a_sweep_file_names_a_profile_relative_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                         capsys: Captured) -> None:
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.yaml").write_text("executor: slurm\npartition: beside\n")
+    (tmp_path / "mine.yaml").write_text("executor: slurm\npartition: here\n")
+    file = tmp_path / "sweeps" / "a.yaml"
+    file.write_text(Path(SMOKE).read_text(encoding="utf-8").replace("cluster: local", "cluster: mine.yaml"))
+    monkeypatch.chdir(tmp_path)
+    for flags, partition in (([], "beside"), (["--cluster", "mine.yaml"], "here")):
+        assert main(["plan", str(file), "--no-pilot", "--show-sbatch", "--root", "store", *flags]) == 0
+        assert f"#SBATCH --partition={partition}" in capsys.readouterr().out
+
+
+def test_executors_without_scripts_are_refused_with_those_that_have_one(tmp_path: Path, capsys: Captured) -> None:
+    assert main(["plan", SMOKE, "--root", str(tmp_path), "--no-pilot", "--show-sbatch"]) == 2
+    assert "local, submits no script; name a Slurm profile with --cluster: apptainer, gpu, rehearsal" in \
+        capsys.readouterr().err
+
+
+def test_problems_of_the_profile_join_those_of_the_sweep_file(tmp_path: Path, capsys: Captured) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("executor: slurm\npartitoin: night\nslots: 0\n")
+    assert main(["plan", SMOKE, "--root", str(tmp_path), "--cluster", str(mine), "--set", "domain=[wbe]"]) == 2
+    said = capsys.readouterr().err
+    assert f"{mine}:2: partitoin: unknown key" in said and f"{mine}:3: slots = 0" in said and "'wbe'" in said
+
+
+class TestMemory:
+    """The estimate grows with what costs memory, and never falls below what any job needs."""
+
+    def test_a_tiny_job_asks_for_the_floor(self, tmp_path: Path) -> None:
+        plan = planned(tmp_path)
+        host, activations = job_mb(plan, list(plan.graph.nodes))
+        assert host == FLOOR_MB and 0 < activations < 500
+
+    def test_parameters_optimiser_and_embeddings_count(self, tmp_path: Path) -> None:
+        plan = planned(tmp_path, scale="400m")
+        node = next(n for n in plan.graph.nodes.values() if n.spec.kind == "pretrain")
+        parameters = plan.file.body_parameters + 2 * 16_384 * 1_024
+        assert process_mb(plan, node)[0] == pytest.approx(BASE_MB + 24 * parameters / 1e6)
+
+    def test_the_micro_batch_bounds_activations_and_ranks_multiply_the_rest(self, tmp_path: Path) -> None:
+        plan = planned(tmp_path, scale="400m")
+        key = next(k for k, n in plan.graph.nodes.items() if n.spec.kind == "pretrain")
+        run = plan.sweep.run.model_copy(update={"ranks": 2, "micro_batch": 8})
+        small = replace(plan, sweep=plan.sweep.model_copy(update={"run": run}))
+        host, activations = job_mb(plan, [key])
+        assert job_mb(small, [key]) == (pytest.approx(2 * host, abs=2), pytest.approx(activations * 2 * 8 / 512, abs=2))

@@ -1,0 +1,28 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --array=0-1%2
+#SBATCH --chdir=/store/sweeps/smoke/submissions/smoke-t1-0001
+#SBATCH --cpus-per-task=1
+#SBATCH --error=/store/sweeps/smoke/submissions/smoke-t1-0001/%A_%a_0_log.err
+#SBATCH --export=ALL
+#SBATCH --job-name=smoke-t1-0001
+#SBATCH --mem=3500M
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output=/store/sweeps/smoke/submissions/smoke-t1-0001/%A_%a_0_log.out
+#SBATCH --requeue
+#SBATCH --signal=USR2@30
+#SBATCH --time=60
+
+# setup
+# Only these variables cross from the submitting shell: PATH, HOME, USER, LOGNAME, SHELL, LANG, TZ, VIRTUAL_ENV, PYTHONPATH, OMP_NUM_THREADS, LC_*, SLURM_CONF.
+set -e
+umask 077
+# submitit looks for the call under the job's id.
+ln -sf "$SLURM_ARRAY_TASK_ID.pkl" /store/sweeps/smoke/submissions/smoke-t1-0001/"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}_submitted.pkl"
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --output /store/sweeps/smoke/submissions/smoke-t1-0001/%A_%a_%t_log.out --error /store/sweeps/smoke/submissions/smoke-t1-0001/%A_%a_%t_log.err --export=ALL --kill-on-bad-exit=1 --open-mode=append --cpus-per-task=1 PYTHON -P -u -m cluster.executors._slurm_job /store/sweeps/smoke/submissions/smoke-t1-0001
