@@ -157,12 +157,14 @@ def try_all(module: str, name: str, folder: Path, sort: str) -> list[dict[str, A
     return found
 
 
-def check(module: str, facts: int, folder: Path, name: str, sort: str, least: int,
-          record_property: Callable[[str, object], None]) -> None:
-    """Try all points of one enumeration; at least `least` are expected, each compared in at least `facts` facts."""
+def check(module: str, facts: int, folder: Path, name: str, sort: str, least: int) -> int:
+    """Try all points of one enumeration; at least `least` are expected, each compared in at least `facts` facts.
+
+    Returns how many there were.
+    """
     found = try_all(module, name, folder, sort)
     tried = sum(part["tried"] for part in found)
-    record_property("points", tried)
     assert {n: said for part in found for n, said in part["wrong"].items()} == {}
     assert tried >= least, "the run has become shorter than this test knows"
     assert all(part["facts"] >= facts for part in found)
+    return tried

@@ -19,14 +19,14 @@ FACTS = 27
 def test_a_controller_killed_before_any_durable_call_loses_and_doubles_nothing(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    check(MODULE, FACTS, tmp_path, "one-arm", "before, no report", 120, record_property)
+    record_property("points", check(MODULE, FACTS, tmp_path, "one-arm", "before, no report", 120))
 
 
 @pytest.mark.slow
 def test_a_controller_killed_inside_any_line_of_its_ledger_loses_and_doubles_nothing(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    check(MODULE, FACTS, tmp_path, "one-arm", "torn", 20, record_property)
+    record_property("points", check(MODULE, FACTS, tmp_path, "one-arm", "torn", 20))
 
 
 @pytest.mark.proof
@@ -35,4 +35,4 @@ def test_a_controller_killed_inside_any_line_of_its_ledger_loses_and_doubles_not
 def test_a_controller_killed_at_any_change_of_a_folder_loses_and_doubles_nothing(
     tmp_path: Path, sort: str, least: int, record_property: Callable[[str, object], None]
 ) -> None:
-    check(MODULE, FACTS, tmp_path, "two-arms", sort, least, record_property)
+    record_property("points", check(MODULE, FACTS, tmp_path, "two-arms", sort, least))

@@ -19,7 +19,7 @@ FACTS = 5
 def test_a_training_job_killed_before_any_durable_call_trains_the_same_model(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    check(MODULE, FACTS, tmp_path, "trunk", "before", 50, record_property)
+    record_property("points", check(MODULE, FACTS, tmp_path, "trunk", "before", 50))
 
 
 @pytest.mark.proof
@@ -28,4 +28,4 @@ def test_a_training_job_killed_before_any_durable_call_trains_the_same_model(
 def test_a_training_job_killed_at_any_change_of_a_folder_trains_the_same_models(
     tmp_path: Path, sort: str, least: int, record_property: Callable[[str, object], None]
 ) -> None:
-    check(MODULE, FACTS, tmp_path, "trunk-and-end", sort, least, record_property)
+    record_property("points", check(MODULE, FACTS, tmp_path, "trunk-and-end", sort, least))
