@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from cluster.job import Executor, JobHandle, JobRequest, JobState
 from orchestrator.board import FRUITLESS, Board, Status
+from orchestrator.budget import Budget
 from orchestrator.packer import pack_limit, total_seconds
 from orchestrator.plan import Planned
 from sweeps.errors import EnvironmentError_, StorageError
@@ -33,7 +34,7 @@ class Notice:
     """Something that a person may want to read; one line."""
 
     kind: str
-    """`submitted`, `done`, `diverged`, `failed`, `lost`, `follow`, `cancelled`, `retried`."""
+    """`submitted`, `done`, `diverged`, `failed`, `lost`, `follow`, `cancelled`, `retried`, `budget`."""
     stage: str
     text: str
 
@@ -55,6 +56,7 @@ class Reconciler:
         self.ledger = ledger
         self.notify = notify
         self.board = Board(planned)
+        self.budget = Budget(planned, self.board, ledger, state, lambda text: self._notify("budget", "", text))
         self.graph = planned.graph
         self.layout = planned.layout
         self.folder = planned.layout.sweep(planned.sweep.name)
@@ -105,12 +107,13 @@ class Reconciler:
 
         Raises:
             OwnedError: another controller began a newer term; nothing more is submitted or cancelled.
-            PausedError: a job met a full disk; the sweep is to stop until there is space.
+            PausedError: a job met a full disk, or the cap on GPU-hours is reached; what runs is to leave.
         """
         refuse_fenced(self.folder, self.ledger.term)
         self._wishes()
         self._watch()
         self._follow()
+        self.budget.check({k: j.handle.submission for j in self._jobs for k in j.stages})
         self._submit()
 
     def _watch(self) -> None:
@@ -196,10 +199,9 @@ class Reconciler:
     def _follow(self) -> None:
         """Look at the stages that another sweep runs; take them back when its controller is gone."""
         for key, claim in list(self._following.items()):
-            if self._settle(key):
-                continue
             # an input diverged meanwhile, or the owner does not go on: then it is this sweep's to run
-            if self.board.status[key] is not Status.WAITING or not self._goes_on(key, claim):
+            if not self._settle(key) and not (
+                    self.board.status[key] is Status.WAITING and self._goes_on(key, claim)):
                 self._leave(key)
 
     def _leave(self, key: str) -> None:
@@ -277,7 +279,7 @@ class Reconciler:
         while ready and len(tickets) < free:
             tickets.append(self.board.packer.ticket(ready, waiting, self.board.ended, limit))
             waiting -= set(tickets[-1])
-        if tickets:
+        if tickets := self.budget.admit(tickets):
             self._send(tickets)
 
     def _send(self, tickets: list[list[str]]) -> None:
@@ -361,9 +363,7 @@ class Reconciler:
         """
         for submission in state.submissions.values():
             open_ = [i for i in range(len(submission.tickets)) if i not in submission.ended]
-            if not open_:
-                continue
-            found = {h.index: h for h in self.executor.find(submission.name)}
+            found = {h.index: h for h in self.executor.find(submission.name)} if open_ else {}
             for index in open_:
                 stages = [k for k in submission.tickets[index] if k in self.board.waiting]
                 if index not in found:  # never submitted: those who follow it see that nobody runs it

@@ -47,6 +47,8 @@ class State:
     """Fingerprint -> attempts that ended without a result, since the last start."""
     cancelled: set[str] = field(default_factory=set)
     """Trials that are run no further, until they are asked for again."""
+    cap: Event | None = None
+    """What the newest reign may use: `gpu_hours`, `source`, `at_cap`; None: no limit."""
     damaged: int = 0
     """Lines that count for nothing because they are torn or altered (set by `begin_term`)."""
 
@@ -88,12 +90,16 @@ def _retried(state: State, event: Event) -> None:
     state.cancelled -= set(event["trials"])
 
 
+def _cap(state: State, event: Event) -> None:
+    state.cap = event["cap"]
+
+
 def _release(state: State, event: Event) -> None:
     state.released = True
 
 
 _STEPS = {"start": _start, "intent": _intent, "ended": _ended, "failed": _failed,
-          "cancelled": _cancelled, "retried": _retried, "release": _release}
+          "cancelled": _cancelled, "retried": _retried, "cap": _cap, "release": _release}
 
 
 def terms(sweep: SweepFolder) -> list[int]:
