@@ -1,6 +1,6 @@
 """The cap on a sweep's GPU-hours, enforced: a ticket is admitted while what was used, what runs and it fit under it.
 
-What was used is read from the records (`orchestrator.meter`) at every pass, so a new controller knows the same. What
+What was used is read from the records (`orchestrator.meter`) all the while, so a new controller knows the same. What
 runs and what is to come are estimates and may be wrong, so the cap is held twice: nothing is admitted that would pass
 it, and at `at_cap: stop` running jobs leave once the metered use has reached it. Then the sweep pauses; it goes on when
 it is run with a larger cap.
@@ -24,6 +24,8 @@ from sweeps.errors import PausedError
 from sweeps.language.spec import Run
 from sweeps.store.ledger import Ledger, State
 
+METER_S = 1.0
+"""Records are read again after so long, or when a job began or ended."""
 LEAST_SHARE = 0.1
 """Of its estimate that a stage is taken to need at least, whatever it has used: estimates may be too small."""
 
@@ -94,6 +96,7 @@ class Budget:
         self._running: Mapping[str, str] = {}
         self._open: set[str] = set()
         """Stages that may use something: read again at the next pass."""
+        self._read_at = -math.inf
         self._said = False
 
     @property
@@ -113,6 +116,9 @@ class Budget:
         if self.cap is None:
             return
         now = self.clock()
+        if running == self._running and 0 <= now - self._read_at < METER_S:
+            return
+        self._read_at = now
         for key in self._open | running.keys():
             stage = self._planned.layout.stage(self._board.graph.nodes[key].spec.kind, key)
             self._spent[key] = gpu_seconds(stage, self._planned.sweep.name, submission=running.get(key, ""), now=now)
