@@ -70,12 +70,21 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
                                                                     "else local)")
 
 
+def add_cap(parser: argparse.ArgumentParser) -> None:
+    """Add what a sweep may use, and what happens then."""
+    parser.add_argument("--max-gpu-hours", metavar="H", help="pause once the sweep, all its runs together, has used "
+                        "this; a rank counts as one GPU, also where there are none (default: the file's)")
+    parser.add_argument("--at-cap", metavar="drain|stop", help="at that limit let running jobs end (drain, the "
+                        "default), or ask them to checkpoint and leave (stop)")
+
+
 def overrides(arguments: argparse.Namespace) -> Overrides:
     """Return what the command line overrides."""
     from sweeps.language.spec import Overrides  # pydantic costs 0.2 s, which `status` and `--help` do without
 
     return Overrides(sets=tuple(arguments.sets), scale=arguments.scale, seeds=arguments.seeds,
-                     cluster=arguments.cluster)
+                     cluster=arguments.cluster, max_gpu_hours=getattr(arguments, "max_gpu_hours", None),
+                     at_cap=getattr(arguments, "at_cap", None))
 
 
 def layout(arguments: argparse.Namespace) -> Layout:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from orchestrator.budget import cap_of, rest
 from orchestrator.clusters import slots_of
-from orchestrator.packer import add_measurement, throughput
+from orchestrator.meter import gpu_seconds, submitted
+from orchestrator.packer import Packer, add_measurement, throughput
 from orchestrator.plan import Planned, StageState, seconds_guess, storage_bytes
 from sweeps.language.presets import SCALES
+from sweeps.store.ledger import fold, read_events
 from sweeps.store.records import read_result
 
 FEW_UPDATES = 2_000
@@ -53,8 +57,34 @@ def summary(planned: Planned, states: Mapping[str, StageState]) -> dict[str, Any
         "free_bytes": shutil.disk_usage(_existing(planned.layout.root)).free,
         "tokens_unshared": unshared, "tokens_saved": unshared - sum(n.tokens for n in nodes.values()),
         "seconds_saved": sum(seconds[k] * (n.trials - 1) for k, n in nodes.items()),
-        "warnings": _warnings(planned),
+        "warnings": _warnings(planned), **_budget(planned, [n.spec.fingerprint for n in to_run], seconds),
     }
+
+
+def _budget(planned: Planned, to_run: Collection[str], seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Return the GPU-hours that were used and that are to come; with a cap, which trials complete within it.
+
+    Stages are taken in the order in which they are submitted, one after another, until one does not fit.
+    """
+    nodes, ranks, name = planned.graph.nodes, planned.execution.ranks, planned.sweep.name
+    state = fold(read_events(planned.layout.sweep(name)))
+    spent = {s.fingerprint: gpu_seconds(s, name) for s in submitted(planned.layout, state)}
+    used = sum(spent.values()) / 3600
+    needs = {key: rest(ranks * seconds[key], spent.get(key, 0.0)) / 3600 for key in to_run}
+    cap = cap_of(planned)
+    found = {"gpu_hours": sum(needs.values()), "gpu_hours_used": used, "cap": None}
+    if cap is None:
+        return found
+    order = Packer(planned.graph, lambda node: seconds[node.spec.fingerprint]).ready(needs, nodes, nodes)
+    within = {key for key, sum_ in zip(order, accumulate(map(needs.__getitem__, order)), strict=True)
+              if used + sum_ <= cap.gpu_hours}
+    cut = {trial for trial, path in planned.graph.paths.items()
+           if any(step.fingerprint in needs and step.fingerprint not in within for step in path)}
+    trials = [t.id for t in planned.trials]
+    return {**found, "cap": {
+        "gpu_hours": cap.gpu_hours, "source": cap.source, "at_cap": cap.at_cap,
+        "complete": [t for t in trials if t not in cut], "cut": [t for t in trials if t in cut],
+    }}
 
 
 def _existing(path: Path) -> Path:

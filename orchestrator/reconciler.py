@@ -15,6 +15,7 @@ from pathlib import Path
 from cluster.job import Executor, JobState
 from orchestrator import batch
 from orchestrator.board import Board, Status
+from orchestrator.budget import Budget
 from orchestrator.endings import Endings, Job
 from orchestrator.endings import Notice as Notice
 from orchestrator.plan import Planned
@@ -36,6 +37,7 @@ class Reconciler:
         self.ledger = ledger
         self.notify = notify
         self.board = Board(planned)
+        self.budget = Budget(planned, self.board, ledger, state, lambda text: self._notify("budget", "", text))
         self.graph = planned.graph
         self.layout = planned.layout
         self.folder = planned.layout.sweep(planned.sweep.name)
@@ -87,12 +89,13 @@ class Reconciler:
 
         Raises:
             OwnedError: another controller began a newer term; nothing more is submitted or cancelled.
-            PausedError: a job met a full disk, or the first stages all died alike; the sweep is to stop.
+            PausedError: a job met a full disk, the first stages all died alike, or the cap on GPU-hours is reached.
         """
         refuse_fenced(self.folder, self.ledger.term)
         self._wishes()
         self._watch()
         self._follow()
+        self.budget.check({k: j.handle.submission for j in self._jobs for k in j.stages})
         self._submit()
 
     def _watch(self) -> None:
@@ -119,10 +122,9 @@ class Reconciler:
     def _follow(self) -> None:
         """Look at the stages that another sweep runs; take them back when its controller is gone."""
         for key, claim in list(self._following.items()):
-            if self._settle(key):
-                continue
             # an input diverged meanwhile, or the owner does not go on: then it is this sweep's to run
-            if self.board.status[key] is not Status.WAITING or not self._goes_on(key, claim):
+            if not self._settle(key) and not (
+                    self.board.status[key] is Status.WAITING and self._goes_on(key, claim)):
                 self._leave(key)
 
     def _leave(self, key: str) -> None:
@@ -200,7 +202,7 @@ class Reconciler:
     def _submit(self) -> None:
         tickets = batch.tickets(self.planned, self.board, self._following, free=self.executor.slots_free(),
                                 slots=self.slots)
-        if tickets:
+        if tickets := self.budget.admit(tickets):
             self._send(tickets)
 
     def _send(self, tickets: list[list[str]]) -> None:
@@ -280,9 +282,7 @@ class Reconciler:
         """
         for submission in state.submissions.values():
             open_ = [i for i in range(len(submission.tickets)) if i not in submission.ended]
-            if not open_:
-                continue
-            found = {h.index: h for h in self.executor.find(submission.name)}
+            found = {h.index: h for h in self.executor.find(submission.name)} if open_ else {}
             for index in open_:
                 stages = [k for k in submission.tickets[index] if k in self.board.waiting]
                 if index not in found:  # never submitted: those who follow it see that nobody runs it

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.meter import used_gpu_hours
 from orchestrator.targets import Plan, read_plan
 from sweeps.store.files import read_json, read_lines, unseal
 from sweeps.store.layout import Layout, StageFolder, SweepFolder
@@ -35,6 +36,8 @@ class SweepStatus:
     """Stages that were given up: label, fingerprint, class, action, and a sentence."""
     asked: Mapping[str, int]
     """Wish (`cancel`, `retry`) -> trials for which it was asked and not yet applied."""
+    budget: Mapping[str, Any] | None
+    """`used_gpu_hours`, and what the newest run was told: `gpu_hours`, `source`, `at_cap`; None: it has no cap."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +118,12 @@ def sweep_status(layout: Layout, name: str) -> SweepStatus:
         failed=tuple({"stage": stages[k]["label"], "fingerprint": k, **_how(view.state.ends.get(k, {}))}
                      for k, s in view.stages.items() if s == "failed"),
         asked=Counter(view.asked.values()),
+        budget=_budget(layout, name, view.state),
     )
+
+
+def _budget(layout: Layout, name: str, state: State) -> Mapping[str, Any] | None:
+    return {**state.cap, "used_gpu_hours": used_gpu_hours(layout, name, state)} if state.cap else None
 
 
 def _stage_state(folder: str, submitted: bool) -> str:

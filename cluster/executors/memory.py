@@ -85,6 +85,8 @@ class Process:
     """Of the stage in hand, or of the one before it."""
     detail: str | None = None
     """How it ended; None while it runs."""
+    stage_seconds = 1.0
+    """Wall time that the results of its stages state."""
 
     def __init__(self, ticket: Path, fail: Fail, saves: bool) -> None:
         """Do nothing yet."""
@@ -129,13 +131,14 @@ class Process:
     def _stage(self, layout: Layout, ticket: Ticket, stage: TicketStage, folder: StageFolder
                ) -> Generator[Phase, None, str]:
         files.create(folder.spec, stage.spec.to_text(), name_durable=False)
-        execution = {"host": "memory", "pid": os.getpid(), "submission": ticket.submission}
+        execution = {"host": "memory", "pid": os.getpid(), "sweep": ticket.sweep, "submission": ticket.submission}
         self.attempt = attempt = open_attempt(folder, execution, claim=stage.claim)
         try:
             yield Phase.STARTED
             outcome = self._fail(stage.spec, attempt.folder.number)
             if outcome in ("", DIVERGED):
-                yield from _write(layout, stage, attempt, status=outcome or "done", saves=self._saves)
+                yield from _write(layout, stage, attempt, status=outcome or "done", saves=self._saves,
+                                  seconds=lambda: self.stage_seconds)
             elif outcome != KILLED:
                 files.create(attempt.folder.failure, files.to_json({
                     "schema_version": files.SCHEMA_VERSION, "class": outcome, "message": "simulated", "traceback": [],
@@ -297,8 +300,8 @@ def _may_run(layout: Layout, ticket: Ticket, stage: TicketStage, folder: StageFo
     return all(result is not None and result.status == "done" for result in results)
 
 
-def _write(layout: Layout, stage: TicketStage, attempt: Attempt, *, status: str, saves: bool
-           ) -> Generator[Phase, None, None]:
+def _write(layout: Layout, stage: TicketStage, attempt: Attempt, *, status: str, saves: bool,
+           seconds: Callable[[], float]) -> Generator[Phase, None, None]:
     start = 0
     parent = _parent(layout, stage, attempt.stage)
     if parent is not None:
@@ -309,7 +312,7 @@ def _write(layout: Layout, stage: TicketStage, attempt: Attempt, *, status: str,
         _write_rows(attempt, part, saves=saves and stage.spec.kind in TRAINING)
         yield phase
     scores = _synthetic.scores(stage.spec, attempt.stage.fingerprint) if status == "done" else {}
-    yield Phase.COMMITTED if attempt.commit(scores, status=status, seconds=1.0) else Phase.REFUSED
+    yield Phase.COMMITTED if attempt.commit(scores, status=status, seconds=seconds()) else Phase.REFUSED
 
 
 def _write_rows(attempt: Attempt, rows: Sequence[Row], *, saves: bool) -> None:

@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.arguments import add_json, add_root, add_sweep, duration, layout, out, out_json, overrides, say, size
+from orchestrator.arguments import (
+    add_cap,
+    add_json,
+    add_root,
+    add_sweep,
+    duration,
+    layout,
+    out,
+    out_json,
+    overrides,
+    say,
+    size,
+)
 
 if TYPE_CHECKING:
     from orchestrator.plan import Planned
 
+LISTED = 6
+"""Trials that a line names."""
 EXAMPLES = """  orchestrator plan sweeps/complexity_by_domain.yaml
   orchestrator plan sweeps/token_budget.yaml --scale 400m --seeds 5 --json
   orchestrator plan sweeps/smoke.yaml --set domain=[web] --set pretrain.lr=1e-3
+  orchestrator plan sweeps/complexity_by_domain.yaml --max-gpu-hours 2
   orchestrator plan sweeps/smoke.yaml --cluster gpu --show-sbatch"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     add_sweep(parser)
+    add_cap(parser)
     add_root(parser)
     add_json(parser)
     parser.add_argument("--no-pilot", action="store_true", help="skip the pilot that refuses impossible bands")
@@ -97,7 +113,7 @@ def _text(planned: Planned, states: Mapping[str, Any], totals: Mapping[str, Any]
         f"storage   about {size(totals['storage_bytes'])}, {size(totals['free_bytes'])} free at {planned.layout.root}",
         f"sharing   saves {totals['tokens_saved']:,} of {totals['tokens_unshared']:,} tokens "
         f"({100 * totals['tokens_saved'] / max(totals['tokens_unshared'], 1):.0f} %), about "
-        f"{duration(totals['seconds_saved'])} of one slot",
+        f"{duration(totals['seconds_saved'])} of one slot", *_budget(totals),
     ]
     blocked = Counter(s.reason for s in states.values() if s.state == "blocked")
     lines += [f"blocked   {reason}" for reason in list(blocked)[:3]]
@@ -110,3 +126,16 @@ def _text(planned: Planned, states: Mapping[str, Any], totals: Mapping[str, Any]
         lines += [f"  {d.field} = {d.given} (preset: {d.preset}; {d.source})" for d in planned.file.departures]
     lines += ["", f"next: orchestrator sweep {file}"]
     return "\n".join(lines)
+
+
+def _budget(totals: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the GPU-hours, and what a cap leaves of the trials."""
+    used = f", {totals['gpu_hours_used']:.3g} used" if totals["gpu_hours_used"] else ""
+    yield f"budget    about {totals['gpu_hours']:.3g} GPU-hours{used} (without GPUs a rank counts as one)"
+    cap = totals["cap"]
+    if cap is not None:
+        yield (f"cap       {cap['gpu_hours']:g} GPU-hours ({cap['source']}), then {cap['at_cap']}: about "
+               f"{len(cap['complete'])} of {len(cap['complete']) + len(cap['cut'])} trials complete")
+        for name in ("complete", "cut"):
+            more = f" and {len(cap[name]) - LISTED} more" if len(cap[name]) > LISTED else ""
+            yield f"{name:<9} {', '.join(cap[name][:LISTED]) or 'none'}{more}"

@@ -93,6 +93,9 @@ def text(status: SweepStatus) -> str:
         lines.append(f"  {status.question}"[:80])
     lines.append("  trials  " + _counts(status.trials))
     lines.append("  stages  " + _counts(status.stages))
+    if budget := status.budget:
+        lines.append(f"  budget  {budget['used_gpu_hours']:.3g} of {budget['gpu_hours']:g} GPU-hours used, then "
+                     f"{budget['at_cap']} ({budget['source']})")
     lines += [f"  asked   {wish} {count} trials, not yet applied" for wish, count in sorted(status.asked.items())]
     for running in status.running[:LISTED]:
         speed = running["tokens_per_second"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from orchestrator.arguments import (
+    add_cap,
     add_json,
     add_root,
     add_sweep,
@@ -19,12 +20,14 @@ from orchestrator.arguments import (
 
 EXAMPLES = """  orchestrator sweep sweeps/smoke.yaml
   orchestrator sweep sweeps/complexity_by_domain.yaml --seeds 5
-  orchestrator sweep sweeps/complexity_by_domain.yaml --scale 1m --set domain=[code] --root ~/store"""
+  orchestrator sweep sweeps/complexity_by_domain.yaml --scale 1m --set domain=[code] --root ~/store
+  orchestrator sweep sweeps/complexity_by_domain.yaml --max-gpu-hours 2 --at-cap stop"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     add_sweep(parser)
+    add_cap(parser)
     add_root(parser)
     add_json(parser)
     parser.add_argument("--slots", type=positive, help="jobs at once on this machine (default: by cores and memory)")

@@ -24,6 +24,9 @@ class Overrides(Frozen):
     seeds: str | None = None
     """`N` (seeds 0..N-1) or a list `0,3,5`."""
     cluster: str | None = None
+    max_gpu_hours: str | None = None
+    """As written: the schema judges it."""
+    at_cap: str | None = None
 
     def texts(self) -> tuple[str, ...]:
         """Return the overrides as recorded in the store."""
@@ -55,6 +58,11 @@ def applied(source: Source, overrides: Overrides) -> tuple[Source, list[Problem]
         changes.put(("scale",), overrides.scale, f"--scale {overrides.scale}")
     if overrides.cluster is not None:
         changes.put(("run", "cluster"), overrides.cluster, f"--cluster {overrides.cluster}")
+    if overrides.max_gpu_hours is not None:
+        changes.put(("run", "max_gpu_hours"), _number(overrides.max_gpu_hours),
+                    f"--max-gpu-hours {overrides.max_gpu_hours}")
+    if overrides.at_cap is not None:
+        changes.put(("run", "at_cap"), overrides.at_cap, f"--at-cap {overrides.at_cap}")
     if overrides.seeds is not None:
         flag = f"--seeds {overrides.seeds}"
         try:
@@ -116,6 +124,14 @@ class _Changes:
 
 def _flag_error(flag: str, key: str, message: str) -> SweepFileError:
     return SweepFileError([Problem(where=shown(flag), key=shown(key) or "--set", given="", message=message)])
+
+
+def _number(text: str) -> float | str:
+    """Return a number, or the text for the schema to refuse."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _seeds(text: str) -> list[int]:

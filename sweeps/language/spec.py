@@ -143,6 +143,11 @@ class Run(Frozen):
     """Sequences per forward pass and rank; None: the whole share."""
     policy: Annotated[Policy, BeforeValidator(lambda value: {} if value is None else value)] = Policy()
     """What follows when a stage ends without a result."""
+    max_gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] | None = None
+    """What the sweep may use, all its runs together: wall hours times ranks (one GPU each; without GPUs a rank counts
+    as one). None: no limit but the cluster profile's."""
+    at_cap: Literal["drain", "stop"] = "drain"
+    """At that limit: `drain` lets running jobs end, `stop` asks them to checkpoint and leave."""
 
 
 class SweepFile(Frozen):

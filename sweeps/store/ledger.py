@@ -55,6 +55,8 @@ class State:
     """Trials that are run no further, until they are asked for again."""
     cancelled_how: dict[str, str] = field(default_factory=dict)
     """Trial -> when and by whom its job was cancelled on the cluster; the others were cancelled by `cancel`."""
+    cap: Event | None = None
+    """What the newest reign may use: `gpu_hours`, `source`, `at_cap`; None: no limit."""
     damaged: int = 0
     """Lines that count for nothing because they are torn or altered (set by `begin_term`)."""
 
@@ -111,13 +113,17 @@ def _retried(state: State, event: Event) -> None:
         state.cancelled_how.pop(trial, None)
 
 
+def _cap(state: State, event: Event) -> None:
+    state.cap = event["cap"]
+
+
 def _release(state: State, event: Event) -> None:
     state.released = True
 
 
 _STEPS = {"start": _start, "intent": _intent, "ended": _ended, "failed": _failed,
           "interrupted": _interrupted, "asked": _asked, "cancelled": _cancelled, "retried": _retried,
-          "release": _release}
+          "cap": _cap, "release": _release}
 
 
 def terms(sweep: SweepFolder) -> list[int]:
