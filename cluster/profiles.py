@@ -72,6 +72,26 @@ class Limits(Checked):
     """GPU-hours that one sweep may use on this cluster; None: no limit but the sweep's own."""
 
 
+class ControllerJob(Checked):
+    """The small job in which a controller runs (`orchestrator sweep --controller slurm`)."""
+
+    partition: Names | None = None
+    """None: that of the sweep's jobs; one without GPUs is enough."""
+    qos: Name | None = None
+    """None: that of the sweep's jobs."""
+    time_limit_min: Count = 1440
+    """Wall time of one start, minutes; it goes back into the queue before."""
+    lead_s: Count = 300
+    """Seconds before the limit at which it does; Slurm may do it up to 60 s earlier."""
+    cpus: Count = 2
+    memory_mb: Count = 4000
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ControllerJob:
+        _check_lead(self.lead_s, self.time_limit_min)
+        return self
+
+
 class SlurmProfile(Checked):
     """A Slurm cluster, as far as sweeps need to know it."""
 
@@ -115,6 +135,7 @@ class SlurmProfile(Checked):
     """Name of a rehearsal cluster on this machine, which knows its own slurm.conf."""
     sbatch: dict[str, str | int | bool] = {}
     """Further sbatch options, without the dashes: `reservation: night`."""
+    controller: ControllerJob = ControllerJob()
     slots: Count = 100
     """Jobs of a store that may be queued or running at a time."""
     limits: Limits = Limits()
@@ -131,14 +152,18 @@ class SlurmProfile(Checked):
     def _consistent(self) -> SlurmProfile:
         for key, value in self.sbatch.items():
             _check_sbatch(key, value)
-        if self.lead_s >= self.time_limit_min * 60:
-            raise ValueError(f"lead_s = {self.lead_s}: a job is asked to checkpoint before it begins; use less than "
-                             f"time_limit_min = {self.time_limit_min} ({self.time_limit_min * 60} s)")
+        _check_lead(self.lead_s, self.time_limit_min)
         if self.gpu_type and not self.gpus_per_node:
             raise ValueError(f"gpu_type = {self.gpu_type!r} without GPUs; set gpus_per_node, or leave gpu_type out")
         if self.rehearsal and self.slurm_conf:
             raise ValueError("rehearsal and slurm_conf are both given; a rehearsal knows its own, so leave one out")
         return self
+
+
+def _check_lead(lead_s: int, time_limit_min: int) -> None:
+    if lead_s >= time_limit_min * 60:
+        raise ValueError(f"lead_s = {lead_s}: a job is asked to leave before it begins; use less than "
+                         f"time_limit_min = {time_limit_min} ({time_limit_min * 60} s)")
 
 
 def _check_sbatch(key: str, value: str | int | bool) -> None:

@@ -133,6 +133,8 @@ class Run(Frozen):
     """DeepSpeed ZeRO stage; None: the scale's."""
     micro_batch: Annotated[int, Field(ge=1)] | None = None
     """Sequences per forward pass and rank; None: the whole share."""
+    notify: Annotated[str, Field(min_length=1)] | None = None
+    """Shell command, URL, or @FILE that holds one of them: gets a message when the sweep ends or pauses."""
 
 
 class SweepFile(Frozen):
