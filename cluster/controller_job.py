@@ -1,9 +1,9 @@
 """The Slurm job in which a controller runs: its script (pure), its submission, and whether it lives.
 
 It is a plain batch job without srun: a shell that starts `orchestrator sweep` and hands signals on. The signal that
-comes some minutes before the time limit makes the controller leave in order; then the job goes back into the queue under
-its own name and id. SIGTERM (scancel, preemption) makes it leave too, but whether the job runs again is then for Slurm
-to say: a job that somebody cancelled is not to come back. After node loss Slurm requeues it (`--requeue`).
+comes some minutes before the time limit makes the controller leave in order; then the job goes back into the queue
+under its own name and id. SIGTERM (scancel, preemption) makes it leave too, but whether the job runs again is then for
+Slurm to say: a job that somebody cancelled is not to come back. After node loss Slurm requeues it (`--requeue`).
 """
 
 from __future__ import annotations

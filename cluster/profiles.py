@@ -72,6 +72,12 @@ class Limits(Checked):
     """GPU-hours that one sweep may use on this cluster; None: no limit but the sweep's own."""
 
 
+def _check_lead(lead_s: int, time_limit_min: int) -> None:
+    if lead_s >= time_limit_min * 60:
+        raise ValueError(f"lead_s = {lead_s}: a job is asked to leave before it begins; use less than "
+                         f"time_limit_min = {time_limit_min} ({time_limit_min * 60} s)")
+
+
 class ControllerJob(Checked):
     """The small job in which a controller runs (`orchestrator sweep --controller slurm`)."""
 
@@ -158,12 +164,6 @@ class SlurmProfile(Checked):
         if self.rehearsal and self.slurm_conf:
             raise ValueError("rehearsal and slurm_conf are both given; a rehearsal knows its own, so leave one out")
         return self
-
-
-def _check_lead(lead_s: int, time_limit_min: int) -> None:
-    if lead_s >= time_limit_min * 60:
-        raise ValueError(f"lead_s = {lead_s}: a job is asked to leave before it begins; use less than "
-                         f"time_limit_min = {time_limit_min} ({time_limit_min * 60} s)")
 
 
 def _check_sbatch(key: str, value: str | int | bool) -> None:

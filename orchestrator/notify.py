@@ -22,8 +22,8 @@ from sweeps.store.layout import Layout
 TIMEOUT_S = 20.0
 """For the whole of a hook."""
 URLS = ("http://", "https://")
-HELP = ("gets a message when the sweep ends or pauses: a shell command (JSON on its stdin), a URL (POST), or @FILE that "
-        "holds one of them (a URL with a token belongs there: arguments are seen by everyone on the machine)")
+HELP = ("gets a message when the sweep ends or pauses: a shell command (JSON on its stdin), a URL (POST), or @FILE "
+        "that holds one of them (a URL with a token belongs there: everyone on the machine sees arguments)")
 Message = Callable[[], str]
 """Makes the text: it reads records, and whatever goes wrong there is no worse than a hook that fails."""
 
