@@ -89,14 +89,13 @@ def _options(request: ControllerRequest, profile: SlurmProfile) -> Iterator[str]
 
 def _body(name: str, words: tuple[str, ...]) -> Iterator[str]:
     yield f"export {JOB_VARIABLE}={shlex.quote(name)}"
-    yield "again="
-    yield "trap 'again=1; kill -TERM \"$controller\" 2>/dev/null || true' USR2  # the time limit is near"
-    yield "trap 'kill -TERM \"$controller\" 2>/dev/null || true' TERM"
+    yield "again="  # `$!` is the controller, from the very moment at which it begins
+    yield "trap 'again=1; kill -TERM \"$!\" 2>/dev/null || true' USR2  # the time limit is near"
+    yield "trap 'kill -TERM \"$!\" 2>/dev/null || true' TERM"
     yield f"{shlex.join(words)} &"
-    yield "controller=$!"
-    yield "code=0; wait \"$controller\" || code=$?"
-    yield "while kill -0 \"$controller\" 2>/dev/null; do  # a signal ends a wait"
-    yield "    code=0; wait \"$controller\" || code=$?"
+    yield "code=0; wait \"$!\" || code=$?"
+    yield "while kill -0 \"$!\" 2>/dev/null; do  # a signal ends a wait"
+    yield "    code=0; wait \"$!\" || code=$?"
     yield "done"
     yield f'if [ -n "$again" ] && [ "$code" -ge {ENDED_BY_SIGNAL} ]; then'
     yield f'    until scontrol requeue "$SLURM_JOB_ID"; do sleep {AGAIN_S}; done'

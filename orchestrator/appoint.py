@@ -37,10 +37,10 @@ class Appointed:
         return [
             f"Slurm job {self.job} is the controller of sweep {self.sweep!r}: it submits, watches, goes back into the",
             "queue before its own time limit, and ends with the sweep. Nothing depends on this login session.",
-            f"  orchestrator attach {self.sweep}         watch it; Ctrl-C leaves the sweep alone",
-            f"  tail -F {self.log}",
-            f"  orchestrator cancel --all {self.sweep}   end the sweep: its jobs checkpoint and leave",
-            f"  scancel {self.job}   end the controller alone: jobs live on, the same command goes on",
+            f"  orchestrator attach {self.sweep}\n      watches it; Ctrl-C leaves the sweep alone",
+            f"  tail -F {self.log}\n      what it prints",
+            f"  orchestrator cancel --all {self.sweep}\n      ends the sweep: its jobs checkpoint and leave",
+            f"  scancel {self.job}\n      ends the controller alone: jobs live on, and the same command goes on",
         ]
 
 

@@ -88,9 +88,8 @@ def _run(planned: Planned, thread: ReconcilerThread, display: Display) -> bool:
         interrupted = True
         thread.leave_asked.set()
         thread.stop_asked.set()
-        say(f"\n{signal.Signals(number).name}: "
-            f"{'leaving; jobs live on' if thread.detaches else 'asking the jobs to checkpoint'}; "
-            "again to leave at once")
+        what = "leaving; the jobs live on" if thread.detaches else "asking the jobs to checkpoint"
+        say(f"\n{signal.Signals(number).name}: {what}{'' if inside_a_job else '; again to leave at once'}")
 
     with _handlers(ask):
         try:
@@ -113,7 +112,9 @@ def _handlers(handler: object) -> Iterator[None]:
 
 
 def _say_what_is_left(sweep: str, thread: ReconcilerThread) -> None:
-    if thread.detaches:
+    if SlurmJob.mine():
+        say("the sweep stays this Slurm job's: its next start goes on, and adopts the jobs that live")
+    elif thread.detaches:
         live = sum(status is Status.RUNNING for status in thread.reconciler.board.status.values())
         say(f"left the cluster's jobs alone: {live} stages are queued or running there, and live on. Run the same "
             f"command to go on: it adopts them. To end them: orchestrator cancel --all {sweep}, then the same command")
