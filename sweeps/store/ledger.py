@@ -207,7 +207,7 @@ def begin_term(sweep: SweepFolder, *, takeover: bool = False, me: Owner | None =
     if not takeover and not state.released and state.owner is not None and not state.owner.succeeded_by(me):
         alive, who = standing(state.owner)
         if alive is not False:
-            raise OwnedError(f"sweep {sweep.name!r} is controlled by {who} (term {state.term}); "
+            raise OwnedError(f"sweep {sweep.name!r} is controlled by {who}{state.owner.age()} (term {state.term}); "
                              "wait for it, stop it, or fence it with --takeover")
     term = max(lines, default=0) + 1
     path = sweep.ledger / f"{term}.jsonl"

@@ -88,11 +88,13 @@ class Owner:
         return asdict(self)
 
     def text(self) -> str:
-        """Return `Slurm job 7` or `pid N on HOST, running for 12 min`, the age only where this host can tell it."""
-        if self.job is not None:
-            return f"Slurm job {self.job.id or self.job.name}"
-        age = self.age_seconds()
-        return f"pid {self.pid} on {self.host}" + ("" if age is None else f", running for {_minutes(age)}")
+        """Return `Slurm job 7` or `pid N on HOST`."""
+        return f"pid {self.pid} on {self.host}" if self.job is None else f"Slurm job {self.job.id or self.job.name}"
+
+    def age(self) -> str:
+        """Return `, running for 12 min`; empty where only another host, or Slurm, could tell."""
+        seconds = None if self.job is not None else self.age_seconds()
+        return "" if seconds is None else f", running for {_minutes(seconds)}"
 
     def age_seconds(self) -> float | None:
         """Seconds since the process started, by this host's monotonic clock; None for other hosts and boots."""
