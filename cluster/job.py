@@ -68,6 +68,9 @@ class JobReport(Frozen):
 class Executor(Protocol):
     """Five verbs. None of them decides anything."""
 
+    detaches: bool
+    """Jobs belong to a cluster that goes on without us: Ctrl-C leaves them alone. Else it asks them to leave."""
+
     def slots_free(self) -> int:
         """How many more jobs may be submitted now."""
         ...

@@ -106,6 +106,33 @@ class Limits(Frozen):
     """GPU-hours that one sweep may use on this cluster; None: no limit but the sweep's own."""
 
 
+def _lead_problems(lead_s: int, time_limit_min: int) -> list[InitErrorDetails]:
+    if lead_s < time_limit_min * 60:
+        return []
+    return [_problem(("lead_s",), lead_s, "a job would be asked to leave before it begins; use less than "
+                     f"time_limit_min = {time_limit_min} ({time_limit_min * 60} s)")]
+
+
+class ControllerJob(Frozen):
+    """The small job in which a controller runs (`orchestrator sweep --controller slurm`)."""
+
+    partition: Names | None = None
+    """None: that of the sweep's jobs; one without GPUs is enough."""
+    qos: Name | None = None
+    """None: that of the sweep's jobs."""
+    time_limit_min: Count = 1440
+    """Wall time of one start, minutes; it goes back into the queue before."""
+    lead_s: Count = 300
+    """Seconds before the limit at which it does; Slurm may do it up to 60 s earlier."""
+    cpus: Count = 2
+    memory_mb: Count = 4000
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ControllerJob:
+        _raise(_lead_problems(self.lead_s, self.time_limit_min))
+        return self
+
+
 class SlurmProfile(Frozen):
     """A Slurm cluster, as far as sweeps need to know it."""
 
@@ -149,6 +176,7 @@ class SlurmProfile(Frozen):
     """Name of a rehearsal cluster on this machine, which knows its own slurm.conf."""
     sbatch: Annotated[dict[str, str | int | bool], BeforeValidator(_sbatch)] = {}
     """Further sbatch options, without the dashes: `reservation: night`."""
+    controller: ControllerJob = ControllerJob()
     slots: Count = 100
     """Jobs of a store that may be queued or running at a time."""
     limits: Limits = Limits()
@@ -163,10 +191,7 @@ class SlurmProfile(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> SlurmProfile:
-        found = []
-        if self.lead_s >= self.time_limit_min * 60:
-            found.append(_problem(("lead_s",), self.lead_s, "a job would be asked to checkpoint before it begins; use "
-                                  f"less than time_limit_min = {self.time_limit_min} ({self.time_limit_min * 60} s)"))
+        found = _lead_problems(self.lead_s, self.time_limit_min)
         if self.gpu_type and not self.gpus_per_node:
             found.append(_problem(("gpu_type",), self.gpu_type,
                                   "a type without GPUs; set gpus_per_node, or leave it out"))

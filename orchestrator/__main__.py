@@ -20,7 +20,7 @@ from sweeps.store.space import FULL, describe
 
 EPILOG = """exit codes: 0 all done, 1 internal error, 2 usage, 3 some trials failed, 4 environment or cluster
 unavailable, 5 another controller owns the sweep, 6 paused, 130 interrupted; Ctrl-C is the ordinary end of
-`status --watch` and `logs -f`: 0"""
+`status --watch`, `attach` and `logs -f`: 0; `attach` ends with the exit code of the sweep's controller"""
 
 OUTSIDE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
                      errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOTDIR, errno.ENAMETOOLONG,

@@ -44,13 +44,19 @@ class ReconcilerThread(threading.Thread):
         self.on_end = on_end
         self.stop_asked = threading.Event()
         self.leave_asked = threading.Event()
-        """A person or the machine wants the jobs to checkpoint and leave; set before `stop_asked`."""
+        """A person or the machine wants us to leave, and jobs that do not outlive us to checkpoint; set before
+        `stop_asked`."""
         self.at_once = threading.Event()
         """And does not want to wait for them."""
         self.left = 0
         """Jobs that were still there when the controller left."""
         self.over = threading.Event()
         self.error: BaseException | None = None
+
+    @property
+    def detaches(self) -> bool:
+        """True where the jobs live on when the controller leaves."""
+        return self.reconciler.executor.detaches
 
     def run(self) -> None:
         """Reconcile in passes."""
@@ -72,7 +78,8 @@ class ReconcilerThread(threading.Thread):
             self.error = full or error
         finally:
             self.over.set()
-        if self.leave_asked.is_set() or isinstance(self.error, PausedError):  # beside Tune's and Ray's own ending
+        asked = self.leave_asked.is_set() and not self.detaches
+        if asked or isinstance(self.error, PausedError):  # beside Tune's and Ray's own ending
             try:
                 self.left = self.reconciler.stop(LEAVE_SECONDS, self.at_once)
             except Exception as error:  # noqa: BLE001 - carried to the main thread; the jobs may still be there

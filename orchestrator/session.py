@@ -9,15 +9,21 @@ from pathlib import Path
 from types import FrameType
 
 from orchestrator.arguments import say
+from orchestrator.board import Status
 from orchestrator.clusters import executor_of, keep_simulations_apart
 from orchestrator.controller import LEAVE_SECONDS, ReconcilerThread, run_trials
 from orchestrator.live_table import Display, make_display
+from orchestrator.ownership import begin
 from orchestrator.plan import Planned
 from orchestrator.progress import Progress, TrialEnd
 from orchestrator.reconciler import Reconciler
+from sweeps.errors import OrchestratorError
 from sweeps.store import files
 from sweeps.store.layout import SweepFolder
-from sweeps.store.ledger import begin_term
+from sweeps.store.owner import SlurmJob
+
+FAILED, INTERRUPTED = 3, 130
+"""Exit codes: some trials failed; a person or the machine asked the controller to leave."""
 
 
 def run_sweep(planned: Planned, *, takeover: bool, quiet: bool = False) -> tuple[Progress, bool]:
@@ -29,10 +35,11 @@ def run_sweep(planned: Planned, *, takeover: bool, quiet: bool = False) -> tuple
     """
     keep_simulations_apart(planned.sweep.run, planned.layout)
     folder = planned.layout.sweep(planned.sweep.name)
-    ledger, state = begin_term(folder, takeover=takeover)
+    ledger, state = begin(folder, takeover=takeover)
     thread: ReconcilerThread | None = None
+    code: int = OrchestratorError.exit_code
     try:
-        _record(planned, folder)
+        record(planned, folder)
         executor = executor_of(planned.sweep.run, planned.layout)
         display = make_display(planned, quiet=quiet)
         reconciler = Reconciler(planned, executor, ledger, state, display.notice)
@@ -47,33 +54,42 @@ def run_sweep(planned: Planned, *, takeover: bool, quiet: bool = False) -> tuple
         display.begin(progress, reconciler)
         interrupted = _run(planned, thread, display)
         if interrupted:
-            _say_what_is_left(thread)
+            _say_what_is_left(planned.sweep.name, thread)
+        code = INTERRUPTED if interrupted else FAILED if failures(progress) else 0
         return progress, interrupted
+    except BaseException as error:
+        code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", code)
+        raise
     finally:
-        ledger.close(release=thread is None or not thread.is_alive())  # impatience may leave it in a call
+        # Impatience may leave the thread in a call; and a Slurm job stays the owner until its next start.
+        ended = thread is None or not thread.is_alive()
+        ledger.close(release=ended and not (code == INTERRUPTED and SlurmJob.mine()), exit_code=code)
 
 
-def _record(planned: Planned, folder: SweepFolder) -> None:
+def record(planned: Planned, folder: SweepFolder) -> None:
+    """Write the sweep file, as it was given, and the plan into the sweep's folder."""
     overrides = "".join(f"# --set {text}\n" for text in planned.overrides.texts())
     files.replace(folder.sweep_file, planned.text.rstrip("\n") + "\n" + overrides)
     files.replace(folder.plan, planned.file.model_dump_json())
 
 
 def _run(planned: Planned, thread: ReconcilerThread, display: Display) -> bool:
-    """Run the trials with Ctrl-C, SIGTERM and SIGHUP meaning: checkpoint and leave."""
+    """Run the trials with Ctrl-C, SIGTERM and SIGHUP meaning: leave; jobs on this machine checkpoint and leave too."""
     interrupted = False
+    inside_a_job = SlurmJob.mine() is not None
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
-        if interrupted and number == signal.SIGHUP:
-            return  # a closed terminal hangs up more than once
+        if interrupted and (number == signal.SIGHUP or inside_a_job):
+            return  # a closed terminal hangs up more than once, and Slurm signals the shell and us
         if interrupted:
             thread.at_once.set()
             raise KeyboardInterrupt
         interrupted = True
         thread.leave_asked.set()
         thread.stop_asked.set()
-        say(f"\n{signal.Signals(number).name}: asking the jobs to checkpoint; again to leave at once")
+        what = "leaving; the jobs live on" if thread.detaches else "asking the jobs to checkpoint"
+        say(f"\n{signal.Signals(number).name}: {what}{'' if inside_a_job else '; again to leave at once'}")
 
     with _handlers(ask):
         try:
@@ -95,8 +111,14 @@ def _handlers(handler: object) -> Iterator[None]:
             signal.signal(number, previous)
 
 
-def _say_what_is_left(thread: ReconcilerThread) -> None:
-    if thread.left:
+def _say_what_is_left(sweep: str, thread: ReconcilerThread) -> None:
+    if SlurmJob.mine():
+        say("the sweep stays this Slurm job's: its next start goes on, and adopts the jobs that live")
+    elif thread.detaches:
+        live = sum(status is Status.RUNNING for status in thread.reconciler.board.status.values())
+        say(f"left the cluster's jobs alone: {live} stages are queued or running there, and live on. Run the same "
+            f"command to go on: it adopts them. To end them: orchestrator cancel --all {sweep}, then the same command")
+    elif thread.left:
         say(f"{thread.left} jobs were still there after {LEAVE_SECONDS:.0f} s; they are adopted when you run the same "
             "command again")
     else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.meter import used_gpu_hours
+from orchestrator.ownership import seen
 from orchestrator.targets import Plan, read_plan
 from sweeps.store.files import read_json, read_lines, unseal
 from sweeps.store.layout import Layout, StageFolder, SweepFolder
@@ -25,7 +26,9 @@ class SweepStatus:
     name: str
     question: str
     controlled: str
-    """`pid on host`, or empty where no controller is alive."""
+    """`pid N on HOST` or `Slurm job N`, and what is known of it; empty where no controller is alive."""
+    exit_code: int | None
+    """Of the last controller, where it left in order and none has begun since."""
     trials: Mapping[str, int]
     """State -> number of trials."""
     stages: Mapping[str, int]
@@ -56,10 +59,11 @@ class View:
 
 
 def controller(state: State) -> str:
-    """Return `pid N on HOST` of a living controller, else the empty string."""
-    if state.released or state.owner is None or state.owner.alive() is False:
+    """Return who controls a sweep, in words; empty where nobody does. It may live where nobody can tell."""
+    if state.released or state.owner is None:
         return ""
-    return f"pid {state.owner.pid} on {state.owner.host}"
+    alive, who = seen(state.owner)
+    return "" if alive is False else who
 
 
 def open_stages(state: State) -> Iterator[str]:
@@ -111,7 +115,7 @@ def sweep_status(layout: Layout, name: str) -> SweepStatus:
     view = look(layout, name)
     stages = view.plan.stages
     return SweepStatus(
-        name=name, question=view.plan.question, controlled=view.controlled,
+        name=name, question=view.plan.question, controlled=view.controlled, exit_code=view.state.exit_code,
         trials=Counter(view.trials.values()), stages=Counter(view.stages.values()),
         running=tuple(_running(layout.stage(stages[k]["kind"], k), stages[k]) for k, s in view.stages.items()
                       if s == "running"),

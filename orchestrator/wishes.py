@@ -40,7 +40,7 @@ class Asked:
         """Return what a person should know."""
         found = []
         if self.trials:
-            how = (f"asked {self.controller}; it applies within a second" if self.controller else
+            how = (f"asked {self.controller}: applied within a second while it runs" if self.controller else
                    f"no controller is alive: the request is kept, and applied when you run\n  {self.command}")
             found.append(f"{self.sweep}: {self.wish} {_listed(self.trials)}: {how}")
         for reason in dict.fromkeys(self.unchanged.values()):

@@ -71,6 +71,14 @@ def look(clients: Clients) -> Queue | NoAnswer:
     return Queue(rows={i: Row(reading=read(state), detail=reason) for i, state, reason in rows}, taken=taken)
 
 
+def of_name(clients: Clients, name: str) -> dict[str, Row] | NoAnswer:
+    """Return the jobs of this name, whoever's they are, as the controller daemon knows them."""
+    rows = _table(clients, clients.query("squeue", "-h", "-r", "-t", "all", "-n", name, "-o", FORMAT))
+    if isinstance(rows, NoAnswer):
+        return rows
+    return {i: Row(reading=read(state), detail=reason) for i, state, reason in rows}
+
+
 def named(clients: Clients, name: str, script: str) -> set[str] | NoAnswer:
     """Return the arrays of this name whose script has this file name, as the controller daemon knows them."""
     rows = _table(clients, clients.query("squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-n", name,

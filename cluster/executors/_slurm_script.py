@@ -140,6 +140,13 @@ def interpreter(profile: SlurmProfile) -> str:
 
 def setup(request: JobRequest, profile: SlurmProfile) -> list[str]:
     """Return the lines before srun."""
+    wanted = f'{shlex.quote(request.folder)}/"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}_submitted.pkl"'
+    return [*prepared(request, profile), "# submitit looks for the call under the job's id.",
+            f'ln -sf "$SLURM_ARRAY_TASK_ID.pkl" {wanted}']
+
+
+def prepared(request: JobRequest, profile: SlurmProfile) -> list[str]:
+    """Return the lines that make a node's shell what the profile wants it to be."""
     names = ", ".join((*crossing(profile, request), "LC_*", "SLURM_CONF"))
     lines = [f"# Only these variables cross from the submitting shell: {names}.", "set -e", "umask 077"]
     if profile.modules:
@@ -147,10 +154,7 @@ def setup(request: JobRequest, profile: SlurmProfile) -> list[str]:
         lines += [f"module load {shlex.quote(module)}" for module in profile.modules]
     if profile.scratch:
         lines.append(f'export TMPDIR="{profile.scratch}/orchestrator-$SLURM_JOB_ID"')
-    lines += profile.setup
-    wanted = f'{shlex.quote(request.folder)}/"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}_submitted.pkl"'
-    return [*lines, "# submitit looks for the call under the job's id.",
-            f'ln -sf "$SLURM_ARRAY_TASK_ID.pkl" {wanted}']
+    return [*lines, *profile.setup]
 
 
 def crossing(profile: SlurmProfile, request: JobRequest) -> list[str]:

@@ -94,6 +94,8 @@ class _Job:
 class LocalExecutor:
     """Runs jobs on this machine; see `cluster.job.Executor`."""
 
+    detaches = False
+
     def __init__(
         self, folder: Path, slots: int, *, grace_seconds: float = GRACE_SECONDS,
         clock: Callable[[], float] = time.monotonic,

@@ -173,6 +173,7 @@ class MemoryExecutor:
     """submission name -> True: accept it, then raise as if the answer had been lost."""
     saves: bool = False
     """Training stages leave checkpoints, as real ones do; costs about 10 ms each."""
+    detaches: bool = False
     submissions: int = 0
     """Accepted so far."""
     _jobs: dict[tuple[str, int], _Job] = field(default_factory=dict)

@@ -51,6 +51,8 @@ def make(folder: Path, options: SlurmProfile) -> Executor:
 class SlurmExecutor:
     """Runs jobs on Slurm; see `cluster.job.Executor`."""
 
+    detaches = True
+
     def __init__(self, folder: Path, profile: SlurmProfile, clients: Clients, *,
                  sleep: Callable[[float], None] = time.sleep) -> None:
         """Keep notes in `folder`, one sub-folder per submission."""
@@ -103,7 +105,7 @@ class SlurmExecutor:
         self._open.add(name)
         path = _write(request, text, submission.script)
         answer = self._clients.sbatch(str(path), environment(request, self._profile, os.environ))
-        job = _number(answer)
+        job = job_number(answer)
         if job is None:
             raise self._not_submitted(name, path, answer)
         notes.number(self._notes, name, job)
@@ -169,7 +171,7 @@ class SlurmExecutor:
 
     def _not_submitted(self, name: str, script: Path, answer: Answer | NoAnswer) -> EnvironmentError_:
         """Return the error of a submission that has no id; a refusal is noted, so that nobody looks for its jobs."""
-        if isinstance(answer, NoAnswer) and (answer.why is Why.MISSING or REFUSED.search(answer.text)):
+        if refused(answer) and isinstance(answer, NoAnswer):
             notes.refuse(self._notes, name, answer.text)
             return EnvironmentError_(f"{name}: Slurm refused it: {answer.text}; see {script} and the cluster profile")
         printed = answer.text if isinstance(answer, NoAnswer) else f"sbatch printed {answer.text!r}"
@@ -281,7 +283,12 @@ def _write(request: JobRequest, text: str, script: str) -> Path:
     return path
 
 
-def _number(answer: Answer | NoAnswer) -> str | None:
+def refused(answer: Answer | NoAnswer) -> bool:
+    """Tell whether sbatch's answer means that nothing was submitted, for certain."""
+    return isinstance(answer, NoAnswer) and (answer.why is Why.MISSING or REFUSED.search(answer.text) is not None)
+
+
+def job_number(answer: Answer | NoAnswer) -> str | None:
     """Return the id that sbatch printed; None where it printed none."""
     found = None if isinstance(answer, NoAnswer) else re.search(r"^(\d+)(;\S+)?\s*\Z", answer.text, re.MULTILINE)
     return found.group(1) if found else None

@@ -70,14 +70,19 @@ def _show(arguments: argparse.Namespace, store: Layout, found: list[SweepStatus]
         say(f"no sweep in {store.root} yet; start one: orchestrator sweep FILE")
     elif not arguments.watch:
         out(page)
-    elif redraws():
+    else:
+        draw(page)
+
+
+def draw(page: str) -> None:
+    """Show a page that will be shown again: in place of the former on a terminal, after it elsewhere."""
+    if redraws():
         width, height = shutil.get_terminal_size()
         lines = [line[: width - 1] for line in page.splitlines()[: height - 1]]
         sys.stdout.write(HOME_AND_CLEAR + "\n".join(lines) + "\n")
-        sys.stdout.flush()
     else:
         out(page + "\n")
-        sys.stdout.flush()
+    sys.stdout.flush()
 
 
 def redraws() -> bool:

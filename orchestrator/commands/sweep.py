@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from orchestrator.arguments import (
     add_cap,
@@ -17,11 +18,18 @@ from orchestrator.arguments import (
     say,
     writable,
 )
+from orchestrator.notify import HELP as NOTIFY
+from orchestrator.notify import hook_of, notify, summary
+from sweeps.errors import PausedError
+
+if TYPE_CHECKING:
+    from orchestrator.plan import Planned
 
 EXAMPLES = """  orchestrator sweep sweeps/smoke.yaml
   orchestrator sweep sweeps/complexity_by_domain.yaml --seeds 5
   orchestrator sweep sweeps/complexity_by_domain.yaml --scale 1m --set domain=[code] --root ~/store
-  orchestrator sweep sweeps/complexity_by_domain.yaml --max-gpu-hours 2 --at-cap stop"""
+  orchestrator sweep sweeps/complexity_by_domain.yaml --max-gpu-hours 2 --at-cap stop
+  orchestrator sweep sweeps/complexity_by_domain.yaml --cluster gpu --controller slurm --notify @hook.txt"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,23 +41,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slots", type=positive, help="jobs at once on this machine (default: by cores and memory)")
     parser.add_argument("--quiet", action="store_true", help="print failures and the result only")
     parser.add_argument("--takeover", action="store_true", help="fence another controller of this sweep and go on")
+    parser.add_argument("--controller", choices=("here", "slurm"), default="here",
+                        help="slurm: submit a small job that controls the sweep and requeues itself; returns at once")
+    parser.add_argument("--notify", metavar="CMD|URL|@FILE", help=NOTIFY)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the sweep, write the report, print the table."""
     from orchestrator.plan import make_plan, refuse_blocked, run_pilots
-    from orchestrator.session import failures, report_path, run_sweep
+    from orchestrator.session import FAILED, INTERRUPTED, failures, report_path, run_sweep
 
     store = layout(arguments)
     planned = make_plan(arguments.file, overrides(arguments), store.root)
+    hook = hook_of(arguments.notify or planned.sweep.run.notify)
     if arguments.slots is not None:
         planned = planned.with_slots(arguments.slots)
     writable(store.root)
     refuse_blocked(planned)
+    if arguments.controller == "slurm":
+        return _appoint(arguments, planned)
     run_pilots(planned)
-    progress, interrupted = run_sweep(planned, takeover=arguments.takeover, quiet=arguments.quiet or arguments.json)
+    name = planned.sweep.name
+    try:
+        progress, interrupted = run_sweep(planned, takeover=arguments.takeover, quiet=arguments.quiet or arguments.json)
+    except PausedError as error:
+        notify(hook, summary(store, name, event=type(error).__name__, exit_code=error.exit_code, message=str(error)))
+        raise
     if interrupted:
-        return 130
+        return INTERRUPTED
     failed = failures(progress)
     _report(arguments, planned.sweep.name)
     for end in failed[:10]:
@@ -57,7 +76,22 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         out_json({"name": planned.sweep.name, "trials": dict(progress.counts()),
                   "failed": [e.__dict__ for e in failed], "report": str(report_path(planned) / "report.html")})
-    return 3 if failed else 0
+    code = FAILED if failed else 0
+    notify(hook, summary(store, name, event="finished", exit_code=code))
+    return code
+
+
+def _appoint(arguments: argparse.Namespace, planned: Planned) -> int:
+    """Let a Slurm job control the sweep."""
+    from orchestrator.appoint import appoint, command
+
+    arguments.root = planned.layout.root
+    found = appoint(planned, command(arguments), takeover=arguments.takeover)
+    if arguments.json:
+        out_json({"name": found.sweep, "controller": {"job": found.job, "log": str(found.log)}})
+    else:
+        say("\n".join(found.lines()))
+    return 0
 
 
 def _report(arguments: argparse.Namespace, name: str) -> None:

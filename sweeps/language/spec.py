@@ -148,6 +148,8 @@ class Run(Frozen):
     as one). None: no limit but the cluster profile's."""
     at_cap: Literal["drain", "stop"] = "drain"
     """At that limit: `drain` lets running jobs end, `stop` asks them to checkpoint and leave."""
+    notify: Annotated[str, Field(min_length=1)] | None = None
+    """Shell command, URL, or @FILE that holds one of them: gets a message when the sweep ends or pauses."""
 
 
 class SweepFile(Frozen):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from sweeps.errors import OwnedError, StorageError
 from sweeps.store import files
 from sweeps.store.files import SCHEMA_VERSION, read_lines
 from sweeps.store.layout import SweepFolder
-from sweeps.store.owner import Owner
+from sweeps.store.owner import Owner, Standing
 from sweeps.store.space import writing
 
 Event = Mapping[str, Any]
@@ -42,6 +42,8 @@ class State:
     term: int = 0
     owner: Owner | None = None
     released: bool = True
+    exit_code: int | None = None
+    """Of the newest controller, where it left in order."""
     submissions: dict[str, Submission] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     """Fingerprint -> how often it was given up since the last start; older ledgers also count what was tried again."""
@@ -73,7 +75,12 @@ def fold(events: Iterable[Event]) -> State:
 
 def _start(state: State, event: Event) -> None:
     state.term, state.owner, state.released = event["term"], Owner.read(event["owner"]), False
+    state.exit_code = None
     state.failures = {}
+
+
+def _owner(state: State, event: Event) -> None:
+    state.owner = Owner.read(event["owner"])
 
 
 def _intent(state: State, event: Event) -> None:
@@ -118,10 +125,10 @@ def _cap(state: State, event: Event) -> None:
 
 
 def _release(state: State, event: Event) -> None:
-    state.released = True
+    state.released, state.exit_code = True, event.get("exit_code")
 
 
-_STEPS = {"start": _start, "intent": _intent, "ended": _ended, "failed": _failed,
+_STEPS = {"start": _start, "owner": _owner, "intent": _intent, "ended": _ended, "failed": _failed,
           "interrupted": _interrupted, "asked": _asked, "cancelled": _cancelled, "retried": _retried,
           "cap": _cap, "release": _release}
 
@@ -193,22 +200,29 @@ class Ledger:
                          durable=True)
             self._sequence += 1
 
-    def close(self, *, release: bool = True) -> None:
-        """Release the sweep and close.
+    def close(self, *, release: bool = True, exit_code: int | None = None) -> None:
+        """Release the sweep, with the controller's exit code, and close.
 
         Without the word (there is no space for it, or a thread may still act under this term), the next controller
         sees whether this process is gone.
         """
         if release:
             with suppress(StorageError):
-                self.append("release")
+                self.append("release", exit_code=exit_code)
         with self._lock:
             self._open = False
             os.close(self._descriptor)
 
 
-def begin_term(sweep: SweepFolder, *, takeover: bool = False) -> tuple[Ledger, State]:
+def begin_term(sweep: SweepFolder, *, takeover: bool = False, me: Owner | None = None,
+               standing: Callable[[Owner], Standing] = Owner.standing) -> tuple[Ledger, State]:
     """Take the next term, and return its ledger and the state that the older terms leave.
+
+    Args:
+        sweep: the sweep.
+        takeover: fence an owner that lives.
+        me: the new owner; None: this process.
+        standing: tells whether an owner lives; the default sees processes of this host only.
 
     Raises:
         OwnedError: another controller lives, or may live on another host, and `takeover` is False.
@@ -219,14 +233,15 @@ def begin_term(sweep: SweepFolder, *, takeover: bool = False) -> tuple[Ledger, S
     lines = _lines(sweep)  # a term that begins after this look is noticed when ours is made
     sound = _sound(lines)
     state = fold(_counting(sweep, sound))
-    if not takeover and not state.released and state.owner is not None and state.owner.alive() is not False:
-        raise OwnedError(
-            f"sweep {sweep.name!r} is controlled by {state.owner.text()} (term {state.term}); "
-            "wait for it, stop it, or fence it with --takeover"
-        )
+    me = me or Owner.me()
+    if not takeover and not state.released and state.owner is not None and not state.owner.succeeded_by(me):
+        alive, who = standing(state.owner)
+        if alive is not False:
+            raise OwnedError(f"sweep {sweep.name!r} is controlled by {who}{state.owner.age()} (term {state.term}); "
+                             "wait for it, stop it, or fence it with --takeover")
     term = max(lines, default=0) + 1
     path = sweep.ledger / f"{term}.jsonl"
-    start = {"event": "start", "term": term, "owner": Owner.me().fields(), "schema_version": SCHEMA_VERSION,
+    start = {"event": "start", "term": term, "owner": me.fields(), "schema_version": SCHEMA_VERSION,
              "older": {str(t): len(events) for t, events in sound.items()}}
     if not files.create(path, files.encode_line(0, start)):  # whole: a term without an owner would fence for nothing
         raise OwnedError(f"another controller of sweep {sweep.name!r} started at the same moment")

@@ -1,4 +1,7 @@
-"""Who owns a process: host, boot, pid and start time, so that a reused pid is never taken for its former owner."""
+"""Who owns a sweep: a process (host, boot, pid, start time: a reused pid is never taken for its former owner), or the
+Slurm job in which that process runs. A job owns the sweep from its submission to its end, through all its starts: while
+a requeued job waits there is no process, and its next one may run on another host.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,11 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+JOB_VARIABLE = "ORCHESTRATOR_CONTROLLER"
+"""Set inside a controller's Slurm job, to the job's name; nothing that the controller submits gets it."""
+Standing = tuple[bool | None, str]
+"""Whether an owner lives (None: nobody can tell now), and who it is, in words."""
 
 
 def process_start(pid: int) -> int | None:
@@ -30,33 +38,63 @@ def _minutes(seconds: float) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SlurmJob:
+    """The Slurm job of a controller."""
+
+    name: str
+    """Unique: Slurm is asked by it, so that a submission in doubt is found as well."""
+    id: str = ""
+    """Slurm's; empty until sbatch has said it."""
+    restart: int = -1
+    """How often Slurm had requeued it when this process began; -1: before its first start."""
+    conf: str = ""
+    """slurm.conf of its cluster; empty: Slurm's default place."""
+
+    @classmethod
+    def mine(cls) -> SlurmJob | None:
+        """The controller's job in which this process runs; None outside of one."""
+        name = os.environ.get(JOB_VARIABLE)
+        return None if not name else cls(
+            name=name, id=os.environ.get("SLURM_JOB_ID", ""), conf=os.environ.get("SLURM_CONF", ""),
+            restart=int(os.environ.get("SLURM_RESTART_COUNT", "0")))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Owner:
-    """A process of a host."""
+    """A process of a host, and the Slurm job that it is the controller of, if any."""
 
     host: str
     boot: str
     pid: int
     start: int
+    job: SlurmJob | None = None
 
     @classmethod
     def me(cls) -> Owner:
         """This process."""
         pid = os.getpid()
-        return cls(host=socket.gethostname(), boot=boot_id(), pid=pid, start=process_start(pid) or 0)
+        return cls(host=socket.gethostname(), boot=boot_id(), pid=pid, start=process_start(pid) or 0,
+                   job=SlurmJob.mine())
 
     @classmethod
     def read(cls, raw: dict[str, Any]) -> Owner:
         """Return the owner that `fields` wrote."""
-        return cls(host=raw["host"], boot=raw["boot"], pid=raw["pid"], start=raw["start"])
+        job = raw.get("job")
+        return cls(host=raw["host"], boot=raw["boot"], pid=raw["pid"], start=raw["start"],
+                   job=SlurmJob(**job) if job else None)
 
     def fields(self) -> dict[str, Any]:
         """Return JSON fields."""
         return asdict(self)
 
     def text(self) -> str:
-        """Return `pid N on HOST, for 12 min`; without the age where only the other host could tell it."""
-        age = self.age_seconds()
-        return f"pid {self.pid} on {self.host}" + ("" if age is None else f", running for {_minutes(age)}")
+        """Return `Slurm job 7` or `pid N on HOST`."""
+        return f"pid {self.pid} on {self.host}" if self.job is None else f"Slurm job {self.job.id or self.job.name}"
+
+    def age(self) -> str:
+        """Return `, running for 12 min`; empty where only another host, or Slurm, could tell."""
+        seconds = None if self.job is not None else self.age_seconds()
+        return "" if seconds is None else f", running for {_minutes(seconds)}"
 
     def age_seconds(self) -> float | None:
         """Seconds since the process started, by this host's monotonic clock; None for other hosts and boots."""
@@ -69,3 +107,13 @@ class Owner:
         if self.host != socket.gethostname():
             return None
         return self.boot == boot_id() and process_start(self.pid) == self.start
+
+    def standing(self) -> Standing:
+        """Return whether the process lives, and who it is."""
+        alive = self.alive()
+        return alive, self.text() + ("" if alive is not None else " (only that host can tell whether it lives)")
+
+    def succeeded_by(self, other: Owner) -> bool:
+        """True where `other` is a later start of the same Slurm job: then Slurm itself says that this one is over."""
+        return (self.job is not None and other.job is not None and self.job.name == other.job.name
+                and self.job.restart < other.job.restart)
