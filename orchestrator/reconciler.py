@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from cluster.job import Executor, JobHandle, JobRequest, JobState
 from orchestrator.board import FRUITLESS, Board, Status
-from orchestrator.packer import pack_limit, total_seconds
 from orchestrator.plan import Planned
 from sweeps.errors import EnvironmentError_, StorageError
 from sweeps.language.graph import Node
@@ -271,11 +270,10 @@ class Reconciler:
         if free <= 0 or not waiting:
             return
         ready = self.board.packer.ready(waiting, self.board.done, self.board.ended)
-        limit = pack_limit(self.planned.sweep.run.pack.seconds,
-                           total_seconds(self.graph, waiting, self.board.seconds), self.slots)
+        room = self.board.packer.room(self.planned.sweep.run.pack, waiting, self.slots)
         tickets: list[list[str]] = []
         while ready and len(tickets) < free:
-            tickets.append(self.board.packer.ticket(ready, waiting, self.board.ended, limit))
+            tickets.append(self.board.packer.ticket(ready, waiting, self.board.ended, room))
             waiting -= set(tickets[-1])
         if tickets:
             self._send(tickets)
@@ -297,6 +295,7 @@ class Reconciler:
         request = JobRequest(
             name=name, tickets=tuple(paths), folder=str(folder), ranks=self.planned.execution.ranks,
             cores=self.planned.trials[0].core["engine"].threads_per_rank * self.planned.execution.ranks,
+            environment=dict(self.planned.job_environment),
         )
         refuse_fenced(self.folder, self.ledger.term)  # polls and look-ups may have taken minutes
         try:

@@ -15,6 +15,7 @@ from orchestrator.live_table import Display, make_display
 from orchestrator.plan import Planned
 from orchestrator.progress import Progress, TrialEnd
 from orchestrator.reconciler import Reconciler
+from orchestrator.snapshot import with_snapshot
 from sweeps.store import files
 from sweeps.store.layout import SweepFolder
 from sweeps.store.ledger import begin_term
@@ -33,6 +34,7 @@ def run_sweep(planned: Planned, *, takeover: bool, quiet: bool = False) -> tuple
     thread: ReconcilerThread | None = None
     try:
         _record(planned, folder)
+        planned = with_snapshot(planned)
         executor = executor_of(planned.sweep.run, planned.layout)
         display = make_display(planned, quiet=quiet)
         reconciler = Reconciler(planned, executor, ledger, state, display.notice)

@@ -1,7 +1,7 @@
 """Every path of the store, as properties. Nothing here touches the disk.
 
     <root>/stages/<kind>/<fingerprint>/{spec.json, claims/, interest/, attempts/<n>/, result.json}
-    <root>/sweeps/<name>/{sweep.yaml, plan.json, ledger/, requests/, submissions/, report/}
+    <root>/sweeps/<name>/{sweep.yaml, plan.json, ledger/, requests/, submissions/, code/, report/}
     <root>/jobs/<submission>/   what an executor keeps about a batch
 """
 
@@ -146,6 +146,11 @@ class SweepFolder:
     def submissions(self) -> Path:
         """One folder per submission: intent, tickets, logs."""
         return self.path / "submissions"
+
+    @property
+    def code(self) -> Path:
+        """Copies of the code that its jobs ran, by content."""
+        return self.path / "code"
 
     @property
     def report(self) -> Path:

@@ -138,6 +138,8 @@ RUN = [
     one("run_time_without_unit", "{cluster: local}", "{checkpoint_every: 120}", "run.checkpoint_every", "120", "2 min"),
     one("run_time_unknown_unit", "{cluster: local}", "{pack: 2 minutes}", "run.pack", "'2 minutes'",
         "Did you mean '2 min'?"),
+    one("run_pack_of_nothing", "{cluster: local}", "{pack: 0}", "run.pack", "0", "a whole number of stages such as 20"),
+    one("run_pack_of_half_a_stage", "{cluster: local}", "{pack: 2.5}", "run.pack", "2.5", "a whole number of stages"),
     one("run_time_bomb", "{cluster: local}", "{pack: 1e99999999 h}", "run.pack", "'1e99999999 h'", "between 1e-18"),
 ]
 
