@@ -60,10 +60,11 @@ def with_snapshot(planned: Planned) -> Planned:
         UsageError: the store's path cannot stand in a PYTHONPATH.
         StorageError: there is no space.
     """
-    taken = take(planned.layout.sweep(planned.sweep.name).code, planned.plugins)
-    if os.pathsep in str(taken.path):
-        raise UsageError(f"{taken.path}: a path with {os.pathsep!r} cannot stand in PYTHONPATH, which leads jobs to "
+    folder = planned.layout.sweep(planned.sweep.name).code
+    if os.pathsep in str(folder):
+        raise UsageError(f"{folder}: a path with {os.pathsep!r} cannot stand in PYTHONPATH, which leads jobs to "
                          "their code; use another --root")
+    taken = take(folder, planned.plugins)
     inherited = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([str(taken.path), *([inherited] if inherited else [])])
     return replace(planned, plugins=taken.plugins, job_environment={"PYTHONPATH": path})

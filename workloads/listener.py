@@ -6,8 +6,8 @@ nothing of this project, so it starts in milliseconds and holds 10 MB. PAGE and 
 JSON line for each stage that begins, `{}` where it is over; it closes when the rank is gone.
 
 A hang: the stacks go into the job's log, the reason into the attempt's failure.json, and the rank is stopped. A tenth
-of the limit and two looks later, in which the listeners of the other ranks have found the same, it is killed. Signals to the job's
-group are not for this process: it is started with all of them held back.
+of the limit and two looks later, in which the listeners of the other ranks have found the same, it is killed. Signals
+to the job's group are not for this process: it is started with all of them held back.
 """
 
 from __future__ import annotations
