@@ -147,8 +147,9 @@ def _make(path: Path, content: Mapping[str, Content], origin: Mapping[str, objec
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))  # 0700
         try:
+            for folder in sorted({(temporary / name).parent for name in content}):
+                folder.mkdir(parents=True, exist_ok=True)
             for name, what in content.items():
-                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
                 if isinstance(what, bytes):
                     (temporary / name).write_bytes(what)
                 else:
