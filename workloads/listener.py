@@ -119,12 +119,17 @@ class Listener:
             self._note(message, stacks.splitlines())
         if self.ranks > 1:  # the others made their last step within one step of this one
             time.sleep(limit_s / 10 + 2 * TICK_S)
-        if os.getppid() != self.parent:
-            return
-        if os.getpgid(self.parent) == self.parent:
-            os.killpg(self.parent, signal.SIGKILL)  # with what it started, and this process
-        else:
-            os.kill(self.parent, signal.SIGKILL)
+        self._kill()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if os.getppid() == self.parent:  # else it is gone, and its id may be another's
+            os.kill(self.parent, number)
+
+    def _kill(self) -> None:
+        """Kill the rank, with what it started where it leads a process group; this process belongs to that."""
+        if os.getppid() == self.parent == os.getpgid(self.parent):
+            os.killpg(self.parent, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
 
     def _state(self) -> str:
         with open(f"/proc/{self.parent}/stat", encoding="utf-8", errors="replace") as stat:  # noqa: PTH123 - light
@@ -133,15 +138,15 @@ class Listener:
 
     def _dump(self) -> str:
         """Return the rank's stacks; a stopped process is continued for it."""
-        for number in (DUMP, signal.SIGCONT):
-            os.kill(self.parent, number)
+        self._signal(DUMP)
+        self._signal(signal.SIGCONT)
         size, until = -1, time.monotonic() + DUMP_S
         while (now := os.fstat(self.stacks).st_size) != size or not now:
             if time.monotonic() > until:
                 break
             size = now
             time.sleep(0.1)
-        os.kill(self.parent, signal.SIGSTOP)  # the signal may have woken it: it is not to go on
+        self._signal(signal.SIGSTOP)  # the signal may have woken it: it is not to go on
         found = os.pread(self.stacks, now, 0).decode(errors="backslashreplace")
         return found or f"no stacks: the process did not answer in {DUMP_S:.0f} s"
 

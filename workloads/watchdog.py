@@ -37,8 +37,10 @@ class Pulse:
         self._page = bytearray(PAGE_BYTES) if page is None else page
         self._signs = HEAD.unpack_from(self._page)[0]
         self._steps = 0
+        self._stepping = False
+        self._patience = PATIENCE
         self._last = time.monotonic()
-        self.slow()
+        self.beat()
 
     def step(self) -> None:
         """One step was made; also ends what `slow` began."""
