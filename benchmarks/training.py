@@ -37,6 +37,7 @@ from sweeps.store import records  # noqa: E402
 from sweeps.store.layout import Layout, StageFolder  # noqa: E402
 from workloads.training import checkpoints, runs  # noqa: E402
 from workloads.training.model import build_model, parameter_groups  # noqa: E402
+from workloads.watchdog import Pulse  # noqa: E402
 
 VOCABULARY = 1_024
 MODEL = ModelScience()
@@ -77,6 +78,7 @@ class Context:
     execution: Execution = field(default_factory=lambda: Execution(checkpoint_seconds=1e9))
 
     def __post_init__(self) -> None:
+        self.pulse = Pulse()
         self.attempt = records.open_attempt(self.store.stage(self.kind, self.fingerprint), {})
 
     def inputs(self, role: str) -> list[Path]:

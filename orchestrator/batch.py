@@ -7,7 +7,6 @@ from collections.abc import Collection
 from cluster.job import JobRequest
 from orchestrator.board import Board
 from orchestrator.memory import job_mb
-from orchestrator.packer import pack_limit, total_seconds
 from orchestrator.plan import Planned
 from sweeps.store.ledger import terms
 
@@ -31,10 +30,10 @@ def tickets(planned: Planned, board: Board, following: Collection[str], *, free:
     if free <= 0 or not waiting:
         return []
     ready = board.packer.ready(waiting, board.done, board.ended)
-    limit = pack_limit(planned.sweep.run.pack.seconds, total_seconds(planned.graph, waiting, board.seconds), slots)
+    room = board.packer.room(planned.sweep.run.pack, waiting, slots)
     found: list[list[str]] = []
     while ready and len(found) < free:
-        found.append(board.packer.ticket(ready, waiting, board.ended, limit))
+        found.append(board.packer.ticket(ready, waiting, board.ended, room))
         waiting -= set(found[-1])
     return found
 
@@ -49,6 +48,7 @@ def request(planned: Planned, name: str, jobs: Collection[Collection[str]], excl
         name=name, tickets=tuple(str(folder / f"{index}.ticket.json") for index in range(len(jobs))),
         folder=str(folder), ranks=ranks, cores=planned.trials[0].core["engine"].threads_per_rank * ranks,
         memory_mb=host_mb, activations_mb=activations_mb, exclude=exclude,
+        environment=dict(planned.job_environment),
     )
 
 

@@ -136,6 +136,11 @@ class Survey:
             return True
         return held is not None and held.sweep in self._alive
 
+    def codes(self) -> set[str]:
+        """Return the copies of the code that completed the stages (`orchestrator.snapshot`)."""
+        found = ((stage, self._results[stage.fingerprint]) for stage in self._stages)
+        return {_code(stage.attempt(result.attempt)) for stage, result in found if result is not None}
+
     # -- facts -----------------------------------------------------------------------------------------------------
 
     def _result(self, stage: StageFolder) -> Result | None:
@@ -266,6 +271,13 @@ def _parent(attempt: AttemptFolder) -> tuple[str, int] | None:
     except (ValueError, KeyError, TypeError, RecordError):  # damaged: what it continued cannot be known
         return None
     return (found.fingerprint, found.attempt) if found else None
+
+
+def _code(attempt: AttemptFolder) -> str:
+    try:
+        return str(read_json(attempt.execution)["versions"]["code"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecordError):  # an older record, or a damaged one
+        return ""
 
 
 def _maker(stage: StageFolder) -> str:

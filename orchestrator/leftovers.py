@@ -1,4 +1,4 @@
-"""What killed programs leave behind: notes of ended jobs, temporary files, Ray's folders. Nobody needs any of it."""
+"""What programs leave behind: notes of ended jobs, unused code, temporary files, Ray's folders. Nobody needs it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.housekeeping import Item, Reason, Survey, item
+from orchestrator.watch import open_stages
 from sweeps.store.layout import Layout
 
 OLD_SECONDS = 3600.0
@@ -22,6 +23,7 @@ RAY = "orchestrator-ray-"
 def leftovers(layout: Layout, survey: Survey) -> Iterator[Item]:
     """Yield what may be deleted besides stages."""
     yield from _notes(layout, survey)
+    yield from _code(layout, survey)
     yield from _temporary(layout, survey)
     yield from _ray()
 
@@ -45,6 +47,18 @@ def _all_noted(folder: Path) -> bool:
     names = {p.name for p in folder.iterdir()}
     jobs = [n for n in names if re.fullmatch(r"[0-9]+\.json", n)]
     return bool(jobs) and all(f"{n.removesuffix('.json')}.exit.json" in names for n in jobs)
+
+
+def _code(layout: Layout, survey: Survey) -> Iterator[Item]:
+    """Yield copies of the code that no job can be running and no completed stage names as its own."""
+    use, needed = survey.use, survey.codes()
+    for name, state in use.states.items():
+        folder = layout.sweep(name).code
+        if name in use.alive or any(open_stages(state)) or not folder.is_dir():
+            continue
+        for path in sorted(folder.iterdir()):
+            if path.name not in needed:
+                yield item(path, Reason.LEFTOVER, f"code that jobs of sweep {name} ran: {path.name}")
 
 
 def _temporary(layout: Layout, survey: Survey) -> Iterator[Item]:

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from sweeps.language.graph import Graph, Node
+from sweeps.language.units import Pack
 from sweeps.store.records import Result
 
 START_SECONDS = 6.0
 """What a job costs before its first stage computes: torch, DeepSpeed and transformers are imported."""
+SHORT_SECONDS = 120.0
+"""Where a pack is a number of stages, a stage estimated longer than this fills it up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What a ticket takes: stages until their weights reach the limit."""
+
+    limit: float
+    weigh: Callable[[Node], float]
 
 
 class Packer:
@@ -56,8 +68,16 @@ class Packer:
         return all(i.fingerprint in done for i in node.spec.inputs) and (
             node.after is None or node.after.fingerprint in ended)
 
-    def ticket(self, ready: list[str], waiting: Collection[str], ended: Collection[str], limit: float) -> list[str]:
-        """Take stages from `ready` (which shrinks), and what they make ready, until about `limit` seconds.
+    def room(self, pack: Pack, waiting: Iterable[str], slots: int) -> Room:
+        """Return what the next tickets take: about so many seconds, fewer near the end; or exactly so many stages."""
+        stages = pack.stages
+        if stages is None:
+            left = total_seconds(self.graph, waiting, self.seconds)
+            return Room(limit=pack_limit(pack.seconds, left, slots), weigh=self.seconds)
+        return Room(limit=stages, weigh=lambda node: 1 if self.seconds(node) <= SHORT_SECONDS else stages)
+
+    def ticket(self, ready: list[str], waiting: Collection[str], ended: Collection[str], room: Room) -> list[str]:
+        """Take stages from `ready` (which shrinks), and what they make ready, until the ticket is full.
 
         A stage that follows one in the ticket is preferred to another trial's: the same trial first.
         """
@@ -65,12 +85,12 @@ class Packer:
         heapq.heapify(heap)
         chosen: dict[str, None] = {}
         total = 0.0
-        while heap and (total < limit or not chosen):
+        while heap and (total < room.limit or not chosen):
             _, key = heapq.heappop(heap)
             if key in chosen:
                 continue
             chosen[key] = None
-            total += self.seconds(self.graph.nodes[key])
+            total += room.weigh(self.graph.nodes[key])
             for reader in self.readers(key):
                 if reader in waiting and reader not in chosen and all(
                     n in ended or n in chosen for n in self.needs(self.graph.nodes[reader])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -45,6 +45,8 @@ class Planned:
     graph: Graph
     layout: Layout
     file: PlanFile
+    job_environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the jobs beyond those of the cluster profile (`orchestrator.snapshot`)."""
 
     @property
     def execution(self) -> Execution:
@@ -52,8 +54,7 @@ class Planned:
         run = self.sweep.run
         zero = SCALES[self.sweep.scale].zero_stage if run.zero_stage is None else run.zero_stage
         return Execution(checkpoint_seconds=run.checkpoint_every.seconds, ranks=run.ranks, zero_stage=zero,
-                         micro_batch=run.micro_batch)
-
+                         micro_batch=run.micro_batch, hang_floor_seconds=run.hang_floor.seconds)
 
     def with_slots(self, slots: int) -> Planned:
         """Return the plan with another number of local slots (execution only)."""

@@ -17,6 +17,7 @@ from orchestrator.ownership import begin
 from orchestrator.plan import Planned
 from orchestrator.progress import Progress, TrialEnd
 from orchestrator.reconciler import Reconciler
+from orchestrator.snapshot import with_snapshot
 from sweeps.errors import OrchestratorError
 from sweeps.store import files
 from sweeps.store.layout import SweepFolder
@@ -40,6 +41,7 @@ def run_sweep(planned: Planned, *, takeover: bool, quiet: bool = False) -> tuple
     code: int = OrchestratorError.exit_code
     try:
         record(planned, folder)
+        planned = with_snapshot(planned)
         executor = executor_of(planned.sweep.run, planned.layout)
         display = make_display(planned, quiet=quiet)
         reconciler = Reconciler(planned, executor, ledger, state, display.notice)

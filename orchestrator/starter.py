@@ -59,7 +59,8 @@ claims:
 run:
   cluster: local               # executor profile
   checkpoint_every: 2 min      # longest time between checkpoints of a job
-  pack: 2 min                  # short stages share a job of about this length
+  pack: 2 min                  # short stages share a job of about this length; or a number: at most so many
+  hang_floor: 10 min           # a stage that makes no step for as long is killed and tried again
   # slots: 2                   # jobs at once on this machine; default: by cores and memory
   # ranks: 1                   # processes of one training stage
   # zero_stage: 0              # DeepSpeed ZeRO, 0 to 3; default: the scale's

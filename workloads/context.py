@@ -8,16 +8,17 @@ from typing import Any
 
 from sweeps.errors import UsageError
 from sweeps.language.plugins import Plugin, Registries, Registry, Science, Upstream
-from sweeps.language.stage import Execution, Input, StageSpec, TicketStage
+from sweeps.language.stage import Execution, Input, StageSpec, Ticket, TicketStage
 from sweeps.store.layout import Layout, StageFolder
 from sweeps.store.records import Attempt, artifacts_of
+from workloads.watchdog import Pulse
 
 
 class Context:
     """One stage of a ticket while it runs."""
 
     def __init__(
-        self, stage: TicketStage, *, registries: Registries, layout: Layout, execution: Execution, attempt: Attempt,
+        self, stage: TicketStage, *, ticket: Ticket, registries: Registries, attempt: Attempt, pulse: Pulse,
         should_stop: Callable[[], bool],
     ) -> None:
         """Validate the stage's science against the installed plug-ins.
@@ -28,10 +29,11 @@ class Context:
         _check_revisions(stage.spec, registries)
         self._stage = stage
         self._registries = registries
-        self._layout = layout
-        self._execution = execution
+        self._layout = Layout(Path(ticket.root))
+        self._execution = ticket.execution
         self._attempt = attempt
         self._should_stop = should_stop
+        self._pulse = pulse
         self._science = stage.spec.science(lambda plugin: science_model(registries, plugin))
 
     @property
@@ -75,8 +77,14 @@ class Context:
         """Stages whose checkpoints are earlier states of this run."""
         return [self._folder(i) for i in self._stage.continues]
 
+    @property
+    def pulse(self) -> Pulse:
+        """Signs of life."""
+        return self._pulse
+
     def should_stop(self) -> bool:
-        """True once the job was asked to leave."""
+        """True once the job was asked to leave; asking is a sign of life."""
+        self._pulse.beat()
         return self._should_stop()
 
     def _folder(self, stage: Input) -> StageFolder:

@@ -17,6 +17,7 @@ from sweeps.language.plugins import Plugin
 from sweeps.language.stage import Execution
 from sweeps.store.layout import StageFolder
 from sweeps.store.records import Attempt
+from workloads.watchdog import Pulse
 
 Ints = npt.NDArray[np.int64]
 
@@ -135,8 +136,13 @@ class StageContext(Protocol):
         """Rows, checkpoints, artifacts."""
         ...
 
+    @property
+    def pulse(self) -> Pulse:
+        """Signs of life: a stage that gives none for long is taken for hung and killed; `should_stop` is one."""
+        ...
+
     def should_stop(self) -> bool:
-        """True once the job was asked to leave; checkpoint and raise `Stopped`."""
+        """True once the job was asked to leave; checkpoint and raise `Stopped`. Ask now and then: it tells of life."""
         ...
 
 

@@ -7,19 +7,31 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from sweeps.store import files
+
 PACKAGES = ("torch", "deepspeed", "transformers", "numpy")
+SNAPSHOT = "snapshot.json"
+"""Beside the packages where they are a copy that a sweep's controller made (orchestrator/snapshot.py)."""
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Return package -> installed version (empty: not installed), with `python` and `commit` (empty: no checkout)."""
-    found = {"python": platform.python_version(), "commit": commit(Path(__file__).resolve().parents[1])}
+    """Return package -> installed version (empty: not installed), with `python`, `commit` and `code` (see `origin`)."""
+    found = {"python": platform.python_version(), **origin(Path(__file__).resolve().parents[1])}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             found[package] = ""
     return found
+
+
+def origin(folder: Path) -> dict[str, str]:
+    """Return the `commit` (empty: no checkout) and the `code`, the snapshot's name (empty: none), of what runs here."""
+    try:
+        return {"commit": str(files.read_json(folder / SNAPSHOT)["commit"]), "code": folder.name}
+    except FileNotFoundError:
+        return {"commit": commit(folder), "code": ""}
 
 
 def commit(folder: Path) -> str:

@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
@@ -33,6 +33,7 @@ from workloads.context import Context
 from workloads.provenance import versions
 from workloads.ranks import LEAVE, NOT_RUN, Follower, Ranks
 from workloads.registry import load_registries
+from workloads.watchdog import Pulse, Watchdog, unwatched
 
 TRACEBACK_LINES = 30
 MESSAGE_CHARS = 2_000
@@ -83,6 +84,8 @@ class Runner:
     registries: Registries
     ranks: Ranks
     should_stop: Callable[[], bool]
+    watch: Callable[[Path], AbstractContextManager[Pulse]] = unwatched
+    """Given an attempt's folder, watches that its stage goes on."""
 
     def run(self) -> int:
         """Run every stage that can run; return the exit code."""
@@ -134,13 +137,16 @@ class Runner:
         return ""
 
     def _attempt(self, stage: TicketStage, attempt: Attempt) -> Outcome:
+        with self.watch(attempt.folder.path) as pulse, closing(attempt):
+            return self._run_stage(stage, attempt, pulse)
+
+    def _run_stage(self, stage: TicketStage, attempt: Attempt, pulse: Pulse) -> Outcome:
         from workloads.contract import Diverged, Stopped  # imports NumPy, which stages that are skipped do not need
 
         started = time.monotonic()
         try:
             context = Context(
-                stage, registries=self.registries, layout=Layout(Path(self.ticket.root)), attempt=attempt,
-                execution=self.ticket.execution,
+                stage, ticket=self.ticket, registries=self.registries, attempt=attempt, pulse=pulse,
                 should_stop=lambda: self.should_stop() or bool(attempt.superseded()),
             )
             try:
@@ -149,6 +155,7 @@ class Runner:
             except Diverged as reason:
                 log.info("%s: diverged: %s", _name(stage), reason)
                 scores, status = {}, "diverged"
+            pulse.slow()
             if self.ranks.leads and not attempt.commit(scores, status=status, seconds=time.monotonic() - started):
                 log.info("%s: another attempt was committed before this one", _name(stage))
             return Outcome.DONE
@@ -163,8 +170,6 @@ class Runner:
             return Outcome.STOPPED
         except Exception as error:  # noqa: BLE001 - whatever a stage raises is a fact about it; the others go on
             return self._failed(stage, attempt, error)
-        finally:
-            attempt.close()
 
     def _failed(self, stage: TicketStage, attempt: Attempt, error: Exception) -> Outcome:
         """Leave failure.json, where there is space for it; for want of space is no failure of the stage."""
@@ -241,7 +246,10 @@ def main(arguments: Sequence[str]) -> int:
         ticket = read_ticket(Path(arguments[0]))
         ranks = Ranks.of(os.environ, Layout(Path(ticket.root)).sweep(ticket.sweep).submissions / ticket.submission)
         registries = load_registries([Path(p) for p in ticket.plugins])
-        return Runner(ticket=ticket, registries=registries, ranks=ranks, should_stop=stop).run()
+        watchdog = Watchdog(floor_s=ticket.execution.hang_floor_seconds, rank=ranks.rank, ranks=ranks.size)
+        with closing(watchdog):
+            return Runner(ticket=ticket, registries=registries, ranks=ranks, should_stop=stop,
+                          watch=watchdog.watch).run()
     except OrchestratorError as error:
         log.error("%s", error)
         return error.exit_code

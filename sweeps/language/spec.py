@@ -24,7 +24,7 @@ from sweeps.language.presets import PROTOCOLS, SCALES
 from sweeps.language.problems import given, in_order, shown, told
 from sweeps.language.read import Source, parse_all, read_text
 from sweeps.language.stage import Frozen
-from sweeps.language.units import Duration
+from sweeps.language.units import Duration, Pack
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """Names of sweeps, clusters and arms: safe as a file name."""
@@ -131,8 +131,10 @@ class Run(Frozen):
     """Cluster profile: a name, or the path of a .yaml file, relative to the sweep file."""
     checkpoint_every: Duration = Duration("2 min")
     """Longest time between checkpoints of a job."""
-    pack: Duration = Duration("2 min")
-    """Short stages are packed into one job up to about this much estimated time."""
+    pack: Pack = Pack("2 min")
+    """Short stages share one job: up to about this much estimated time (`2 min`), or up to so many stages (`20`)."""
+    hang_floor: Duration = Duration("10 min")
+    """A stage without a step for ten of its median steps, and at least this long, is killed and tried again."""
     slots: Annotated[int, Field(ge=1)] | None = None
     """Jobs at once (local); None: by cores and memory."""
     ranks: Annotated[int, Field(ge=1)] = 1

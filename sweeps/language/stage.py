@@ -124,6 +124,8 @@ class Execution(Frozen):
     """DeepSpeed ZeRO stage."""
     micro_batch: int | None = None
     """Sequences per forward pass and rank; None: the whole share of the batch."""
+    hang_floor_seconds: float = 600.0
+    """Shortest silence of a stage that is taken for a hang (workloads.watchdog)."""
 
 
 class TicketStage(Frozen):

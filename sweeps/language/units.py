@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -158,7 +158,7 @@ class Duration(_Text):
     __slots__ = ()
     examples = "a time such as 90 s, 2 min or 1.5 h"
 
-    def __new__(cls, value: object) -> Duration:
+    def __new__(cls, value: object) -> Self:
         """Accept text with a unit.
 
         Raises:
@@ -173,6 +173,28 @@ class Duration(_Text):
     def seconds(self) -> float:
         """The time in seconds."""
         return float(self[:-2])
+
+
+class Pack(Duration):
+    """How much one job takes: a time, or a number of stages."""
+
+    __slots__ = ()
+    examples = "a time such as 2 min, or a whole number of stages such as 20"
+
+    def __new__(cls, value: object) -> Self:
+        """Accept a whole number, or text with a unit.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        if not isinstance(value, bool) and re.fullmatch(r"[1-9][0-9]{0,5}", str(value).strip()):
+            return str.__new__(cls, str(value).strip())
+        return super().__new__(cls, value)
+
+    @property
+    def stages(self) -> int | None:
+        """The number of stages; None: it is a time."""
+        return None if self.endswith(" s") else int(self)
 
 
 @lru_cache(maxsize=4096)

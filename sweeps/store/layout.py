@@ -1,7 +1,7 @@
 """Every path of the store, as properties. Nothing here touches the disk.
 
     <root>/stages/<kind>/<fingerprint>/{spec.json, claims/, interest/, attempts/<n>/, result.json}
-    <root>/sweeps/<name>/{sweep.yaml, plan.json, ledger/, requests/, submissions/, controller/, report/}
+    <root>/sweeps/<name>/{sweep.yaml, plan.json, ledger/, requests/, submissions/, code/, controller/, report/}
     <root>/jobs/<submission>/   what an executor keeps about a batch
 """
 
@@ -151,6 +151,11 @@ class SweepFolder:
     def controller(self) -> Path:
         """Scripts and logs of the Slurm jobs that were its controllers."""
         return self.path / "controller"
+
+    @property
+    def code(self) -> Path:
+        """Copies of the code that its jobs ran, by content."""
+        return self.path / "code"
 
     @property
     def report(self) -> Path:

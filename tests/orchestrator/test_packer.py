@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.packer import Packer, pack_limit
+from orchestrator.packer import SHORT_SECONDS, Packer, Room, pack_limit
+from sweeps.language.units import Pack
 from tests.orchestrator.plans import planned
 
 
@@ -18,7 +19,7 @@ def test_a_ticket_never_holds_a_stage_before_its_inputs(tmp_path: Path) -> None:
     while waiting:
         ready = packing.ready(waiting, done, done)
         assert ready
-        ticket = packing.ticket(ready, waiting, done, 7.0)
+        ticket = packing.ticket(ready, waiting, done, Room(limit=7.0, weigh=packing.seconds))
         for key in ticket:
             assert all(n in done for n in packing.needs(packing.graph.nodes[key]))
             done.add(key)
@@ -29,7 +30,8 @@ def test_a_ticket_stays_near_its_limit_and_holds_at_least_one_stage(tmp_path: Pa
     packing = packer(tmp_path)
     everything = set(packing.graph.nodes)
     for limit, expected in ((0.0, 1), (3.0, 3), (5.5, 6)):
-        assert len(packing.ticket(packing.ready(everything, (), ()), everything, (), limit)) == expected
+        room = Room(limit=limit, weigh=packing.seconds)
+        assert len(packing.ticket(packing.ready(everything, (), ()), everything, (), room)) == expected
 
 
 def test_stages_of_earlier_trials_come_first(tmp_path: Path) -> None:
@@ -45,3 +47,26 @@ def test_tickets_shorten_towards_the_end() -> None:
     assert pack_limit(120, 100, 2) == 50
     assert pack_limit(120, 0, 2) == 30
     assert pack_limit(5, 0, 2) == 5
+
+
+def test_a_number_of_stages_fills_every_ticket_however_few_are_left(tmp_path: Path) -> None:
+    packing = packer(tmp_path)
+    waiting = set(packing.graph.nodes)
+    ready = packing.ready(waiting, (), ())
+    assert len(packing.ticket(ready, waiting, (), packing.room(Pack("20"), waiting, slots=1000))) == 20
+    assert len(packing.ticket(ready, waiting, (), packing.room(Pack("1"), waiting, slots=1))) == 1
+
+
+def test_a_long_stage_ends_a_ticket_that_counts_stages(tmp_path: Path) -> None:
+    graph = packer(tmp_path).graph
+    packing = Packer(graph, lambda node: 2 * SHORT_SECONDS if node.spec.kind == "rules" else 1.0)
+    waiting = set(graph.nodes)
+    ready = packing.ready(waiting, (), ())
+    tickets = []
+    while ready:
+        tickets.append(packing.ticket(ready, waiting, (), packing.room(Pack("20"), waiting, slots=2)))
+        waiting -= set(tickets[-1])
+    kinds = [[graph.nodes[key].spec.kind for key in ticket] for ticket in tickets]
+    assert any("rules" in ticket for ticket in kinds)
+    assert all("rules" not in ticket[:-1] for ticket in kinds)
+    assert 1 < max(map(len, kinds)) <= 20

@@ -109,6 +109,27 @@ def test_a_killed_job_is_tried_again_and_given_up_with_its_reason(tmp_path: Path
     assert status["tokenizer"] is Status.DONE and status["rules"] is Status.FAILED
 
 
+def test_a_kill_inside_a_pack_costs_only_its_own_stage(tmp_path: Path) -> None:
+    plan = planned(tmp_path, run={"cluster": "memory", "pack": 20})
+    killed: list[str] = []
+
+    def fail(spec: StageSpec, attempt: int) -> str:
+        if spec.kind == "prepretrain" and not killed:
+            killed.append(spec.fingerprint)
+            return "killed"
+        return ""
+
+    reconciler, ledger = begin(plan, MemoryExecutor(slots=1, fail=fail))
+    drive(reconciler)
+    tickets = [s.tickets for s in fold(read_events(plan.layout.sweep("t"))).submissions.values()]
+    first = next(ticket for found in tickets for ticket in found if killed[0] in ticket)
+    assert 0 < first.index(killed[0]) < len(first) - 1, "not in the middle of a pack"
+    attempts = {k: len(list(plan.layout.stage(n.spec.kind, k).attempts.iterdir())) for k, n in plan.graph.nodes.items()}
+    assert attempts == {key: 2 if key in killed else 1 for key in plan.graph.nodes}
+    assert set(reconciler.board.status.values()) == {Status.DONE}
+    assert [e["fingerprint"] for e in read_events(plan.layout.sweep("t")) if e["event"] == "failed"] == killed
+
+
 def test_a_controller_that_vanished_leaves_everything_to_its_successor(tmp_path: Path) -> None:
     plan = planned(tmp_path)
     executor = MemoryExecutor(slots=2)

@@ -305,3 +305,19 @@ def test_a_plan_that_cannot_be_read_stops_everything(
 def test_an_empty_root_has_nothing_to_delete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, text, _ = called(capsys, "gc", "--root", tmp_path / "none", "--yes")
     assert code == 0 and "nothing to delete" in text and not (tmp_path / "none").exists()
+
+
+def test_code_stays_while_a_job_may_run_it_or_a_completed_stage_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "store"
+    plan = planned(root, axes=AXES)
+    ledger = run(plan, release=False)
+    code = plan.layout.sweep("t").code
+    for name in ("named", "unused"):
+        (code / name).mkdir(parents=True)
+    execution = folder_of(plan, node(plan, "pretrain")).attempt(1).execution
+    files.replace(execution, files.to_json({**files.read_json(execution), "versions": {"code": "named"}}))
+    assert listed(root, capsys) == {}, "its controller lives"
+    ledger.close()
+    assert listed(root, capsys) == {"leftover": {"sweeps/t/code/unused"}}

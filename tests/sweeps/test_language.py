@@ -107,7 +107,8 @@ def test_defaults_spelled_out_run_options_and_paths_never_move_a_fingerprint() -
     spelled = {"nca.complexity.scale": "normalized", "nca.n": 4, "pretrain.lr": 0.004, "model.width": 64,
                "pretrain.tokens": "300k", "evaluate.every": "5.0%", "transfer.embedding_init": 1}
     assert ids(plan(values(fields=spelled))[1]) == base
-    run = {"checkpoint_every": "7 min", "slots": 3, "zero_stage": 2, "micro_batch": 1, "cluster": "elsewhere"}
+    run = {"checkpoint_every": "7 min", "slots": 3, "zero_stage": 2, "micro_batch": 1, "cluster": "elsewhere",
+           "pack": 20, "hang_floor": "1 h"}
     assert ids(plan(values(run=run, question="other", name="other"))[1]) == base
 
 

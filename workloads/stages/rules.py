@@ -27,6 +27,7 @@ def run(context: StageContext) -> Mapping[str, float]:
 
     def progress(done: int) -> bool:
         context.attempt.row(tokens=0, kind="progress", values={"done": done, "of": block.count})
+        context.pulse.step()
         return context.should_stop()
 
     return make(

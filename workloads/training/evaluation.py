@@ -72,6 +72,7 @@ def _subject(context: StageContext, device: torch.device) -> Measured:
         for role in _roles(context) if role.startswith(CORPUS)
     }
     model, vocabulary = _model(context, corpora)
+    model.register_forward_pre_hook(lambda *_: context.pulse.beat())
     subject = Measured(
         model=model.to(device).eval(), device=device, vocabulary=vocabulary, corpora=corpora,
         sequence_length=science["model"].sequence_length, seed=science["seed"].seed, tokens=science["measure"].tokens,

@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from sweeps.errors import RecordError, UsageError
@@ -160,6 +162,7 @@ class Trainer:
             loss, norm = self.engine.update(batch, lr=lr, want_norm=row_due)
             progress.pending.append(loss)
             progress.updates += 1
+            run.context.pulse.step()
             self.first_step = self.first_step or time.monotonic() - run.began
             if row_due:
                 self._train_row(lr, norm)
@@ -195,12 +198,16 @@ class Trainer:
 
     def _evaluate(self, kind: str, validation: Validation, tokens: int) -> None:
         with self.watch:
-            measured = held_out(self.engine.logits, validation.reader, tokens)
+            measured = held_out(self._logits, validation.reader, tokens)
         self._row(kind, {"loss": measured.loss, "bits_per_byte": measured.bits_per_byte})
         if kind == "end":
             self.progress.loss = measured.loss
         if not math.isfinite(measured.loss):
             raise Diverged(f"held-out loss {measured.loss} after {self.tokens} tokens")
+
+    def _logits(self, tokens_BT: npt.NDArray[np.int32]) -> torch.Tensor:
+        self.run.context.pulse.beat()
+        return self.engine.logits(tokens_BT)
 
     def _row(self, kind: str, values: dict[str, float]) -> None:
         if self.run.place.first:
@@ -221,6 +228,7 @@ class Trainer:
             raise Stopped(f"stopped after {self.tokens} tokens")
 
     def _save(self) -> None:
+        self.run.context.pulse.slow()
         with self.watch:
             if self.progress.pending and not math.isfinite(loss := self._pending_loss()):
                 self._row("train", {"loss": loss})

@@ -23,6 +23,7 @@ from sweeps.language.stage import Execution, Input, StageSpec, section
 from sweeps.store import files, records
 from sweeps.store.layout import Layout, StageFolder
 from workloads.contract import Ints, SequenceBatch
+from workloads.watchdog import Pulse
 
 VOCABULARY = 40
 UPSTREAM_VOCABULARY = 30
@@ -106,6 +107,7 @@ class FakeContext:
     earlier: list[StageFolder] = field(default_factory=list)
     stop_after: int | None = None
     attempt: Any = None
+    pulse: Pulse = field(default_factory=Pulse)
     made: ClassVar[list[FakeContext]] = []
 
     def __post_init__(self) -> None:
