@@ -88,7 +88,11 @@ class Executor(Protocol):
         ...
 
     def find(self, name: str) -> list[JobHandle]:
-        """Jobs of a submission, looked up by name; [] where there are none."""
+        """Jobs of a submission, looked up by name; [] where there are none, for certain.
+
+        Raises:
+            InDoubtError: whether there are any cannot be told now; ask again, and submit nothing in their place.
+        """
         ...
 
     def cancel(self, handles: Sequence[JobHandle]) -> None:

@@ -184,8 +184,6 @@ class SlurmProfile(Frozen):
     """Seconds between two looks at the queue, whatever the number of jobs."""
     timeout_s: Seconds = 20.0
     """Seconds that a query of Slurm may take."""
-    patience_s: Seconds = 300.0
-    """Seconds for which Slurm may be silent while a submission must be looked up."""
     grace_s: Seconds = 120.0
     """Seconds that a cancelled job may take to checkpoint before Slurm kills it."""
 

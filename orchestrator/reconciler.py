@@ -12,14 +12,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from cluster.job import Executor, JobState
+from cluster.job import Executor, JobHandle, JobState
 from orchestrator import batch
 from orchestrator.board import Board, Status
 from orchestrator.budget import Budget
 from orchestrator.endings import Endings, Job
 from orchestrator.endings import Notice as Notice
+from orchestrator.ownership import seen
 from orchestrator.plan import Planned
-from sweeps.errors import EnvironmentError_, StorageError
+from sweeps.errors import EnvironmentError_, InDoubtError, StorageError
 from sweeps.language.stage import Ticket, TicketStage
 from sweeps.store import claims, files, requests
 from sweeps.store.layout import StageFolder
@@ -46,12 +47,17 @@ class Reconciler:
         self._others: dict[str, tuple[object, State]] = {}
         """Other sweeps: the size of their ledger when it was read, and what it said."""
         self._count = 0
+        self._doubts: dict[str, tuple[list[Job], str]] = {}
+        """Submissions of which nobody knows yet whether they have jobs; what they would be told as."""
+        self._told: set[str] = set()
+        """Those of which a person was told."""
         self.endings = Endings(planned, self.board, executor, ledger, state, notify)
         for key in sorted(self.board.ended):
             if self.board.status[key] is Status.FAILED:
                 self._notify("failed", key, f"{self.graph.nodes[key].label}: {self.board.reasons[key]}")
         self._adopt(state)
-        self.slots = max(executor.slots_free() + len(self._jobs), 1)
+        doubtful = sum(len(jobs) for jobs, _ in self._doubts.values())
+        self.slots = max(executor.slots_free() + len(self._jobs) + doubtful, 1)
         self.board.cancel(state.cancelled, state.cancelled_how)
         self._cancel_unwanted()  # the older controller may have died before it asked the jobs
         self._wishes()
@@ -59,7 +65,7 @@ class Reconciler:
     @property
     def finished(self) -> bool:
         """True when nothing is left to run."""
-        return not self.board.waiting and not self._jobs
+        return not self.board.waiting and not self._jobs and not self._doubts
 
     @property
     def leaving(self) -> bool:
@@ -93,6 +99,8 @@ class Reconciler:
         """
         refuse_fenced(self.folder, self.ledger.term)
         self._wishes()
+        for name in list(self._doubts):
+            self._look_for(name)
         self._watch()
         self._follow()
         self.budget.check({k: j.handle.submission for j in self._jobs for k in j.stages})
@@ -139,7 +147,7 @@ class Reconciler:
         back after a crash, does not hold others up), or no controller lives but the job does.
         """
         state = self._other(claim.sweep)
-        if not state.released and state.owner is not None and state.owner.alive() is not False:
+        if not state.released and state.owner is not None and seen(state.owner)[0] is not False:
             submission = state.submissions.get(claim.submission)
             if submission is None:
                 return state.term == claim.term  # claimed, the intent is about to follow
@@ -219,24 +227,57 @@ class Reconciler:
             files.create(Path(path), self._ticket(name, pairs).model_dump_json())
         self.ledger.append("intent", name=name, tickets=[[k for k, _ in pairs] for pairs in claimed])
         refuse_fenced(self.folder, self.ledger.term)  # polls and look-ups may have taken minutes
+        jobs = [Job(handle=JobHandle(submission=name, index=index, job_id=""), stages=[k for k, _ in pairs],
+                    first=pairs[0][0]) for index, pairs in enumerate(claimed)]
         try:
-            handles = self.executor.submit(request)
+            self._begun(name, jobs, self.executor.submit(request), "submitted")
         except EnvironmentError_:
+            # Refused, or without an answer: `find` knows, or will know.
+            if not self._doubt(name, jobs, "submitted") and self.executor.slots_free() >= len(jobs):
+                raise  # else another sweep took the slots in between: in the next pass
+
+    # -- submissions in doubt ------------------------------------------------------------------------------------
+
+    def _doubt(self, name: str, jobs: list[Job], word: str) -> bool:
+        """Look for a submission's jobs, now and in every pass until it is certain; False: there are none.
+
+        Its stages count as running meanwhile: submitting them again would run them twice.
+        """
+        for key in (k for job in jobs for k in job.stages):
+            self.board.set(key, Status.RUNNING)
+        self._doubts[name] = jobs, word
+        return self._look_for(name)
+
+    def _look_for(self, name: str) -> bool:
+        jobs, word = self._doubts[name]
+        try:
             handles = self.executor.find(name)
-            if not handles:
-                for index in range(len(claimed)):
-                    self.ledger.append("ended", name=name, index=index, detail="not submitted")
-                if self.executor.slots_free() < len(claimed):
-                    return  # another sweep took the slots in between: in the next pass
-                raise
-        self.ledger.append("submitted", name=name, handles=[h.model_dump() for h in handles])
-        for handle in handles:
-            stages = [k for k, _ in claimed[handle.index]]
-            self._jobs.append(Job(handle=handle, stages=stages, first=stages[0]))
-            first = self.graph.nodes[stages[0]].label
-            self._notify("submitted", stages[0], f"{name}[{handle.index}]: {len(stages)} stages from {first}")
-            for key in stages:
-                self.board.set(key, Status.RUNNING)
+        except InDoubtError as doubt:
+            if name not in self._told:
+                self._told.add(name)
+                self._notify("doubt", jobs[0].first, f"{doubt}; nothing is submitted in its place until that is known")
+            return True
+        del self._doubts[name]
+        self._begun(name, jobs, handles, word)
+        return bool(handles)
+
+    def _begun(self, name: str, jobs: list[Job], handles: Sequence[JobHandle], word: str) -> None:
+        """Take in what a submission became; those of its jobs that do not exist leave their stages to others."""
+        found = {h.index: h for h in handles}
+        if found:
+            self.ledger.append(word, name=name, handles=[h.model_dump() for h in handles])
+        for job in jobs:
+            if job.handle.index in found:
+                job.handle = found[job.handle.index]
+                self._jobs.append(job)
+            else:  # those who follow it see that nobody runs it
+                self.ledger.append("ended", name=name, index=job.handle.index, detail=f"not {word}")
+            for key in job.stages:
+                waits = Status.WAITING if self.board.wanted(key) else Status.CANCELLED
+                self.board.set(key, Status.RUNNING if job.handle.index in found else waits)
+            if job.handle.index in found and job.stages:
+                first = self.graph.nodes[job.stages[0]].label
+                self._notify(word, job.stages[0], f"{name}[{job.handle.index}]: {len(job.stages)} stages from {first}")
 
     def _claim(self, ticket: list[str], name: str) -> list[tuple[str, int]]:
         """Take the claims of a ticket's stages; those that another live sweep holds are followed instead."""
@@ -282,16 +323,12 @@ class Reconciler:
         """
         for submission in state.submissions.values():
             open_ = [i for i in range(len(submission.tickets)) if i not in submission.ended]
-            found = {h.index: h for h in self.executor.find(submission.name)} if open_ else {}
-            for index in open_:
-                stages = [k for k in submission.tickets[index] if k in self.board.waiting]
-                if index not in found:  # never submitted: those who follow it see that nobody runs it
-                    self.ledger.append("ended", name=submission.name, index=index, detail="not found")
-                else:
-                    self._jobs.append(Job(handle=found[index], stages=stages, first=submission.tickets[index][0],
-                                          asked=(submission.name, index) in state.asked))
-                    for key in stages:
-                        self.board.set(key, Status.RUNNING)
+            jobs = [Job(handle=JobHandle(submission=submission.name, index=index, job_id=""),
+                        stages=[k for k in submission.tickets[index] if k in self.board.waiting],
+                        first=submission.tickets[index][0], asked=(submission.name, index) in state.asked)
+                    for index in open_]
+            if jobs:
+                self._doubt(submission.name, jobs, "adopted")
 
     # -- leaving -------------------------------------------------------------------------------------------------
 

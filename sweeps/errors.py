@@ -36,6 +36,10 @@ class EnvironmentError_(OrchestratorError):  # noqa: N818 - the name without und
     exit_code = 4
 
 
+class InDoubtError(EnvironmentError_):
+    """Whether something was submitted cannot be told now; to be asked again."""
+
+
 class OwnedError(OrchestratorError):
     """Another live controller owns this sweep."""
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.clients import Answer, Clients, NoAnswer, Why
@@ -25,7 +25,7 @@ from cluster.executors._slurm_watch import MESSAGE_TIMEOUT_S, Watch
 from cluster.failures import NEAR_LIMIT
 from cluster.job import Executor, JobHandle, JobReport, JobRequest, JobState
 from cluster.profiles import SlurmProfile, resolved_conf
-from sweeps.errors import EnvironmentError_
+from sweeps.errors import EnvironmentError_, InDoubtError
 
 Options = SlurmProfile
 MAX_ARRAY_SIZE = 1001
@@ -48,18 +48,27 @@ def make(folder: Path, options: SlurmProfile) -> Executor:
     return SlurmExecutor(folder, options, Clients(conf=resolved_conf(options), timeout_s=options.timeout_s))
 
 
+@dataclass(kw_only=True)
+class _Doubt:
+    """A submission of which nobody knows yet whether it has jobs."""
+
+    text: str = ""
+    look_at: float = float("-inf")
+    """Not before."""
+    absent_since: float | None = None
+    """When an answer first lacked it."""
+
+
 class SlurmExecutor:
     """Runs jobs on Slurm; see `cluster.job.Executor`."""
 
     detaches = True
 
-    def __init__(self, folder: Path, profile: SlurmProfile, clients: Clients, *,
-                 sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, folder: Path, profile: SlurmProfile, clients: Clients) -> None:
         """Keep notes in `folder`, one sub-folder per submission."""
         self._notes = folder
         self._profile = profile
         self._clients = clients
-        self._sleep = sleep
         self._watch = Watch(folder, clients, profile.interval_s)
         self._open: set[str] = set()
         """Submissions that may have live jobs, whichever controller made them."""
@@ -68,6 +77,7 @@ class SlurmExecutor:
         self._cancelling: dict[str, float] = {}
         """Slurm's id -> when to kill it."""
         self._ask_again = 0.0
+        self._doubts: dict[str, _Doubt] = {}
 
     # -- the five verbs ----------------------------------------------------------------------------------------------
 
@@ -127,13 +137,13 @@ class SlurmExecutor:
         """Jobs of a submission; [] where there are none, for certain.
 
         Raises:
-            EnvironmentError_: it is in doubt whether there are, and Slurm gave no answer for a long time.
+            InDoubtError: sbatch gave no answer, and whether there are any cannot be told yet.
         """
         submission = self._watch.submission(name)
-        if submission is None or submission.refused:
+        if submission is None:
             return []
-        if submission.job is None:
-            submission.job = self._look_up(submission)
+        if submission.job is None and not submission.refused:
+            self._look_up(submission)
         return _handles(submission)
 
     def cancel(self, handles: Sequence[JobHandle]) -> None:
@@ -177,31 +187,37 @@ class SlurmExecutor:
         printed = answer.text if isinstance(answer, NoAnswer) else f"sbatch printed {answer.text!r}"
         return EnvironmentError_(f"{name}: {printed}; it may have been submitted all the same")
 
-    def _look_up(self, submission: Submission) -> str | None:
-        """Return the id of a submission in doubt; None where it has none, and that is noted for good."""
-        began, first_good, looks = self._clients.clock(), 0.0, 0
-        settle_s = self._watch.setting("MessageTimeout", MESSAGE_TIMEOUT_S)
-        while True:
-            found = ask.named(self._clients, submission.name, submission.script)
-            now = self._clients.clock()
-            if found == set():  # the daemon may have forgotten it
-                past = ask.named_in_accounts(self._clients, submission.name, submission.script)
-                found = found if isinstance(past, NoAnswer) else past
-            if isinstance(found, NoAnswer):
-                if now - began > self._profile.patience_s:
-                    raise EnvironmentError_(f"whether {submission.name} was submitted cannot be told: {found.text}; "
-                                            "nothing is lost: run the same command when Slurm answers again")
-            elif found:
-                job = min(found, key=int)
-                notes.number(self._notes, submission.name, job)
-                return job
-            else:
-                first_good, looks = first_good or now, looks + 1
-                if looks > 1 and now - first_good >= settle_s:
-                    notes.refuse(self._notes, submission.name, "no job of this name was found")
-                    submission.refused = True
-                    return None
-            self._sleep(max(LOOK_S, min(self._clients.resumes_s("squeue"), 10 * LOOK_S)))
+    def _look_up(self, submission: Submission) -> None:
+        """Look for a submission in doubt, once, and not too often; note its id, or for good that it has none.
+
+        Absence must last: for MessageTimeout a request may still lie in the daemon's socket.
+
+        Raises:
+            InDoubtError: neither is certain yet.
+        """
+        doubt, now = self._doubts.setdefault(submission.name, _Doubt()), self._clients.clock()
+        if now < doubt.look_at:
+            raise InDoubtError(doubt.text)
+        found = ask.named(self._clients, submission.name, submission.script)
+        if found == set():  # the daemon may have forgotten it
+            past = ask.named_in_accounts(self._clients, submission.name, submission.script)
+            found = found if isinstance(past, NoAnswer) else past
+        doubt.look_at = now + max(LOOK_S, min(self._clients.resumes_s("squeue"), 10 * LOOK_S))
+        if isinstance(found, NoAnswer):
+            doubt.text = f"whether {submission.name} was submitted cannot be told: {found.text}"
+        elif found:
+            submission.job = min(found, key=int)
+            notes.number(self._notes, submission.name, submission.job)
+            return
+        elif doubt.absent_since is not None and now - doubt.absent_since >= self._watch.setting(
+                "MessageTimeout", MESSAGE_TIMEOUT_S):
+            notes.refuse(self._notes, submission.name, "no job of this name was found")
+            submission.refused = True
+            return
+        else:
+            doubt.absent_since = now if doubt.absent_since is None else doubt.absent_since
+            doubt.text = f"{submission.name}: sbatch gave no answer and Slurm has no such job yet"
+        raise InDoubtError(doubt.text)
 
     # -- observing ---------------------------------------------------------------------------------------------------
 

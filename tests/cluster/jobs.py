@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cluster.job import Executor, JobHandle, JobReport, JobRequest, JobState
+from sweeps.errors import InDoubtError
 from sweeps.language.stage import StageSpec
 from tests.workloads.tickets import make_ticket, write_ticket
 
@@ -47,3 +48,14 @@ def ended(executor: Executor, handles: Sequence[JobHandle]) -> list[JobReport]:
     """Wait until all jobs have ended; return the last reports."""
     until(lambda: all(r.state is JobState.ENDED for r in executor.poll(handles)))
     return executor.poll(handles)
+
+
+def known(executor: Executor, name: str = "batch-1") -> list[JobHandle]:
+    """Look for a submission until it is certain what became of it."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return executor.find(name)
+        except InDoubtError:
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.2)

@@ -11,7 +11,7 @@ from cluster.job import JobHandle, JobRequest
 from orchestrator.board import Status
 from orchestrator.progress import Progress
 from orchestrator.reconciler import Notice, Reconciler
-from sweeps.errors import EnvironmentError_, OwnedError, StorageError
+from sweeps.errors import EnvironmentError_, InDoubtError, OwnedError, StorageError
 from sweeps.language.stage import StageSpec
 from sweeps.store import claims, requests
 from sweeps.store.ledger import Ledger, begin_term, fold, read_events
@@ -127,7 +127,7 @@ def test_a_kill_inside_a_pack_costs_only_its_own_stage(tmp_path: Path) -> None:
     attempts = {k: len(list(plan.layout.stage(n.spec.kind, k).attempts.iterdir())) for k, n in plan.graph.nodes.items()}
     assert attempts == {key: 2 if key in killed else 1 for key in plan.graph.nodes}
     assert set(reconciler.board.status.values()) == {Status.DONE}
-    assert [e["fingerprint"] for e in read_events(plan.layout.sweep("t")) if e["event"] == "failed"] == killed
+    assert [e["fingerprint"] for e in read_events(plan.layout.sweep("t")) if e["event"] == "interrupted"] == killed
 
 
 def test_a_controller_that_vanished_leaves_everything_to_its_successor(tmp_path: Path) -> None:
@@ -415,8 +415,43 @@ def test_a_cluster_that_does_not_answer_keeps_others_claims_standing(tmp_path: P
 
     class Silent(MemoryExecutor):
         def find(self, name: str) -> list[JobHandle]:
-            raise EnvironmentError_("no answer")
+            raise InDoubtError("no answer")
 
     second, _ = begin(two, Silent(slots=4))
     second.step()
     assert {k for job in first._jobs for k in job.stages} <= set(second._following)
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_submission_in_doubt_holds_its_stages_until_it_is_known(tmp_path: Path, accepted: bool) -> None:
+    """The cluster gives sbatch no answer and says nothing for a while; the controller goes on looking."""
+    silent = [True]
+
+    class Silent(MemoryExecutor):
+        def submit(self, request: JobRequest) -> list[JobHandle]:
+            if accepted or not silent[0]:
+                super().submit(request)
+            if silent[0]:
+                raise EnvironmentError_("no answer")
+            return super().find(request.name)
+
+        def find(self, name: str) -> list[JobHandle]:
+            if silent[0]:
+                raise InDoubtError("no answer")
+            return super().find(name)
+
+    plan, executor = planned(tmp_path), Silent(slots=2)
+    notices: list[Notice] = []
+    reconciler, ledger = begin(plan, executor, notices)
+    for _ in range(3):
+        reconciler.step()
+    assert executor.submissions == int(accepted) and not reconciler.finished
+    assert [n.kind for n in notices].count("doubt") == 1, "a person is told once"
+    if accepted:  # and a successor that finds the cluster still silent is in the same doubt
+        ledger.close()
+        reconciler, _ = begin(plan, executor, notices)
+        reconciler.step()
+    silent[0] = False
+    drive(reconciler)
+    for key, node in plan.graph.nodes.items():
+        assert len(list(plan.layout.stage(node.spec.kind, key).attempts.iterdir())) == 1, node.label

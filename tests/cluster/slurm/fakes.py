@@ -8,8 +8,9 @@ from pathlib import Path
 
 from cluster.clients import Clients
 from cluster.executors.slurm import SlurmExecutor
-from cluster.job import JobRequest
+from cluster.job import JobHandle, JobRequest
 from cluster.profiles import SlurmProfile
+from sweeps.errors import InDoubtError
 
 SCRIPT = """\
 #!/bin/sh
@@ -83,10 +84,22 @@ def cluster(root: Path, clock: Clock, **options: object) -> SlurmExecutor:
     """An executor that sees nothing but the fakes."""
     profile = SlurmProfile.model_validate({"slots": 1000, "interval_s": 5, "time_limit_min": 10, **options})
     clients = Clients(timeout_s=5, sbatch_timeout_s=5, clock=clock, jitter=lambda: 1.0)
-    return SlurmExecutor(root / "notes", profile, clients, sleep=clock.sleep)
+    return SlurmExecutor(root / "notes", profile, clients)
 
 
 def wanted(root: Path, count: int = 1, name: str = "batch-1") -> JobRequest:
     """A request whose tickets nobody reads."""
     tickets = tuple(str(root / f"{i}.ticket.json") for i in range(count))
     return JobRequest(name=name, tickets=tickets, folder=str(root / "jobs" / name))
+
+
+def found(executor: SlurmExecutor, clock: Clock, *, patience_s: float = 60.0) -> list[JobHandle]:
+    """Look for `batch-1` until it is certain what became of it."""
+    until = clock.now + patience_s
+    while True:
+        try:
+            return executor.find("batch-1")
+        except InDoubtError:
+            if clock.now >= until:
+                raise
+            clock.sleep(1.0)

@@ -18,7 +18,7 @@ from cluster.profiles import SlurmProfile
 from cluster.rehearsal import Rehearsal, Shape, breaks
 from sweeps.errors import EnvironmentError_
 from sweeps.store.records import read_result
-from tests.cluster.jobs import ended, request, until
+from tests.cluster.jobs import ended, known, request, until
 from tests.cluster.slurm.test_contract import executor
 from tests.cluster.slurm.test_real import began, state
 from tests.workloads.tickets import spec, stage_folder
@@ -50,7 +50,7 @@ def test_an_sbatch_whose_daemon_hangs_is_found_when_it_goes_on(broken: Rehearsal
         cluster.submit(wanted)
     threading.Timer(4.0, lambda: breaks(broken, "release-slurmctld")).start()
     cluster._watch.interval_s = 0.2
-    found = cluster.find("batch-1")
+    found = known(cluster)
     again = executor(tmp_path, broken).find("batch-1")
     assert found == again
     reports = ended(cluster, found)

@@ -16,7 +16,7 @@ from cluster.rehearsal import Rehearsal
 from sweeps.errors import EnvironmentError_
 from sweeps.store.files import read_json
 from sweeps.store.records import read_result
-from tests.cluster.jobs import ended, request, until
+from tests.cluster.jobs import ended, known, request, until
 from tests.cluster.slurm.test_contract import executor
 from tests.workloads.tickets import spec, stage_folder
 
@@ -64,7 +64,7 @@ class TestAdoption:
             executor(tmp_path, slurm).submit(request(tmp_path, [[stage]]))
         successor = executor(tmp_path, slurm)
         assert successor.slots_free() == 7, "a submission in doubt takes its slots"
-        found = successor.find("batch-1")
+        found = known(successor)
         assert [r.detail for r in ended(successor, found)] == ["exit 0"]
         assert read_result(stage_folder(tmp_path, stage)) is not None
         assert executor(tmp_path, slurm).find("batch-1") == found
@@ -75,7 +75,7 @@ class TestAdoption:
         with pytest.raises(KeyboardInterrupt):
             executor(tmp_path, slurm).submit(request(tmp_path, [[spec()]]))
         started = time.monotonic()
-        assert executor(tmp_path, slurm).find("batch-1") == []
+        assert known(executor(tmp_path, slurm)) == []
         assert time.monotonic() - started >= 10, "one empty answer is not absence: Slurm's MessageTimeout must pass"
         assert executor(tmp_path, slurm).find("batch-1") == []
         assert time.monotonic() - started < 30, "noted for good"
@@ -88,7 +88,7 @@ class TestAdoption:
         root.rename(former)
         new = executor(root, slurm).submit(request(root, [[spec()]]))
         (root / "notes" / "batch-1" / "job.json").unlink()
-        assert executor(root, slurm).find("batch-1") == new
+        assert known(executor(root, slurm)) == new
         ended(executor(root, slurm), new)
 
 
