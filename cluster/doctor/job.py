@@ -38,7 +38,7 @@ LATE_S = 2.0
 """The same, where other files of the job were seen."""
 LOOK_S, SAY_S = 0.5, 30.0
 """Between two looks at the files; between two messages while nothing changes."""
-ENDING_S = 5.0
+ENDING_S = 15.0
 """How long a job that has answered may take to end by itself."""
 CANCEL_S = 10.0
 """How long a cancelled one may take: its folder is removed then."""
