@@ -29,11 +29,9 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """Everything that was asked on the login node."""
+    """What a cluster whose controller answers says of itself."""
 
-    versions: Mapping[str, Answer | NoAnswer]
-    """Program -> what it says of itself."""
-    config: Row | NoAnswer
+    config: Row
     partitions: Sequence[Row] | NoAnswer
     nodes: Sequence[Row] | NoAnswer
     """Nodes of the same kind and state, a row each, with the keys `NODES`."""
@@ -46,7 +44,7 @@ class Answers:
 
     def setting(self, key: str) -> str:
         """Return a line of the configuration; empty where there is none."""
-        return "" if isinstance(self.config, NoAnswer) else self.config.get(key, "")
+        return self.config.get(key, "")
 
     def number(self, key: str) -> int:
         """Return a number of the configuration, or Slurm's default."""
@@ -77,12 +75,21 @@ class Answers:
         return bool({"all", *what} & set(self.setting("AccountingStorageEnforce").lower().split(",")))
 
 
-def answers(clients: Clients) -> Answers:
-    """Ask."""
+def versions(clients: Clients) -> dict[str, Answer | NoAnswer]:
+    """Return program -> what it says of itself."""
+    return {program: _ask(clients, program, "--version") for program in (*NEEDED, *WANTED)}
+
+
+def config(clients: Clients) -> Row | NoAnswer:
+    """Return the cluster's configuration, as its controller has it."""
+    return settings(_ask(clients, "scontrol", "show", "config"))
+
+
+def answers(clients: Clients, config: Row) -> Answers:
+    """Ask everything else."""
     user = getpass.getuser()
     return Answers(
-        versions={program: _ask(clients, program, "--version") for program in (*NEEDED, *WANTED)},
-        config=settings(_ask(clients, "scontrol", "show", "config")),
+        config=config,
         partitions=fields(_ask(clients, "scontrol", "-o", "show", "partition")),
         nodes=table(_ask(clients, "sinfo", "-h", "-e", "-o", "%R|%D|%T|%c|%m|%G"), NODES),
         associations=table(_ask(clients, "sacctmgr", "-n", "-P", "show", "associations", f"user={user}",

@@ -44,13 +44,15 @@ class Examination:
 
     def _slurm(self, profile: SlurmProfile) -> Iterator[Finding]:
         clients = Clients(conf=resolved_conf(profile), timeout_s=profile.timeout_s)
-        answers = ask.answers(clients)
+        yield place.clients(ask.versions(clients))
+        config = ask.config(clients)
+        yield place.controller(config)
+        if isinstance(config, NoAnswer):  # all else would be unknown, and sbatch would ask for a minute
+            return
+        answers = ask.answers(clients, config)
         yield from place.checks(answers, profile)
         yield from limits.checks(answers, profile)
-        if isinstance(answers.config, NoAnswer):
-            outcome = job.Outcome(refused="the controller does not answer")  # sbatch would ask for a minute
-        else:
-            outcome = job.on_a_node(profile, clients, self.layout, self.timeout_s, self.say)
+        outcome = job.on_a_node(profile, clients, self.layout, self.timeout_s, self.say)
         yield from self._node(outcome, profile)
 
     def _node(self, outcome: job.Outcome, profile: SlurmProfile | None) -> Iterator[Finding]:

@@ -34,8 +34,14 @@ TIME_LIMIT_MIN = 10
 """A short job starts sooner."""
 VISIBLE_S = 60.0
 """How long a shared filesystem may take to show a new file (NFS keeps names for up to a minute)."""
+LATE_S = 2.0
+"""The same, where other files of the job were seen."""
 LOOK_S, SAY_S = 0.5, 30.0
 """Between two looks at the files; between two messages while nothing changes."""
+ENDING_S = 15.0
+"""How long a job that has answered may take to end by itself."""
+CANCEL_S = 10.0
+"""How long a cancelled one may take: its folder is removed then."""
 LAST_LINES = 3
 
 
@@ -101,14 +107,18 @@ def on_a_node(profile: SlurmProfile, clients: Clients, layout: Layout, timeout_s
             return Outcome(refused=str(error))
         path = folder / "submission.sh"
         path.write_text(text, encoding="utf-8")
+        answered = False
         try:
             answer = clients.sbatch(str(path), slurm.environment(request, short, os.environ))
             if not isinstance(answer, Answer):
                 return Outcome(refused=answer.text)
             job = answer.text.strip().partition(";")[0]
-            return _Wait(clients, folder, job, nonce, say).until(time.monotonic() + timeout_s)
+            outcome = _Wait(clients, folder, job, nonce, say).until(time.monotonic() + timeout_s)
+            answered = outcome.answer is not None
+            return outcome
         finally:
-            _end(clients, request.name)
+            if not (answered and _gone(clients, request.name, ENDING_S)):
+                _cancel(clients, request.name)
 
 
 class _Wait:
@@ -162,19 +172,31 @@ class _Wait:
 
     def _gave_up(self) -> bool:
         """Tell whether the job has ended so long ago that nothing more will be seen of it."""
+        if not self._over:
+            return False
         shows = bool(last_lines(self._folder)) or (self._folder / probe.BEGAN).exists()
-        return self._over and time.monotonic() - self._over_at > (2.0 if shows else VISIBLE_S)
+        return time.monotonic() - self._over_at > (LATE_S if shows else VISIBLE_S)
 
 
-def _end(clients: Clients, name: str) -> None:
-    """Take the test job off the cluster, by name: its id may be unknown; wait a little until it is gone."""
+def _cancel(clients: Clients, name: str) -> None:
+    """Take the test job off the cluster: by name, as sbatch may have submitted it without saying its id.
+
+    One that comes into the queue even later ends at once: its folder is gone.
+    """
     clients.scancel(f"--name={name}", "--quiet")
-    deadline = time.monotonic() + 10.0
-    while time.monotonic() < deadline:
+    _gone(clients, name, CANCEL_S)
+
+
+def _gone(clients: Clients, name: str, patience_s: float) -> bool:
+    """Wait until no job of this name is left; False: Slurm does not say so in time."""
+    deadline = time.monotonic() + patience_s
+    while True:
         left = clients.run(("squeue", "-h", "-n", name, "-o", "%T"), environment=clean(os.environ, clients.conf),
                            timeout_s=10.0)
-        if not isinstance(left, Answer) or not left.text.strip():
-            return
+        if isinstance(left, Answer) and not left.text.strip():
+            return True
+        if time.monotonic() > deadline or not isinstance(left, Answer):
+            return False
         time.sleep(LOOK_S)
 
 

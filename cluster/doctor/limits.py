@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from cluster.clients import NoAnswer
-from cluster.doctor.ask import NO_ANSWER, Answers, Row, leading, minutes
+from cluster.doctor.ask import Answers, Row, leading, minutes
 from cluster.doctor.finding import Finding, failed, ok, unknown, warning
 from cluster.profiles import SlurmProfile
 from sweeps.errors import nearest
@@ -23,8 +23,6 @@ def checks(answers: Answers, profile: SlurmProfile) -> Iterator[Finding]:
 
 def array(answers: Answers, profile: SlurmProfile) -> Finding:
     """Whether an array may be as large as the profile asks for."""
-    if isinstance(answers.config, NoAnswer):
-        return unknown("array size", answers.config.text, "arrays may be refused", NO_ANSWER)
     largest, wanted = answers.number("MaxArraySize"), profile.limits.array_tasks
     if wanted and wanted > largest:
         return failed("array size", f"limits.array_tasks = {wanted}, the cluster's MaxArraySize is {largest}",
@@ -71,7 +69,7 @@ def submit(answers: Answers, profile: SlurmProfile) -> Finding:
 
 def _without_accounts(answers: Answers, check: str, what: str) -> Finding:
     """Return that limits are not known: there are none where the cluster keeps no accounts."""
-    if _keeps_accounts(answers) is False:
+    if not _keeps_accounts(answers):
         return ok(check, "the cluster keeps no accounts, so there is nothing to obey")
     assert isinstance(answers.associations, NoAnswer)
     return unknown(check, answers.associations.text, f"{what} is not known; sbatch may refuse jobs",
@@ -80,10 +78,7 @@ def _without_accounts(answers: Answers, check: str, what: str) -> Finding:
 
 def preemption(answers: Answers, profile: SlurmProfile) -> Finding:
     """What a preempted job gets: which signals, and how much time."""
-    config = answers.config
-    if isinstance(config, NoAnswer):
-        return unknown("preemption", config.text, "how jobs are preempted is not known", NO_ANSWER)
-    kind = config.get("PreemptType", "preempt/none")
+    config, kind = answers.config, answers.config.get("PreemptType", "preempt/none")
     rows = answers.chosen(profile) if kind == "preempt/partition_prio" else answers.qos_of(profile)
     mode = _mode(config, rows)
     if kind == "preempt/none" or mode == "OFF":
@@ -123,16 +118,14 @@ def _seconds(text: str) -> int:
     return round(minutes(text) * 60) if ":" in text and minutes(text) < math.inf else leading(text)
 
 
-def _keeps_accounts(answers: Answers) -> bool | None:
-    if isinstance(answers.config, NoAnswer):
-        return None
+def _keeps_accounts(answers: Answers) -> bool:
     return answers.config.get("AccountingStorageType", "") not in ("", "(null)", "accounting_storage/none")
 
 
 def accounting(answers: Answers) -> Finding:
     """Whether the accounts can be asked."""
     means = "sweeps run without: but how a job ended that left no word, and who cancelled it, is not known"
-    if _keeps_accounts(answers) is False:
+    if not _keeps_accounts(answers):
         return warning("accounting", "the cluster keeps no accounts", means, "ask the site for slurmdbd")
     if isinstance(answers.accounts, NoAnswer):
         return warning("accounting", answers.accounts.text, means, "`sacct` must work in this shell; ask the site")

@@ -1,10 +1,13 @@
-"""The checks of programs, partitions and nodes: what the cluster says of itself, against the profile; without a job."""
+"""The checks of programs, partitions and nodes: what the cluster says of itself, against the profile; without a job.
+
+`clients` and `controller` come first: without them there is nothing to check.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from cluster.clients import Answer, NoAnswer
 from cluster.doctor.ask import NEEDED, NO_ANSWER, WANTED, Answers, Row, leading, minutes
@@ -20,17 +23,15 @@ REFUSED = "every submission is refused"
 
 
 def checks(answers: Answers, profile: SlurmProfile) -> Iterator[Finding]:
-    """Yield all of them."""
-    yield clients(answers)
-    yield controller(answers)
+    """Yield those of a cluster whose controller answers."""
     yield partition(answers, profile)
     yield time_limit(answers, profile)
     yield nodes(answers, profile)
 
 
-def clients(answers: Answers) -> Finding:
+def clients(versions: Mapping[str, Answer | NoAnswer]) -> Finding:
     """Slurm's programs, and their version."""
-    found = {p: version(a.text) for p, a in answers.versions.items() if isinstance(a, Answer)}
+    found = {p: version(a.text) for p, a in versions.items() if isinstance(a, Answer)}
     missing = [p for p in NEEDED if p not in found]
     if missing:
         return failed("clients", f"without an answer: {', '.join(missing)}", "no job can be submitted or watched",
@@ -60,13 +61,13 @@ def _dotted(numbers: Sequence[int]) -> str:
     return ".".join(f"{n:02d}" if i == 1 else str(n) for i, n in enumerate(numbers)) or "of an unknown version"
 
 
-def controller(answers: Answers) -> Finding:
+def controller(config: Row | NoAnswer) -> Finding:
     """Whether the controller daemon answers."""
-    if isinstance(answers.config, NoAnswer):
-        return failed("controller", answers.config.text, "no job can be submitted or watched",
+    if isinstance(config, NoAnswer):
+        return failed("controller", config.text, "no job can be submitted or watched; nothing else was checked",
                       "wait until slurmctld answers (`scontrol ping`); where SLURM_CONF is needed, name it in the "
                       "profile: slurm_conf: /path/slurm.conf")
-    name, release = answers.config.get("ClusterName", "?"), answers.config.get("SLURM_VERSION", "?")
+    name, release = config.get("ClusterName", "?"), config.get("SLURM_VERSION", "?")
     return ok("controller", f"cluster {name}, Slurm {release}")
 
 

@@ -28,7 +28,8 @@ def test_a_cluster_without_slurm_fails_with_what_to_do(
     monkeypatch.setenv("PATH", str(tmp_path))
     code, out, _ = called(capsys, "doctor", "--cluster", "gpu", "--root", tmp_path / "store")
     assert code == 4 and "clients      FAILED   without an answer: sbatch" in out
-    assert "test job     FAILED   refused" in out and "python       UNKNOWN" in out
+    assert "controller   FAILED   scontrol" in out and "2 failed" in out
+    assert "nothing else was checked" in " ".join(out.split())
     assert max(map(len, out.replace(str(tmp_path), "/t").splitlines())) <= 80
 
 

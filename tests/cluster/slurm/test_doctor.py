@@ -52,9 +52,14 @@ def test_a_good_cluster(slurm: Rehearsal, tmp_path: Path, capsys: pytest.Capture
     assert {f["verdict"] for f in found.values()} == {"ok"}, found
     assert str(scratch) in found["temporary"]["seen"] and not any(scratch.iterdir())
     assert "the code is the same" in found["versions"]["seen"]
-    gone = examined(capsys, tmp_path, written(tmp_path, slurm, scratch=str(tmp_path / "not" / "there")))
-    assert gone["temporary"]["verdict"] == "warning" and "could not make" in gone["temporary"]["seen"]
     assert queue(slurm) == ""
+
+
+def test_a_scratch_folder_that_is_not_there_is_seen_though_slurm_takes_another_silently(
+    slurm: Rehearsal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = examined(capsys, tmp_path, written(tmp_path, slurm, scratch=str(tmp_path / "not" / "there")))
+    assert found["temporary"]["verdict"] == "warning" and "could not make" in found["temporary"]["seen"]
 
 
 def test_a_cluster_without_accounts_that_preempts_with_sigterm_only(
