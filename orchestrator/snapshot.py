@@ -6,7 +6,7 @@
     <sweep>/code/<hash>/changes.diff                  what these packages differ in from that commit
 
 Made once per content, whole under another name and then renamed. Jobs that an older reign submitted keep theirs, and
-every attempt records the hash (execution.json). Costs about 0.1 s for a new content, a third of that for a known one.
+every attempt records the hash (execution.json). 0.7 MB; on a busy machine 0.3 s for new code, 0.07 s for known code.
 """
 
 from __future__ import annotations
