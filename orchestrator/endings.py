@@ -30,6 +30,8 @@ from sweeps.store.ledger import Ledger, State
 
 TAIL_BYTES, TAIL_LINES = 16_384, 60
 """What is read of a log's end."""
+SHOWN_LINES = 12
+"""What is shown of it where a job that left no traceback stops the sweep."""
 
 
 @dataclass(kw_only=True)
@@ -104,10 +106,12 @@ class Endings:
             raise pause
 
     def execution(self, key: str) -> Execution:
-        """Return how a stage is to run: as planned, or with the micro-batch that its GPU had room for."""
+        """Return how a stage is to run: as planned, or with the smaller micro-batch that its GPU had room for."""
         planned = self.planned.execution
         micro = self._micro_batch.get(key)
-        return planned if micro is None else planned.model_copy(update={"micro_batch": micro})
+        if micro is None or (planned.micro_batch or micro) < micro:
+            return planned
+        return planned.model_copy(update={"micro_batch": micro})
 
     def alike(self, ticket: Sequence[str]) -> list[str]:
         """Return the beginning of a ticket that runs in one way; the rest waits for another ticket."""
@@ -152,7 +156,7 @@ class Endings:
         reason = _reason(evidence, verdict, began=attempt is not None)
         text = f"{told(verdict.failure, reason)}; {decision.text}"
         if decision.action is Action.PAUSE:
-            self._pause = StorageError(f"{node.label}: {reason}")
+            self._pause = StorageError(f"{node.label} {told(verdict.failure, reason)}")
         elif decision.action is Action.GIVE_UP:
             self._give_up(node, attempt, evidence, verdict, text)
         elif verdict.failure is not Failure.CANCELLED:
@@ -177,7 +181,7 @@ class Endings:
         self.breaker.died(Death(
             label=node.label, failure=verdict.failure, seconds=_seconds(attempt, evidence),
             last_line=evidence.traceback[-1] if evidence.traceback else evidence.last_words,
-            text="\n".join(evidence.traceback or evidence.log[-1:] or (text,))))
+            text="\n".join(evidence.traceback or evidence.log[-SHOWN_LINES:] or (text,))))
 
     def _blame(self, node: str, key: str) -> None:
         if self.nodes.note(node, key):

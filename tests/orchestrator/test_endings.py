@@ -160,8 +160,12 @@ def test_half_the_micro_batch_is_tried_once_recorded_and_known_to_the_next_reign
         assert ticket.execution.micro_batch is None or micro == {ticket.execution.micro_batch}, "one way a ticket"
     assert {t.execution.micro_batch for t in tickets} == {None, *halved.values()}
     ledger.close()
-    again, _ = begin(plan, cluster)
+    again, ledger = begin(plan, cluster)
     assert {k: again.endings.execution(k).micro_batch for k in halved} == halved
+    ledger.close()
+    smaller = planned(tmp_path, axes=ONE, run={"cluster": "memory", "micro_batch": 1})
+    third, _ = begin(smaller, cluster)
+    assert {third.endings.execution(k).micro_batch for k in halved} == {1}, "a smaller one in the sweep file counts"
 
 
 def test_a_gpu_that_has_no_room_for_half_either_is_given_up_with_advice(tmp_path: Path) -> None:

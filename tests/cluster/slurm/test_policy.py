@@ -22,6 +22,7 @@ from sweeps.language.graph import Graph, Node
 from sweeps.language.manifest import PathStep, PlanFile, PlanTrial
 from sweeps.language.stage import StageSpec
 from sweeps.store import requests
+from sweeps.store.files import read_json
 from sweeps.store.ledger import Event, begin_term, read_events
 from tests.cluster.slurm.test_contract import executor
 from tests.cluster.slurm.test_real import began, client
@@ -167,3 +168,14 @@ def test_a_job_that_had_to_make_room_goes_on_from_its_checkpoint(slurm: Rehearsa
         run.drive()
         assert [(e["class"], e["action"]) for e in run.events("failed", "interrupted")] == [("preempted", "resume")]
         assert run.reconciler.board.status[stage.fingerprint] is Status.DONE
+
+
+def test_an_excluded_node_gets_no_job(slurm: Rehearsal, tmp_path: Path) -> None:
+    stage = spec()
+    bad, good = slurm.nodes[:2]
+    with reign(toys(tmp_path, {"a": stage}), slurm) as run:
+        run.reconciler.endings.nodes.failed[bad] = {"x", "y"}
+        run.drive()
+        assert run.reconciler.board.status[stage.fingerprint] is Status.DONE
+        note, = tmp_path.glob("sweeps/s/submissions/*/0.0.json")
+        assert read_json(note)["node"] == good

@@ -56,6 +56,14 @@ def test_activations_are_asked_for_where_there_is_no_gpu_to_hold_them() -> None:
         assert f"#SBATCH --mem={mem}M" in _slurm_script.script(wanted, profile(**options)).splitlines()
 
 
+def test_nodes_that_failed_are_avoided_beside_those_that_the_profile_excludes() -> None:
+    wanted = REQUEST.model_copy(update={"exclude": ("n7", "n8")})
+    assert "--exclude=n7,n8" in _slurm_script.script(wanted, profile())
+    assert "--exclude=n1,n7,n8" in _slurm_script.script(wanted, profile(sbatch={"exclude": "n1"})).replace("'", "")
+    with pytest.raises(UsageError, match="no node has such a name"):
+        _slurm_script.script(REQUEST.model_copy(update={"exclude": ("n7\n#SBATCH --wrap=x",)}), profile())
+
+
 def test_no_value_of_the_environment_is_in_the_script() -> None:
     wanted = REQUEST.model_copy(update={"environment": {"API_TOKEN": "hunter2"}})
     assert "hunter2" not in _slurm_script.script(wanted, profile())
