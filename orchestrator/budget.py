@@ -18,7 +18,7 @@ from cluster.profiles import slurm_profile
 from cluster.registry import profile_path
 from orchestrator.board import Board, Status
 from orchestrator.clusters import profile
-from orchestrator.meter import gpu_seconds, store_time, submitted
+from orchestrator.meter import gpu_seconds, spent, store_time
 from orchestrator.plan import Planned
 from sweeps.errors import PausedError
 from sweeps.language.spec import Run
@@ -70,9 +70,9 @@ def _cluster_limit(run: Run) -> float | None:
     return slurm_profile(options, run.cluster).limits.gpu_hours if options.pop("executor") == "slurm" else None
 
 
-def rest(estimate: float, spent: float) -> float:
+def rest(estimate: float, used: float) -> float:
     """Return what a stage will still need: it goes on from its last checkpoint."""
-    return max(estimate - spent, LEAST_SHARE * estimate)
+    return max(estimate - used, LEAST_SHARE * estimate)
 
 
 class Budget:
@@ -92,7 +92,7 @@ class Budget:
         self._spent: dict[str, float] = {}
         """Stage -> GPU-seconds."""
         if self.cap:
-            self._spent = {s.fingerprint: gpu_seconds(s, planned.sweep.name) for s in submitted(planned.layout, state)}
+            self._spent = spent(planned.layout, planned.sweep.name, state)
         self._running: Mapping[str, str] = {}
         self._open: set[str] = set()
         """Stages that may use something: read again at the next pass."""

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from orchestrator.__main__ import main
 from orchestrator.board import Status
 from orchestrator.budget import cap_of, rest, round_up
-from orchestrator.meter import SILENT_S, gpu_seconds, store_time, used_gpu_hours
+from orchestrator.meter import SILENT_S, gpu_seconds, spent, store_time
 from orchestrator.plan import Planned
 from orchestrator.reconciler import Notice, Reconciler
 from sweeps.errors import PausedError
 from sweeps.language.graph import Node
 from sweeps.store import files
 from sweeps.store.layout import Layout, StageFolder
-from sweeps.store.ledger import Ledger, begin_term, fold, read_events
+from sweeps.store.ledger import Ledger, State, Submission, begin_term, fold, read_events
 from sweeps.store.records import MANIFEST, Attempt, open_attempt, read_result
 from tests.orchestrator.plans import AXES, planned
 from tests.orchestrator.simulated_time import Timed, date
@@ -108,6 +108,15 @@ def test_an_attempt_without_a_beginning_and_a_damaged_result_count_for_nothing(t
     attempt.folder.execution.unlink()
     stage_of(tmp_path).result.write_text("{")
     assert gpu_seconds(stage_of(tmp_path), "t", submission="t-t1-0001", now=2000) == 0
+
+
+def test_for_status_a_job_whose_end_nobody_has_recorded_counts_up_to_now(tmp_path: Path) -> None:
+    attempt_of(tmp_path, at=1000).close()
+    key = stage_of(tmp_path).fingerprint
+    running = State(submissions={"t-t1-0001": Submission(name="t-t1-0001", tickets=(("b" * 32,), (key,)))})
+    assert spent(Layout(tmp_path), "t", running, now=1030) == {key: 30}
+    running.submissions["t-t1-0001"].ended[1] = "killed"
+    assert spent(Layout(tmp_path), "t", running, now=1030) == {key: 0}
 
 
 def test_the_stores_clock_is_that_of_its_files(tmp_path: Path) -> None:
@@ -325,7 +334,7 @@ def test_a_flag_that_is_no_cap_is_refused(tmp_path: Path, capsys: pytest.Capture
 def test_a_capped_sweep_goes_on_to_the_tables_of_an_undisturbed_one(tmp_path: Path) -> None:
     whole, capped = tmp_path / "whole", tmp_path / "capped"
     subprocess.run(command(whole), cwd=ROOT, check=True, capture_output=True)
-    used_h = used_gpu_hours(Layout(whole), "smoke", fold(read_events(Layout(whole).sweep("smoke"))))
+    used_h = sum(spent(Layout(whole), "smoke", fold(read_events(Layout(whole).sweep("smoke")))).values()) / 3600
     small = [*command(capped), "--max-gpu-hours", f"{used_h / 2:.6f}", "--at-cap", "stop"]
     done = subprocess.run(small, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 6 and "GPU-hours used (--max-gpu-hours)" in done.stderr, done.stderr
