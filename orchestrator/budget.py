@@ -17,7 +17,7 @@ from itertools import accumulate
 from cluster.profiles import SlurmProfile
 from orchestrator.board import Board, Status
 from orchestrator.clusters import cluster
-from orchestrator.meter import gpu_seconds, store_time, submitted
+from orchestrator.meter import gpu_seconds, spent, store_time
 from orchestrator.plan import Planned
 from sweeps.errors import PausedError
 from sweeps.store.ledger import Ledger, State
@@ -63,9 +63,9 @@ def cap_of(planned: Planned) -> Cap | None:
     return Cap(gpu_hours=gpu_hours, source=source, at_cap=run.at_cap, raise_it=raise_it)
 
 
-def rest(estimate: float, spent: float) -> float:
+def rest(estimate: float, used: float) -> float:
     """Return what a stage will still need: it goes on from its last checkpoint."""
-    return max(estimate - spent, LEAST_SHARE * estimate)
+    return max(estimate - used, LEAST_SHARE * estimate)
 
 
 class Budget:
@@ -85,7 +85,7 @@ class Budget:
         self._spent: dict[str, float] = {}
         """Stage -> GPU-seconds."""
         if self.cap:
-            self._spent = {s.fingerprint: gpu_seconds(s, planned.sweep.name) for s in submitted(planned.layout, state)}
+            self._spent = spent(planned.layout, planned.sweep.name, state)
         self._running: Mapping[str, str] = {}
         self._open: set[str] = set()
         """Stages that may use something: read again at the next pass."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Collection, Mapping
 from itertools import accumulate
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from orchestrator.budget import cap_of, rest
 from orchestrator.clusters import slots_of
-from orchestrator.meter import gpu_seconds, submitted
+from orchestrator.meter import spent
 from orchestrator.packer import Packer, add_measurement, throughput
 from orchestrator.plan import Planned, StageState, seconds_guess, storage_bytes
 from sweeps.language.presets import SCALES
@@ -68,16 +69,16 @@ def _budget(planned: Planned, to_run: Collection[str], seconds: Mapping[str, flo
     """
     nodes, ranks, name = planned.graph.nodes, planned.execution.ranks, planned.sweep.name
     state = fold(read_events(planned.layout.sweep(name)))
-    spent = {s.fingerprint: gpu_seconds(s, name) for s in submitted(planned.layout, state)}
-    used = sum(spent.values()) / 3600
-    needs = {key: rest(ranks * seconds[key], spent.get(key, 0.0)) / 3600 for key in to_run}
+    used = spent(planned.layout, name, state, now=time.time())
+    needs = {key: rest(ranks * seconds[key], used.get(key, 0.0)) / 3600 for key in to_run}
+    used_h = sum(used.values()) / 3600
     cap = cap_of(planned)
-    found = {"gpu_hours": sum(needs.values()), "gpu_hours_used": used, "cap": None}
+    found = {"gpu_hours": sum(needs.values()), "gpu_hours_used": used_h, "cap": None}
     if cap is None:
         return found
     order = Packer(planned.graph, lambda node: seconds[node.spec.fingerprint]).ready(needs, nodes, nodes)
     within = {key for key, sum_ in zip(order, accumulate(map(needs.__getitem__, order)), strict=True)
-              if used + sum_ <= cap.gpu_hours}
+              if used_h + sum_ <= cap.gpu_hours}
     cut = {trial for trial, path in planned.graph.paths.items()
            if any(step.fingerprint in needs and step.fingerprint not in within for step in path)}
     trials = [t.id for t in planned.trials]

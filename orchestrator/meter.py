@@ -11,7 +11,7 @@ row or checkpoint. Records that `gc` deleted are counted no more.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -92,14 +92,18 @@ def store_time(folder: Path) -> float:
     return folder.stat().st_mtime
 
 
-def submitted(layout: Layout, state: State) -> Iterator[StageFolder]:
-    """Yield the stages of a sweep's submissions that the store has; one listing per kind."""
-    wanted = {key for submission in state.submissions.values() for ticket in submission.tickets for key in ticket}
-    if wanted and layout.stages.is_dir():
-        for kind in layout.stages.iterdir():
-            yield from (StageFolder(path) for path in kind.iterdir() if path.name in wanted)
+def spent(layout: Layout, sweep: str, state: State, *, now: float = 0.0) -> dict[str, float]:
+    """Return what a sweep's submissions have used, stage -> GPU-seconds; one listing per kind.
 
-
-def used_gpu_hours(layout: Layout, sweep: str, state: State) -> float:
-    """Return what a sweep has used, GPU-hours, running attempts counted to their last row."""
-    return sum(gpu_seconds(stage, sweep) for stage in submitted(layout, state)) / 3600
+    Args:
+        layout: the store.
+        sweep: name of the sweep.
+        state: what its ledger says.
+        now: attempts of jobs whose end is not in the ledger count up to this; 0: up to their last sign of life.
+    """
+    running = {key: "" for s in state.submissions.values() for ticket in s.tickets for key in ticket}
+    running |= {key: s.name for s in state.submissions.values() for index, ticket in enumerate(s.tickets)
+                if index not in s.ended for key in ticket}
+    kinds = layout.stages.iterdir() if layout.stages.is_dir() else ()
+    stages = [StageFolder(path) for kind in kinds for path in kind.iterdir() if path.name in running]
+    return {s.fingerprint: gpu_seconds(s, sweep, submission=running[s.fingerprint], now=now) for s in stages}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.meter import used_gpu_hours
+from orchestrator.meter import spent
 from orchestrator.ownership import seen
 from orchestrator.targets import Plan, read_plan
 from sweeps.store.files import read_json, read_lines, unseal
@@ -127,7 +128,9 @@ def sweep_status(layout: Layout, name: str) -> SweepStatus:
 
 
 def _budget(layout: Layout, name: str, state: State) -> Mapping[str, Any] | None:
-    return {**state.cap, "used_gpu_hours": used_gpu_hours(layout, name, state)} if state.cap else None
+    if state.cap is None:
+        return None
+    return {**state.cap, "used_gpu_hours": sum(spent(layout, name, state, now=time.time()).values()) / 3600}
 
 
 def _stage_state(folder: str, submitted: bool) -> str:

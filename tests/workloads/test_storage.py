@@ -158,4 +158,4 @@ def test_a_running_job_that_is_superseded_leaves_no_further_word(
     assert "left: claim 2 has superseded its claim 1" in caplog.text
     assert not (folder.attempt(1).path / "stopped.json").exists()
     assert records.read_result(folder) is None
-    assert records.read_result(stage_folder(tmp_path, spec(salt=8))) is not None, "the ticket's others are still its own"
+    assert records.read_result(stage_folder(tmp_path, spec(salt=8))) is not None, "the others are its own"

@@ -147,7 +147,7 @@ RUN = [
     one("run_time_unknown_unit", "{cluster: local}", "{pack: 2 minutes}", "run.pack", "'2 minutes'",
         "Did you mean '2 min'?"),
     one("run_gpu_hours_zero", "{cluster: local}", "{max_gpu_hours: 0}", "run.max_gpu_hours", "0", "greater than 0"),
-    one("run_gpu_hours_true", "{cluster: local}", "{max_gpu_hours: true}", "run.max_gpu_hours", "True", "a number"),
+    one("run_gpu_hours_true", "{cluster: local}", "{max_gpu_hours: true}", "run.max_gpu_hours", "true", "a number"),
     one("run_at_cap_unknown", "{cluster: local}", "{at_cap: dran}", "run.at_cap", "'dran'", "Did you mean 'drain'?"),
     one("run_pack_of_nothing", "{cluster: local}", "{pack: 0}", "run.pack", "0", "a whole number of stages such as 20"),
     one("run_pack_of_half_a_stage", "{cluster: local}", "{pack: 2.5}", "run.pack", "2.5", "a whole number of stages"),
