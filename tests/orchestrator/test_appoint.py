@@ -54,6 +54,8 @@ def test_the_job_owns_the_sweep_from_its_submission_on_and_everybody_else_is_ref
     assert len(slurm.calls("sbatch")) == 1
     status = answer(capsys, "status", "--root", "store")["sweeps"][0]
     assert status["controlled"] == "Slurm job 7 (PENDING, Priority)" and sum(status["trials"].values()) == 3
+    _, said, _ = called(capsys, "cancel", "--all", "smoke", "--root", "store")
+    assert "asked Slurm job 7 (PENDING, Priority): applied within a second while it runs" in said
 
     slurm.fails("squeue", "slurm_load_jobs error: Unable to contact slurm controller")
     code, _, said = called(capsys, *sweep("--controller", "slurm"))
