@@ -1,7 +1,8 @@
 """Watch a sweep until its controller ends; ends with the sweep's own exit code.
 
-It reads the files, and asks squeue where the controller is a Slurm job (`sweep --controller slurm`), so it works wherever
-the store can be read, also while that job waits in the queue. Ctrl-C leaves, and leaves the sweep alone (exit code 0).
+It reads the files, and asks squeue where the controller is a Slurm job (`sweep --controller slurm`), so it works
+wherever the store can be read, also while that job waits in the queue. Ctrl-C leaves, and leaves the sweep alone (exit
+code 0).
 """
 
 from __future__ import annotations
