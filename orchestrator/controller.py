@@ -112,6 +112,7 @@ def run_trials(planned: Planned, thread: ReconcilerThread) -> None:
         signal.signal(signal.SIGTERM, handler)  # ray.init puts its own in its place, which ends the process
         _fit(planned, thread, temporary)
     except SystemExit:  # it came while that was in place: seen half a minute after our start, on a busy node
+        signal.signal(signal.SIGTERM, handler)
         if not callable(handler):
             raise
         handler(signal.SIGTERM, None)
