@@ -26,8 +26,8 @@ from sweeps.store.owner import JOB_VARIABLE, Owner, Standing
 
 LOOK_TIMEOUT_S = 5.0
 """A look at the queue; a person waits for it."""
-ENDED_BY_SIGNAL = 128
-"""Exit codes from here on: the controller left because it was asked to (130), or was killed on its way up."""
+OWN_WORDS = 6
+"""Exit codes up to here are how a sweep ends. Above, the controller left as asked (130), or died of being asked."""
 AGAIN_S = 5
 """Between two tries to requeue: the daemon may be away."""
 
@@ -97,7 +97,7 @@ def _body(name: str, words: tuple[str, ...]) -> Iterator[str]:
     yield "while kill -0 \"$!\" 2>/dev/null; do  # a signal ends a wait"
     yield "    code=0; wait \"$!\" || code=$?"
     yield "done"
-    yield f'if [ -n "$again" ] && [ "$code" -ge {ENDED_BY_SIGNAL} ]; then'
+    yield f'if [ -n "$again" ] && [ "$code" -gt {OWN_WORDS} ]; then'
     yield f'    until scontrol requeue "$SLURM_JOB_ID"; do sleep {AGAIN_S}; done'
     yield "fi"
     yield 'exit "$code"'

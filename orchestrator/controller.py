@@ -111,6 +111,11 @@ def run_trials(planned: Planned, thread: ReconcilerThread) -> None:
                  configure_logging=True)
         signal.signal(signal.SIGTERM, handler)  # ray.init puts its own in its place, which ends the process
         _fit(planned, thread, temporary)
+    except SystemExit:  # it came while that was in place: seen half a minute after our start, on a busy node
+        signal.signal(signal.SIGTERM, handler)
+        if not callable(handler):
+            raise
+        handler(signal.SIGTERM, None)
     finally:
         thread.stop_asked.set()
         try:

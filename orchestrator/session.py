@@ -60,7 +60,7 @@ def run_sweep(planned: Planned, *, takeover: bool, quiet: bool = False) -> tuple
         code = INTERRUPTED if interrupted else FAILED if failures(progress) else 0
         return progress, interrupted
     except BaseException as error:
-        code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", code)
+        code = INTERRUPTED if isinstance(error, KeyboardInterrupt | SystemExit) else getattr(error, "exit_code", code)
         raise
     finally:
         # Impatience may leave the thread in a call; and a Slurm job stays the owner until its next start.

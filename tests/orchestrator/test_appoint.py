@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import ownership
@@ -54,6 +54,8 @@ def test_the_job_owns_the_sweep_from_its_submission_on_and_everybody_else_is_ref
     assert len(slurm.calls("sbatch")) == 1
     status = answer(capsys, "status", "--root", "store")["sweeps"][0]
     assert status["controlled"] == "Slurm job 7 (PENDING, Priority)" and sum(status["trials"].values()) == 3
+    _, said, _ = called(capsys, "cancel", "--all", "smoke", "--root", "store")
+    assert "asked Slurm job 7 (PENDING, Priority): applied within a second while it runs" in said
 
     slurm.fails("squeue", "slurm_load_jobs error: Unable to contact slurm controller")
     code, _, said = called(capsys, *sweep("--controller", "slurm"))
@@ -102,16 +104,17 @@ def test_a_cluster_without_slurm_is_refused(slurm: Fakes, capsys: pytest.Capture
     assert code == 2 and "'local' is no Slurm" in said
 
 
+EVERY = parser()
 WORDS = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=12)
 
 
 @given(sets=st.lists(WORDS, max_size=3), scale=st.none() | WORDS, notify=st.none() | WORDS, quiet=st.booleans(),
        slots=st.none() | st.integers(1, 99))
+@settings(deadline=None)
 def test_a_jobs_command_means_the_same_arguments(
     sets: list[str], scale: str | None, notify: str | None, quiet: bool, slots: int | None
 ) -> None:
-    every = parser()
-    given_ = every.parse_args(["sweep", "/a/sweep.yaml", "--root", "/r", "--controller", "slurm", "--takeover"])
+    given_ = EVERY.parse_args(["sweep", "/a/sweep.yaml", "--root", "/r", "--controller", "slurm", "--takeover"])
     vars(given_).update(sets=sets, scale=scale, notify=notify, quiet=quiet, slots=slots)
-    again = every.parse_args(command(given_))
+    again = EVERY.parse_args(command(given_))
     assert again == Namespace(**{**vars(given_), "controller": "here", "takeover": False})

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from cluster.executors.memory import MemoryExecutor
+from orchestrator import session
 from orchestrator.board import Status
 from orchestrator.controller import ReconcilerThread
+from orchestrator.live_table import LineDisplay
 from orchestrator.progress import Progress
 from orchestrator.reconciler import Reconciler
 from sweeps.errors import StorageError
@@ -44,6 +49,27 @@ def reign(root: Path, executor: MemoryExecutor, *, full: bool = False) -> Reconc
     assert not thread.is_alive()
     ledger.close()
     return thread
+
+
+def test_a_signal_that_comes_while_ray_starts_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def init(**_: object) -> None:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))  # as Ray's own does
+        assert submitted.wait(20)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the handler has ended this")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    submitted = threading.Event()
+    plan, executor = planned(tmp_path), MemoryExecutor(slots=2, seconds=math.inf, detaches=True)
+    ledger, state = begin_term(plan.layout.sweep("t"))
+    reconciler = Reconciler(plan, executor, ledger, state, lambda notice: submitted.set())
+    thread = ReconcilerThread(reconciler, Progress(plan.file.trials, reconciler.board), tmp_path, lambda end: None)
+    assert session._run(plan, thread, LineDisplay(plan, quiet=True))
+    assert not thread.is_alive() and executor.slots_free() == 0
+    ledger.close()
 
 
 def running(thread: ReconcilerThread) -> set[str]:

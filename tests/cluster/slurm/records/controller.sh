@@ -25,7 +25,7 @@ code=0; wait "$!" || code=$?
 while kill -0 "$!" 2>/dev/null; do  # a signal ends a wait
     code=0; wait "$!" || code=$?
 done
-if [ -n "$again" ] && [ "$code" -ge 128 ]; then
+if [ -n "$again" ] && [ "$code" -gt 6 ]; then
     until scontrol requeue "$SLURM_JOB_ID"; do sleep 5; done
 fi
 exit "$code"
