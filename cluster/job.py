@@ -70,6 +70,8 @@ class Executor(Protocol):
 
     detaches: bool
     """Jobs belong to a cluster that goes on without us: Ctrl-C leaves them alone. Else it asks them to leave."""
+    leave_s: float
+    """Seconds after which jobs that were asked to leave are gone, or killed by whoever still polls."""
 
     def slots_free(self) -> int:
         """How many more jobs may be submitted now."""

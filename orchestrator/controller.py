@@ -25,8 +25,6 @@ LIVE_TRIALS = 2
 """Tune trials at once: each actor costs about 110 MB and two seconds of a core to start (docs/decisions.md)."""
 RAY_TOKEN = secrets.token_hex(32)
 """Ray keeps the token of its first start in a process; another one would lock a second sweep out."""
-LEAVE_SECONDS = 15.0
-"""How long local jobs may take to checkpoint after Ctrl-C."""
 INTERVAL_SECONDS = 0.25
 """Distance of the reconciler's passes on one machine."""
 
@@ -81,7 +79,7 @@ class ReconcilerThread(threading.Thread):
         asked = self.leave_asked.is_set() and not self.detaches
         if asked or isinstance(self.error, PausedError):  # beside Tune's and Ray's own ending
             try:
-                self.left = self.reconciler.stop(LEAVE_SECONDS, self.at_once)
+                self.left = self.reconciler.stop(self.reconciler.executor.leave_s, self.at_once)
             except Exception as error:  # noqa: BLE001 - carried to the main thread; the jobs may still be there
                 self.error = self.error or error
 

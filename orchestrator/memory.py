@@ -25,9 +25,9 @@ logarithm, the gradients of both). Chosen on CPUs: 1.06, 1.25 and 1.28 times wha
 
 def process_mb(planned: Planned, node: Node) -> tuple[float, float]:
     """Return what a rank of a stage needs, MB: of host memory, and for activations (on its GPU, if it has one)."""
-    if not node.tokens:
-        return 0.0, 0.0  # the floor covers it
     sections = node.spec.sections
+    if not node.tokens or "model" not in sections:
+        return 0.0, 0.0  # the floor covers it
     model, optim = (kind.model_validate(sections[key].values)
                     for kind, key in ((ModelScience, "model"), (OptimScience, "optim")))
     assert isinstance(model, ModelScience) and isinstance(optim, OptimScience)

@@ -11,7 +11,7 @@ from types import FrameType
 from orchestrator.arguments import say
 from orchestrator.board import Status
 from orchestrator.clusters import executor_of, keep_simulations_apart
-from orchestrator.controller import LEAVE_SECONDS, ReconcilerThread, run_trials
+from orchestrator.controller import ReconcilerThread, run_trials
 from orchestrator.live_table import Display, make_display
 from orchestrator.ownership import begin
 from orchestrator.plan import Planned
@@ -121,8 +121,8 @@ def _say_what_is_left(sweep: str, thread: ReconcilerThread) -> None:
         say(f"left the cluster's jobs alone: {live} stages are queued or running there, and live on. Run the same "
             f"command to go on: it adopts them. To end them: orchestrator cancel --all {sweep}, then the same command")
     elif thread.left:
-        say(f"{thread.left} jobs were still there after {LEAVE_SECONDS:.0f} s; they are adopted when you run the same "
-            "command again")
+        say(f"{thread.left} jobs were still there after {thread.reconciler.executor.leave_s:.0f} s; they are adopted "
+            "when you run the same command again")
     else:
         say("all jobs have left; nothing is lost: run the same command to go on")
 

@@ -66,6 +66,9 @@ run:
   # zero_stage: 0              # DeepSpeed ZeRO, 0 to 3; default: the scale's
   # micro_batch: 4             # sequences per forward pass and rank; default: the whole share
   # policy: {unknown: 3}       # how often a stage may end in each way before it is given up
+  # max_gpu_hours: 20          # the sweep pauses there; what runs ends, or (at_cap: stop) checkpoints and leaves
+  # at_cap: drain
+  # notify: "@hook.txt"        # a command or URL that gets a message when the sweep ends or pauses; @FILE holds one
 
 # Files or folders of your own plug-ins, relative to this file.
 # plugins: [my_domain.py]

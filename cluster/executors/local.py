@@ -95,6 +95,8 @@ class LocalExecutor:
     """Runs jobs on this machine; see `cluster.job.Executor`."""
 
     detaches = False
+    leave_s = 15.0
+    """How long jobs may take to checkpoint after Ctrl-C; those that take longer are adopted by the next run."""
 
     def __init__(
         self, folder: Path, slots: int, *, grace_seconds: float = GRACE_SECONDS,

@@ -174,6 +174,7 @@ class MemoryExecutor:
     saves: bool = False
     """Training stages leave checkpoints, as real ones do; costs about 10 ms each."""
     detaches: bool = False
+    leave_s: float = 15.0
     submissions: int = 0
     """Accepted so far."""
     _jobs: dict[tuple[str, int], _Job] = field(default_factory=dict)

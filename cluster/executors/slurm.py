@@ -78,6 +78,7 @@ class SlurmExecutor:
         """Slurm's id -> when to kill it."""
         self._ask_again = 0.0
         self._doubts: dict[str, _Doubt] = {}
+        self.leave_s = profile.grace_s + 2 * profile.interval_s + ASK_AGAIN_S
 
     # -- the five verbs ----------------------------------------------------------------------------------------------
 
