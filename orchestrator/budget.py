@@ -19,7 +19,7 @@ from orchestrator.board import Board, Status
 from orchestrator.clusters import cluster
 from orchestrator.meter import gpu_seconds, spent, store_time
 from orchestrator.plan import Planned
-from sweeps.errors import PausedError
+from sweeps.errors import BudgetError
 from sweeps.store.ledger import Ledger, State
 
 METER_S = 1.0
@@ -104,7 +104,7 @@ class Budget:
             running: stage -> the submission whose job is to run it.
 
         Raises:
-            PausedError: the cap is reached, and what runs is to stop.
+            BudgetError: the cap is reached, and what runs is to stop.
         """
         if self.cap is None:
             return
@@ -117,13 +117,13 @@ class Budget:
             self._spent[key] = gpu_seconds(stage, self._planned.sweep.name, submission=running.get(key, ""), now=now)
         self._running, self._open = running, set(running)
         if running and self.cap.at_cap == "stop" and self.used >= self.cap.gpu_hours:
-            raise PausedError(self._why(self.cap))
+            raise BudgetError(self._why(self.cap))
 
     def admit(self, tickets: Sequence[list[str]]) -> list[list[str]]:
         """Return the tickets that fit under the cap, in their order, the last one perhaps without its last stages.
 
         Raises:
-            PausedError: none fits, and nothing runs that could leave something over.
+            BudgetError: none fits, and nothing runs that could leave something over.
         """
         if self.cap is None or not tickets:
             return list(tickets)
@@ -131,7 +131,7 @@ class Budget:
         stages = [key for ticket in tickets for key in ticket]
         fit = {key for key, sum_ in zip(stages, accumulate(map(self._rest, stages)), strict=True) if sum_ <= left}
         if not fit and not self._running:
-            raise PausedError(self._why(self.cap))
+            raise BudgetError(self._why(self.cap))
         if len(fit) < len(stages) and not self._said:
             self._said = True
             self._notify(f"{self.used:.3g} of {self.cap.gpu_hours:g} GPU-hours used ({self.cap.source}); what runs is "

@@ -54,7 +54,7 @@ def summary(store: Layout, name: str, *, event: str, exit_code: int, message: st
     Args:
         store: the store.
         name: the sweep.
-        event: `finished`, or the kind of pause (`PausedError`, `StorageError`, ...).
+        event: `finished`, or why it paused: `storage`, `budget`, `breaker`.
         exit_code: the controller's.
         message: why, where it paused.
     """

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cluster.failures import WORDS, Failure
-from sweeps.errors import PausedError
+from sweeps.errors import BreakerError
 from sweeps.language.policy import Policy
 
 INTERRUPTIONS = frozenset({Failure.TIMEOUT, Failure.PREEMPTED, Failure.NODE, Failure.HANG, Failure.UNKNOWN})
@@ -156,12 +156,12 @@ class Breaker:
         if not quick or death.cause != self._deaths[0].cause:
             self.armed = False
 
-    def tripped(self) -> PausedError | None:
+    def tripped(self) -> BreakerError | None:
         """Return the pause that is due, with the common traceback once."""
         wanted = self.policy.breaker
         if not self.armed or wanted is None or len(self._deaths) < wanted:
             return None
-        return PausedError("\n".join(self._told()))
+        return BreakerError("\n".join(self._told()))
 
     def _told(self) -> Iterator[str]:
         first, *others = self._deaths

@@ -6,7 +6,9 @@
     |- EnvironmentError_     something outside is missing or full: exit 4
     |- OwnedError            another controller owns the sweep: exit 5
     |- PausedError           the sweep paused itself (disk, budget, breaker): exit 6
-    |  `- StorageError        a disk is full, a quota is used up, or a file-size limit is reached
+    |  |- StorageError        a disk is full, a quota is used up, or a file-size limit is reached
+    |  |- BudgetError         the cap on GPU-hours is reached
+    |  `- BreakerError        the first stages all died alike
     `- RecordError           a record on disk is damaged or contradicts itself: exit 1
        `- NewerRecordError    it was written by a newer release
 """
@@ -50,6 +52,20 @@ class PausedError(OrchestratorError):
     """The sweep stopped on purpose and goes on when run again."""
 
     exit_code = 6
+    event = "paused"
+    """What a notify hook is told."""
+
+
+class BudgetError(PausedError):
+    """The cap on GPU-hours is reached."""
+
+    event = "budget"
+
+
+class BreakerError(PausedError):
+    """The first stages all died alike: what is wrong is none of theirs."""
+
+    event = "breaker"
 
 
 class StorageError(PausedError):
@@ -57,6 +73,8 @@ class StorageError(PausedError):
 
     Nothing is wrong with the work itself: it is never counted as a failure, and goes on where there is space.
     """
+
+    event = "storage"
 
 
 class RecordError(OrchestratorError):

@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         progress, interrupted = run_sweep(planned, takeover=arguments.takeover, quiet=arguments.quiet or arguments.json)
     except PausedError as error:
-        notify(hook, summary(store, name, event=type(error).__name__, exit_code=error.exit_code, message=str(error)))
+        notify(hook, summary(store, name, event=error.event, exit_code=error.exit_code, message=str(error)))
         raise
     if interrupted:
         return INTERRUPTED

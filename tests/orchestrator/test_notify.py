@@ -16,7 +16,7 @@ from orchestrator import notify as hooks
 from orchestrator import session
 from orchestrator.notify import hook_of, notify, summary
 from orchestrator.plan import Planned
-from sweeps.errors import PausedError, StorageError, UsageError
+from sweeps.errors import BudgetError, PausedError, StorageError, UsageError
 from sweeps.store.layout import Layout
 from tests.orchestrator.verb_stores import SHIPPED, called
 
@@ -131,7 +131,7 @@ def test_a_file_holds_what_is_not_to_be_seen(tmp_path: Path) -> None:
             hook_of(wrong)
 
 
-@pytest.mark.parametrize("error", [PausedError("4 of 4 GPU-hours are used"), StorageError("the disk is full")])
+@pytest.mark.parametrize("error", [BudgetError("4 of 4 GPU-hours are used"), StorageError("the disk is full")])
 @pytest.mark.parametrize("in_file", [False, True])
 def test_a_pause_is_told_with_its_reason_and_keeps_its_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: PausedError,
@@ -149,5 +149,6 @@ def test_a_pause_is_told_with_its_reason_and_keeps_its_exit_code(
         file.write_text(text.replace("run: {", f"run: {{notify: {json.dumps(hook)}, "), encoding="utf-8")
     code, _, err = called(capsys, "sweep", file, "--root", tmp_path / "store", *flags)
     message = json.loads((tmp_path / "messages").read_text(encoding="utf-8"))
-    assert (message["event"], message["exit_code"], message["message"]) == (type(error).__name__, 6, str(error))
+    told = message["event"], message["exit_code"], message["message"]
+    assert told == ({BudgetError: "budget", StorageError: "storage"}[type(error)], 6, str(error))
     assert code == 6 and str(error) in err

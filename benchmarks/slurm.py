@@ -1,0 +1,231 @@
+"""No-op stages through the whole path on a private Slurm, against one bare submitit array of as many no-op jobs.
+
+    python -m benchmarks.slurm [--json] [--stages 1000] [--runs 3] [--live 500]
+
+Runs alternate: bare array, one stage a job, 20 stages a job (`pack: 20`). The path is the reconciler's (claims,
+tickets, ledger, one array per batch, one process per job, attempt and result for each stage) without Ray Tune, whose
+own cost benchmarks/controller.py has. `--live N` then holds N jobs in the queue (nodes drained) and measures calls of
+Slurm per minute for 1 and for N of them, the controller's memory, adoption by the next controller, and how fast all
+are cancelled. Each node of the private Slurm has 8 CPUs configured, whatever the machine has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cluster import rehearsal
+from cluster.clients import Answer, Clients, NoAnswer
+from cluster.executors.slurm import SlurmExecutor
+from cluster.profiles import SlurmProfile
+from cluster.rehearsal import Rehearsal, Shape, breaks
+from orchestrator.plan import Planned, make_plan
+from orchestrator.reconciler import Reconciler
+from orchestrator.snapshot import with_snapshot
+from sweeps.language.graph import Graph, Node
+from sweeps.language.manifest import PathStep
+from sweeps.language.spec import Overrides
+from sweeps.language.stage import Input, Section, StageSpec
+from sweeps.language.units import Pack
+from sweeps.store.ledger import begin_term
+
+SWEEP = Path(__file__).parent.parent / "sweeps" / "smoke.yaml"
+NODES, CPUS = 2, 8
+PACKED = 20
+PASS_SECONDS = 0.25
+"""Distance of the reconciler's passes, as in orchestrator/controller.py."""
+PLUGIN = '''
+from sweeps.language.plugins import Science, StageKind
+
+
+class Nothing(Science):
+    number: int = 0
+
+
+def run(context):
+    return {}
+
+
+PLUGIN = StageKind(science=Nothing, revision=1, implementation=":run")
+'''
+
+
+class Counted(Clients):
+    """Counts the calls of Slurm's programs."""
+
+    calls: Counter[str] = Counter()
+
+    def query(self, program: str, *arguments: str) -> Answer | NoAnswer:
+        """Ask, and count."""
+        self.calls[program] += 1
+        return super().query(program, *arguments)
+
+
+def stage(number: int, before: StageSpec | None = None) -> StageSpec:
+    """Return a stage that does nothing; `before` makes it wait for another one."""
+    inputs = () if before is None else (Input(role="before", kind=before.kind, fingerprint=before.fingerprint),)
+    return StageSpec(kind="noop", revisions={"stage:noop": 1}, inputs=inputs, sections={
+        "noop": Section(plugin="stage:noop", values={"number": number}, changed={"number": number})})
+
+
+def plan(root: Path, stages: Sequence[StageSpec], pack: str | int) -> Planned:
+    """Return a plan of these stages, one a trial."""
+    plugin = root / "noop.py"
+    plugin.write_text(PLUGIN, encoding="utf-8")
+    planned = make_plan(SWEEP, Overrides(), root / "store")
+    run = planned.sweep.run.model_copy(update={"pack": Pack(pack)})
+    nodes = {s.fingerprint: Node(spec=s, label=f"no-op {i}", trials=1, priority=i) for i, s in enumerate(stages)}
+    paths = {f"t{i}": (PathStep(role="noop", kind=s.kind, fingerprint=s.fingerprint),) for i, s in enumerate(stages)}
+    return with_snapshot(replace(planned, sweep=planned.sweep.model_copy(update={"run": run}), plugins=(plugin,),
+                                 graph=Graph(nodes=nodes, paths=paths)))
+
+
+def profile(slots: int) -> SlurmProfile:
+    """Return the rehearsal's profile: an interval of 5 s, as real clusters have it."""
+    return SlurmProfile(slots=slots, memory_mb=200, time_limit_min=60, lead_s=30, interval_s=5.0)
+
+
+@contextmanager
+def reign(planned: Planned, slurm: Rehearsal, slots: int) -> Iterator[Reconciler]:
+    """A controller of the plan, without Ray Tune."""
+    folder = planned.layout.sweep(planned.sweep.name)
+    ledger, state = begin_term(folder)
+    executor = SlurmExecutor(planned.layout.jobs, profile(slots), Counted(conf=str(slurm.conf), timeout_s=20))
+    try:
+        yield Reconciler(planned, executor, ledger, state, lambda notice: None)
+    finally:
+        ledger.close()
+
+
+def until(done: Callable[[], object], step: Callable[[], None] = lambda: None) -> float:
+    """Go on in passes until `done`; return the seconds."""
+    began = time.monotonic()
+    while not done():
+        step()
+        time.sleep(PASS_SECONDS)
+    return time.monotonic() - began
+
+
+def ours(root: Path, slurm: Rehearsal, count: int, pack: str | int) -> float:
+    """Return seconds from the first submission until every stage is settled."""
+    planned = plan(root, [stage(i) for i in range(count)], pack)
+    with reign(planned, slurm, count) as reconciler:
+        seconds = until(lambda: reconciler.finished, reconciler.step)
+        assert len(reconciler.board.done) == count, reconciler.board.counts()
+    return seconds
+
+
+def bare(root: Path, slurm: Rehearsal, count: int) -> float:
+    """Return seconds from submission until submitit's last result file is there; nothing polls Slurm meanwhile."""
+    from submitit import SlurmExecutor as Submitit
+
+    os.environ["SLURM_CONF"] = str(slurm.conf)
+    os.environ["PATH"] = f"{slurm.environment().get('PATH', os.environ['PATH'])}"
+    executor = Submitit(folder=root)
+    executor.update_parameters(time=60, mem="200M", cpus_per_task=1, array_parallelism=count)
+    began = time.monotonic()
+    executor.map_array(nothing, list(range(count)))
+    until(lambda: len(list(root.glob("*_result.pkl"))) == count)
+    return time.monotonic() - began
+
+
+def nothing(number: int) -> None:
+    """Do nothing."""
+
+
+def chain(root: Path, slurm: Rehearsal) -> float:
+    """Return seconds from a stage's result to its dependant's submission, by file dates."""
+    first = stage(0)
+    second = stage(1, before=first)
+    planned = plan(root, [first, second], 1)
+    with reign(planned, slurm, 1) as reconciler:
+        until(lambda: reconciler.finished, reconciler.step)
+    result = planned.layout.stage(first.kind, first.fingerprint).result
+    intents = sorted(p.stat().st_mtime for p in planned.layout.jobs.glob("*/intent.json"))
+    return intents[-1] - result.stat().st_mtime
+
+
+def live(root: Path, slurm: Rehearsal, count: int) -> dict[str, Any]:
+    """Hold jobs in the queue, and measure what that costs."""
+    for node in range(1, NODES + 1):
+        breaks(slurm, "drain", f"n{node}")
+    figures: dict[str, Any] = {}
+    for jobs in (1, count):
+        folder = root / str(jobs)
+        folder.mkdir()
+        planned = plan(folder, [stage(i) for i in range(jobs)], 1)
+        with reign(planned, slurm, jobs) as reconciler:
+            reconciler.step()
+            Counted.calls.clear()
+            began = time.monotonic()
+            until(lambda since=began: time.monotonic() - since > 60, reconciler.step)
+            figures[f"calls_per_minute_{jobs}"] = dict(Counted.calls)
+        began = time.monotonic()
+        with reign(planned, slurm, jobs) as reconciler:
+            figures[f"adopt_{jobs}_s"] = time.monotonic() - began
+            assert len(reconciler._jobs) == jobs
+            began = time.monotonic()
+            reconciler._ask_to_leave(reconciler._jobs)
+            handles = [j.handle for j in reconciler._jobs]
+            until(lambda h=handles, r=reconciler: all(x.state == "ended" for x in r.executor.poll(h)))
+            figures[f"cancel_{jobs}_s"] = time.monotonic() - began
+    figures["controller_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    breaks(slurm, "repair")
+    return figures
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--stages", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--live", type=int, default=500)
+    arguments = parser.parse_args()
+    count = arguments.stages
+    slurm = rehearsal.up(f"bench-{uuid.uuid4().hex[:8]}", Shape(nodes=NODES, cpus=CPUS))
+    measured: dict[str, list[float]] = {"bare": [], "one_a_job": [], f"packed_{PACKED}": [], "to_dependant": []}
+    try:
+        for _ in range(arguments.runs):
+            with tempfile.TemporaryDirectory() as base:
+                roots = [Path(base) / name for name in measured]
+                for root in roots:
+                    root.mkdir()
+                measured["bare"].append(bare(roots[0], slurm, count))
+                measured["one_a_job"].append(ours(roots[1], slurm, count, 1))
+                measured[f"packed_{PACKED}"].append(ours(roots[2], slurm, count, PACKED))
+                measured["to_dependant"].append(chain(roots[3], slurm))
+        with tempfile.TemporaryDirectory() as base:
+            figures = live(Path(base), slurm, arguments.live)
+    finally:
+        rehearsal.down(slurm.name)
+    medians = {f"{name}_s": statistics.median(values) for name, values in measured.items()}
+    found = {
+        "machine": f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "stages": count, "runs": arguments.runs, **medians,
+        "on_top_s_per_stage": (medians["one_a_job_s"] - medians["bare_s"]) / count,
+        "ratio_one_a_job": medians["one_a_job_s"] / medians["bare_s"],
+        f"ratio_packed_{PACKED}": medians[f"packed_{PACKED}_s"] / medians["bare_s"], **figures,
+    }
+    if arguments.json:
+        print(json.dumps({"schema_version": 1, **found}, indent=2))
+    else:
+        for name, value in found.items():
+            print(f"{name:<24}{format(value, '.3f') if isinstance(value, float) else value}")
+
+
+if __name__ == "__main__":
+    main()
