@@ -27,7 +27,7 @@ def tables(root: Path) -> dict[str, bytes]:
 
 
 def attempts(root: Path) -> dict[str, int]:
-    return {p.name: len(list((p / "attempts").iterdir())) for p in (root / "stages").glob("*/*")}
+    return {p.name: len(list(p.glob("attempts/[0-9]*"))) for p in (root / "stages").glob("*/*")}
 
 
 def wait_for(root: Path, kind: str, seconds: float = 90) -> None:
