@@ -30,6 +30,8 @@ from sweeps.errors import UsageError
 from sweeps.store.layout import Layout
 
 PROBE = "cluster.doctor.probe"
+PACKAGES = ("cluster", "sweeps", "workloads")
+"""What a stage's job imports of this project."""
 TIME_LIMIT_MIN = 10
 """A short job starts sooner."""
 VISIBLE_S = 60.0
@@ -86,12 +88,20 @@ def folder_below(root: Path) -> Iterator[tuple[Path, str]]:
 def here(layout: Layout, timeout_s: float) -> Outcome:
     """Run the probe as a job of the local executor is run."""
     with folder_below(layout.root) as (folder, nonce):
-        request = JobRequest(name=folder.name.lstrip("."), tickets=(), folder=str(folder))
+        request = JobRequest(name=folder.name.lstrip("."), tickets=(), folder=str(folder), environment=_code(folder))
         with (folder / "log").open("w", encoding="utf-8") as log, suppress(subprocess.TimeoutExpired):
             subprocess.run([sys.executable, "-P", "-m", PROBE, str(folder)], cwd=folder, stdout=log, stderr=log,
                            env=local.environment(request, os.environ), timeout=timeout_s, check=False)
         return Outcome(began=_read(folder / probe.BEGAN), answer=_read(folder / probe.ANSWER), nonce=nonce, over=True,
                        log=last_lines(folder))
+
+
+def _code(folder: Path) -> dict[str, str]:
+    """Return variables that lead the job to a copy of what jobs import, as `orchestrator.snapshot` does for stages."""
+    here = Path(__file__).resolve().parents[2]
+    for name in PACKAGES:
+        shutil.copytree(here / name, folder / "code" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return {"PYTHONPATH": os.pathsep.join([str(folder / "code"), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def on_a_node(profile: SlurmProfile, clients: Clients, layout: Layout, timeout_s: float,
@@ -100,7 +110,8 @@ def on_a_node(profile: SlurmProfile, clients: Clients, layout: Layout, timeout_s
     limit = min(TIME_LIMIT_MIN, profile.time_limit_min)
     short = profile.model_copy(update={"time_limit_min": limit, "lead_s": min(profile.lead_s, 30), "nodes": 1})
     with folder_below(layout.root) as (folder, nonce):
-        request = JobRequest(name=folder.name.lstrip("."), tickets=(str(folder / probe.ASK),), folder=str(folder))
+        request = JobRequest(name=folder.name.lstrip("."), tickets=(str(folder / probe.ASK),), folder=str(folder),
+                             environment=_code(folder))
         try:
             text = slurm.script(request, short, module=PROBE)
         except UsageError as error:

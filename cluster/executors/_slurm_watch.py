@@ -159,7 +159,9 @@ class Watch:
         if isinstance(rows, NoAnswer):
             return {}, set()
         found = {job: ask.of(rows, job) for job in jobs}
-        past = {job: row for job, row in found.items() if row is not None and row.reading.state is JobState.ENDED}
+        # The accounts were seen to have COMPLETED for a moment of a job that the daemon already had as CANCELLED.
+        past = {job: row for job, row in found.items() if row is not None and row.reading.state is JobState.ENDED
+                and (_cancelled(row) or not _cancelled(queue.row(job)))}
         rest = [job for job in jobs if job not in past and job not in self.removed and queue.row(job)]
         return past, {job for job in rest if queue.taken - self._mute.setdefault(job, queue.taken) < ACCOUNTS_LAG_S}
 
