@@ -188,6 +188,16 @@ class TestAbsence:
         assert [(r.state, r.detail) for r in of.poll(handles[1:])] == [(ENDED, "FAILED")]
         assert len(fakes.calls("sacct")) == 3
 
+    def test_accounts_that_contradict_the_daemon_are_asked_again(
+            self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
+        """Seen on a real Slurm: COMPLETED for a moment, of a job that checkpointed and left when it was cancelled."""
+        of, handles = submitted(tmp_path, clock, 1)
+        fakes.says("squeue", queue("12_0 CANCELLED"))
+        fakes.says("sacct", "12_0|COMPLETED|0:0\n", "12_0|CANCELLED by 7|0:0\n")
+        assert states(of, handles) == [UNKNOWN]
+        clock.sleep(6)
+        assert [(r.state, r.detail) for r in of.poll(handles)] == [(ENDED, "CANCELLED by 7")]
+
     def test_jobs_cancelled_while_they_waited_have_one_line_for_all(
             self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
         """Recorded: after scancel of the waiting jobs of an array, squeue prints its bare id."""
