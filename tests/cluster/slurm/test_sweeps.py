@@ -18,7 +18,7 @@ from tests.faults.conftest import nothing_left as nothing_left
 from tests.faults.conftest import undisturbed as undisturbed
 from tests.faults.crash import Crash, died, environment
 from tests.faults.live import SWEEP, Live, check_resumed, check_same, kill, wait_for
-from tests.faults.points import stages
+from tests.faults.points import stages, wrong_after
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
@@ -114,3 +114,24 @@ def test_a_node_that_dies_under_a_job_costs_one_attempt(
     found = stages(live.root)
     assert all(result for _, result in found.values())
     assert sum(attempts - 1 for attempts, _ in found.values()) <= 1
+
+
+@pytest.mark.proof
+def test_two_sweeps_on_one_root_share_and_take_over(
+    slurm: Rehearsal, tmp_path: Path, undisturbed: Undisturbed
+) -> None:
+    file = tmp_path / "other.yaml"
+    file.write_text(SWEEP.read_text(encoding="utf-8").replace("name: faults", "name: other"), encoding="utf-8")
+    one, two = on(slurm, tmp_path), on(slurm, tmp_path, file=file)
+    owner = one.start("--quiet")
+    wait_for(lambda: any(one.root.glob("stages/*/*/claims/1.json")), owner)
+    follower = two.start("--quiet", "--slots", "4")  # the owner's job has the one slot that the sweep file gives
+    wait_for(lambda: any(two.root.glob("stages/*/*/interest/other")), follower)
+    kill(owner)
+    _, said = follower.communicate(timeout=600)
+    assert follower.returncode == 0, said
+    before = stages(one.root)
+    assert all(attempts == 1 and result for attempts, result in before.values())
+    one.finish("--quiet")
+    assert wrong_after(before, stages(one.root)) == [] and stages(one.root) == before
+    assert one.tables() == undisturbed.live.tables()
