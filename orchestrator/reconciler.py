@@ -69,8 +69,9 @@ class Reconciler:
 
     @property
     def leaving(self) -> bool:
-        """True while a job runs that nobody wants any more: it was asked to leave, and is killed if it does not."""
-        return any(j.stages and not any(map(self._wanted_somewhere, j.stages)) for j in self._jobs)
+        """True while a job runs, or may run, that nobody wants: it is asked to leave, and is killed if it does not."""
+        unwanted = (j.stages and not any(map(self._wanted_somewhere, j.stages)) for j in self._jobs)
+        return bool(self._doubts) or any(unwanted)
 
     def _notify(self, kind: str, stage: str, text: str) -> None:
         self.notify(Notice(kind=kind, stage=stage, text=text))
@@ -100,7 +101,8 @@ class Reconciler:
         refuse_fenced(self.folder, self.ledger.term)
         self._wishes()
         for name in list(self._doubts):
-            self._look_for(name)
+            if self._look_for(name) and name not in self._doubts:
+                self._cancel_unwanted()  # its trials may have been cancelled while nobody knew of its jobs
         self._watch()
         self._follow()
         self.budget.check({k: j.handle.submission for j in self._jobs for k in j.stages})

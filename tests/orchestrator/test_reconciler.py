@@ -455,3 +455,29 @@ def test_a_submission_in_doubt_holds_its_stages_until_it_is_known(tmp_path: Path
     drive(reconciler)
     for key, node in plan.graph.nodes.items():
         assert len(list(plan.layout.stage(node.spec.kind, key).attempts.iterdir())) == 1, node.label
+
+
+def test_what_is_cancelled_while_its_submission_is_in_doubt_is_stopped_once_it_is_found(tmp_path: Path) -> None:
+    silent = [True]
+
+    class Silent(MemoryExecutor):
+        def submit(self, request: JobRequest) -> list[JobHandle]:
+            super().submit(request)
+            raise EnvironmentError_("no answer")
+
+        def find(self, name: str) -> list[JobHandle]:
+            if silent[0]:
+                raise InDoubtError("no answer")
+            return super().find(name)
+
+    plan, executor = planned(tmp_path), Silent(slots=2, seconds=1e6)
+    reconciler, _ = begin(plan, executor)
+    reconciler.step()
+    requests.ask(plan.layout.sweep("t"), requests.Wish.CANCEL, list(plan.graph.paths))
+    reconciler.step()
+    assert executor.running() and reconciler.leaving, "the controller stays: nobody else could stop these jobs"
+    silent[0] = False
+    reconciler.step()
+    assert not executor.running()
+    reconciler.step()
+    assert reconciler.finished and not reconciler.leaving
