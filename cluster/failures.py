@@ -177,11 +177,15 @@ def _own_reason(evidence: Evidence) -> Found:
     named = ERRORS.get(error) or next((failure for failure, words in TOLD if words.search(text)), None)
     if named is not None:
         return named, text
-    if error in PEERS and PEER_GONE.search(text):
+    if _complains_of_a_peer(evidence):
         return None
     if evidence.kind in DATA_KINDS and error in DATA_ERRORS:
         return Failure.DATA, text
     return Failure.CODE, text
+
+
+def _complains_of_a_peer(evidence: Evidence) -> bool:
+    return evidence.error in PEERS and bool(PEER_GONE.search(_reason(evidence)))
 
 
 def _own_wish(evidence: Evidence) -> Found:
@@ -219,7 +223,7 @@ def _code(evidence: Evidence) -> Found:
     number = int(killed[1]) if killed else _signal_in(evidence.detail, int(code[1])) if code else 0
     if number:
         return (SIGNALS[number], evidence.detail) if number in SIGNALS else None
-    if code is None or code[1] == "0":
+    if code is None or code[1] == "0" or _complains_of_a_peer(evidence):  # exit 1 is what its complaint ended with
         return None
     return (Failure.STORAGE if int(code[1]) == StorageError.exit_code else Failure.CODE), evidence.detail
 

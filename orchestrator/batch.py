@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 
 from cluster.job import JobRequest
 from orchestrator.board import Board
 from orchestrator.memory import job_mb
 from orchestrator.plan import Planned
+from sweeps.language.stage import Execution
 from sweeps.store.ledger import terms
 
 
@@ -16,8 +17,11 @@ def name(planned: Planned, term: int, count: int) -> str:
     return f"{planned.sweep.name}-t{term}-{count:04d}"
 
 
-def tickets(planned: Planned, board: Board, following: Collection[str], *, free: int, slots: int) -> list[list[str]]:
-    """Return the stages of each job that may start now.
+def tickets(  # noqa: PLR0913 - what is ready, what there is room for, and how it is to run
+    planned: Planned, board: Board, following: Collection[str], *, free: int, slots: int,
+    execution: Callable[[str], Execution],
+) -> list[list[str]]:
+    """Return the stages of each job that may start now, jobs with equal resources: the others come in the next pass.
 
     Args:
         planned: the sweep.
@@ -25,6 +29,7 @@ def tickets(planned: Planned, board: Board, following: Collection[str], *, free:
         following: stages that another sweep runs.
         free: jobs that may be submitted now.
         slots: jobs that may run at a time.
+        execution: how a stage is to run; those of one job run in one way.
     """
     waiting = board.waiting - set(following)
     if free <= 0 or not waiting:
@@ -33,16 +38,27 @@ def tickets(planned: Planned, board: Board, following: Collection[str], *, free:
     room = board.packer.room(planned.sweep.run.pack, waiting, slots)
     found: list[list[str]] = []
     while ready and len(found) < free:
-        found.append(board.packer.ticket(ready, waiting, board.ended, room))
+        found.append(_alike(board.packer.ticket(ready, waiting, board.ended, room), execution))
         waiting -= set(found[-1])
-    return found
+    ranks = [execution(ticket[0]).ranks for ticket in found]
+    return [ticket for ticket, size in zip(found, ranks, strict=True) if size == ranks[0]]
+
+
+def _alike(ticket: Sequence[str], execution: Callable[[str], Execution]) -> list[str]:
+    """Return the beginning of a ticket that runs in one way; the rest waits for another ticket."""
+    first = execution(ticket[0])
+    end = next((i for i, key in enumerate(ticket) if execution(key) != first), len(ticket))
+    return list(ticket[:end])
 
 
 def request(planned: Planned, name: str, jobs: Collection[Collection[str]], exclude: tuple[str, ...] = ()
             ) -> JobRequest:
-    """Return the submission of one job for each collection of stages; its tickets need not have been written."""
+    """Return the submission of one job for each collection of stages; its tickets need not have been written.
+
+    The jobs have equal numbers of ranks (see `tickets`).
+    """
     folder = planned.layout.sweep(planned.sweep.name).submissions / name
-    ranks = planned.execution.ranks
+    ranks = planned.execution(planned.graph.nodes[next(iter(next(iter(jobs))))].spec.kind).ranks
     host_mb, activations_mb = map(max, zip(*(job_mb(planned, stages) for stages in jobs), strict=True))
     return JobRequest(
         name=name, tickets=tuple(str(folder / f"{index}.ticket.json") for index in range(len(jobs))),
@@ -54,7 +70,8 @@ def request(planned: Planned, name: str, jobs: Collection[Collection[str]], excl
 
 def first(planned: Planned, slots: int) -> JobRequest | None:
     """Return what `sweep` would submit first, on a cluster that runs none of the store's jobs; None: nothing."""
-    jobs = tickets(planned, Board(planned), (), free=slots, slots=slots)
+    jobs = tickets(planned, Board(planned), (), free=slots, slots=slots,
+                   execution=lambda key: planned.execution(planned.graph.nodes[key].spec.kind))
     if not jobs:
         return None
     term = max(terms(planned.layout.sweep(planned.sweep.name)), default=0) + 1

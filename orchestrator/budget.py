@@ -141,7 +141,8 @@ class Budget:
 
     def _rest(self, key: str) -> float:
         """Return the GPU-hours that a stage still needs, estimated."""
-        estimate = self._planned.execution.ranks * self._board.seconds(self._board.graph.nodes[key])
+        node = self._board.graph.nodes[key]
+        estimate = self._planned.execution(node.spec.kind).ranks * self._board.seconds(node)
         return rest(estimate, self._spent.get(key, 0.0)) / 3600
 
     def _needed(self, keys: Iterable[str]) -> float:

@@ -107,17 +107,11 @@ class Endings:
 
     def execution(self, key: str) -> Execution:
         """Return how a stage is to run: as planned, or with the smaller micro-batch that its GPU had room for."""
-        planned = self.planned.execution
+        planned = self.planned.execution(self.planned.graph.nodes[key].spec.kind)
         micro = self._micro_batch.get(key)
         if micro is None or (planned.micro_batch or micro) < micro:
             return planned
         return planned.model_copy(update={"micro_batch": micro})
-
-    def alike(self, ticket: Sequence[str]) -> list[str]:
-        """Return the beginning of a ticket that runs in one way; the rest waits for another ticket."""
-        first = self.execution(ticket[0])
-        end = next((i for i, key in enumerate(ticket) if self.execution(key) != first), len(ticket))
-        return list(ticket[:end])
 
     # -- one stage -----------------------------------------------------------------------------------------------
 
@@ -193,7 +187,7 @@ class Endings:
         optim = node.spec.sections.get("optim")
         if optim is None or node.spec.fingerprint in self._micro_batch:
             return None
-        execution = self.planned.execution
+        execution = self.planned.execution(node.spec.kind)
         share = int(optim.values["batch_sequences"]) // execution.ranks
         micro = min(execution.micro_batch or share, share)
         return None if micro % 2 else micro // 2

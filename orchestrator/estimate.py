@@ -67,10 +67,11 @@ def _budget(planned: Planned, to_run: Collection[str], seconds: Mapping[str, flo
 
     Stages are taken in the order in which they are submitted, one after another, until one does not fit.
     """
-    nodes, ranks, name = planned.graph.nodes, planned.execution.ranks, planned.sweep.name
+    nodes, name = planned.graph.nodes, planned.sweep.name
     state = fold(read_events(planned.layout.sweep(name)))
     used = spent(planned.layout, name, state, now=time.time())
-    needs = {key: rest(ranks * seconds[key], used.get(key, 0.0)) / 3600 for key in to_run}
+    needs = {key: rest(planned.execution(nodes[key].spec.kind).ranks * seconds[key], used.get(key, 0.0)) / 3600
+             for key in to_run}
     used_h = sum(used.values()) / 3600
     cap = cap_of(planned)
     found = {"gpu_hours": sum(needs.values()), "gpu_hours_used": used_h, "cap": None}

@@ -32,8 +32,9 @@ def process_mb(planned: Planned, node: Node) -> tuple[float, float]:
                     for kind, key in ((ModelScience, "model"), (OptimScience, "optim")))
     assert isinstance(model, ModelScience) and isinstance(optim, OptimScience)
     matrix = node.flops_per_token / 6 - model.flops_per_token(0) / 6  # one embedding: vocabulary times width
-    share = max(optim.batch_sequences // planned.execution.ranks, 1)
-    tokens = min(planned.execution.micro_batch or share, share) * model.sequence_length
+    execution = planned.execution(node.spec.kind)
+    share = max(optim.batch_sequences // execution.ranks, 1)
+    tokens = min(execution.micro_batch or share, share) * model.sequence_length
     per_token = model.layers * (WIDTHS * model.width + MLP_WIDTHS * model.mlp) + LOGITS * matrix / model.width
     parameters = model.body_parameters + 2 * matrix
     return BASE_MB + BYTES_PER_PARAMETER * parameters / 1e6, 4 * tokens * per_token / 1e6
@@ -41,7 +42,7 @@ def process_mb(planned: Planned, node: Node) -> tuple[float, float]:
 
 def job_mb(planned: Planned, stages: Iterable[str]) -> tuple[int, int]:
     """Return what a job of these stages needs with all its ranks, MB: of host memory, and for activations."""
-    needs = [process_mb(planned, planned.graph.nodes[key]) for key in stages]
-    ranks = planned.execution.ranks
-    host, activations = (math.ceil(ranks * max(column)) for column in zip(*needs, strict=True))
+    nodes = [planned.graph.nodes[key] for key in stages]
+    needs = [[planned.execution(node.spec.kind).ranks * mb for mb in process_mb(planned, node)] for node in nodes]
+    host, activations = (math.ceil(max(column)) for column in zip(*needs, strict=True))
     return max(host, FLOOR_MB), activations

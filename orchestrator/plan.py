@@ -48,12 +48,11 @@ class Planned:
     job_environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of the jobs beyond those of the cluster profile (`orchestrator.snapshot`)."""
 
-    @property
-    def execution(self) -> Execution:
-        """Layout and intervals of the training stages."""
-        run = self.sweep.run
+    def execution(self, kind: str) -> Execution:
+        """Return layout and intervals of the stages of a kind."""
+        run, ranks = self.sweep.run, self.sweep.run.ranks if self.registries.stages[kind].distributed else 1
         zero = SCALES[self.sweep.scale].zero_stage if run.zero_stage is None else run.zero_stage
-        return Execution(checkpoint_seconds=run.checkpoint_every.seconds, ranks=run.ranks, zero_stage=zero,
+        return Execution(checkpoint_seconds=run.checkpoint_every.seconds, ranks=ranks, zero_stage=zero,
                          micro_batch=run.micro_batch, hang_floor_seconds=run.hang_floor.seconds)
 
     def with_slots(self, slots: int) -> Planned:

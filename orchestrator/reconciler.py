@@ -211,13 +211,12 @@ class Reconciler:
 
     def _submit(self) -> None:
         tickets = batch.tickets(self.planned, self.board, self._following, free=self.executor.slots_free(),
-                                slots=self.slots)
+                                slots=self.slots, execution=self.endings.execution)
         if tickets := self.budget.admit(tickets):
             self._send(tickets)
 
     def _send(self, tickets: list[list[str]]) -> None:
         """Claim, write the intent, submit. In this order: a crash in between loses or doubles nothing."""
-        tickets = [self.endings.alike(ticket) for ticket in tickets]
         self._count += 1
         name = batch.name(self.planned, self.ledger.term, self._count)
         claimed = [pairs for pairs in (self._claim(ticket, name) for ticket in tickets) if pairs]

@@ -109,6 +109,9 @@ class Task(Plugin):
 class StageKind(Plugin):
     """A kind of stage. `implementation`: `workloads.contract.RunStage`."""
 
+    distributed: bool = False
+    """True: `run.ranks` processes work on it together. Other kinds always run in one process, whatever `run` says."""
+
 
 P = TypeVar("P", bound=Plugin)
 

@@ -40,6 +40,7 @@ CASES = [
     (F.TIMEOUT, Evidence(error="RuntimeError", message=RESET, detail="TIMEOUT")),
     (F.OOM_HOST, Evidence(error="DistBackendError", message=RESET, detail="FAILED, exit 1", log=(KILLER_LOG,))),
     (F.UNKNOWN, Evidence(error="RuntimeError", message=RESET, detail="FAILED, signal 9")),
+    (F.UNKNOWN, Evidence(error="RuntimeError", message=RESET, detail="exit 1")),
     # this sweep asked
     (F.CANCELLED, Evidence(asked=True, left=True, detail="exit 0")),
     (F.CANCELLED, Evidence(asked=True, detail="killed by signal 9")),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.executors.memory import MemoryExecutor
 from cluster.job import JobHandle, JobRequest
 from orchestrator import batch
 from orchestrator.__main__ import main
@@ -17,6 +18,7 @@ from orchestrator.memory import BASE_MB, FLOOR_MB, job_mb, process_mb
 from orchestrator.plan import Planned, make_plan
 from orchestrator.reconciler import Reconciler
 from sweeps.language.spec import Overrides
+from sweeps.language.stage import Ticket
 from sweeps.store.ledger import begin_term
 from tests.orchestrator.test_cli import SMOKE
 
@@ -71,6 +73,32 @@ def test_what_is_shown_is_what_is_submitted(tmp_path: Path, capsys: Captured) ->
     assert executor.asked == expected
     after = batch.first(plan, 4)
     assert after is not None and after.name == "smoke-t2-0001", "the next controller reigns in the next term"
+
+
+def test_only_stages_that_train_get_several_ranks(tmp_path: Path) -> None:
+    """The other kinds would do their work, and write their files, once in every rank."""
+    class Executor(MemoryExecutor):
+        asked: list[JobRequest] = []
+
+        def submit(self, request: JobRequest) -> list[JobHandle]:
+            self.asked.append(request)
+            return super().submit(request)
+
+    plan, executor = planned(tmp_path), Executor(slots=4)
+    run = plan.sweep.run.model_copy(update={"ranks": 2})
+    plan = replace(plan, sweep=plan.sweep.model_copy(update={"run": run}))
+    ledger, state = begin_term(plan.layout.sweep(plan.sweep.name))
+    reconciler = Reconciler(plan, executor, ledger, state, lambda notice: None)
+    while not reconciler.finished:
+        reconciler.step()
+    ledger.close()
+    assert not reconciler.board.waiting
+    for request in executor.asked:
+        for path in request.tickets:
+            ticket = Ticket.model_validate_json(Path(path).read_text(encoding="utf-8"))
+            trains = {stage.spec.kind in ("prepretrain", "pretrain") for stage in ticket.stages}
+            assert trains == {request.ranks == 2} and ticket.execution.ranks == request.ranks
+    assert {request.ranks for request in executor.asked} == {1, 2}
 
 
 def test_a_profile_of_ones_own_is_taken_by_path_and_its_array_limit_kept(tmp_path: Path, capsys: Captured) -> None:

@@ -6,5 +6,5 @@ from sweeps.language.plugins import StageKind
 from sweeps.language.science import PrepretrainScience
 
 PLUGIN = StageKind(
-    science=PrepretrainScience, revision=1, implementation="workloads.training.runs:prepretrain"
+    science=PrepretrainScience, revision=1, implementation="workloads.training.runs:prepretrain", distributed=True,
 )

@@ -5,4 +5,6 @@ from __future__ import annotations
 from sweeps.language.plugins import StageKind
 from sweeps.language.science import PretrainScience
 
-PLUGIN = StageKind(science=PretrainScience, revision=1, implementation="workloads.training.runs:pretrain")
+PLUGIN = StageKind(
+    science=PretrainScience, revision=1, implementation="workloads.training.runs:pretrain", distributed=True,
+)

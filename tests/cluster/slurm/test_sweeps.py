@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 PROFILE = """executor: slurm
 rehearsal: {name}
 slots: 4
+nodes: {nodes}
 memory_mb: 3500
 time_limit_min: {minutes}
 lead_s: {lead}
@@ -42,11 +43,13 @@ POINTS = {
 }
 
 
-def on(slurm: Rehearsal, folder: Path, *, minutes: int = 60, lead: int = 30, file: Path = SWEEP,
-       variables: dict[str, str] | None = None) -> Live:
+def on(  # noqa: PLR0913 - what a profile and a command may differ in
+    slurm: Rehearsal, folder: Path, *, minutes: int = 60, lead: int = 30, nodes: int = 1, file: Path = SWEEP,
+    variables: dict[str, str] | None = None,
+) -> Live:
     """A sweep on the rehearsal, with a profile of its own."""
     profile = folder / "rehearsed.yaml"
-    profile.write_text(PROFILE.format(name=slurm.name, minutes=minutes, lead=lead), encoding="utf-8")
+    profile.write_text(PROFILE.format(name=slurm.name, minutes=minutes, lead=lead, nodes=nodes), encoding="utf-8")
     return Live(root=folder / "store", file=file, flags=("--cluster", str(profile)), variables=variables or {})
 
 
