@@ -85,6 +85,10 @@ class BinaryCaSource:
         tokens = delimit(self._patch_tokens(frames_BFS), self.vocabulary - 2)[:, : self.sequence_length]
         return SequenceBatch(tokens_BT=tokens, target_BT=np.tile(self._targets_T, (len(tokens), 1)))
 
+    def oracle(self, index_B: Ints) -> npt.NDArray[np.float64]:
+        """Return (B, T) zeros: who knows the rule knows every target (the first frame, no target, counts as known)."""
+        return np.zeros((len(index_B), self.sequence_length))
+
     def start(self, index_B: Ints) -> tuple[Grids, Ints]:
         """Return the first grids (B, H, W), before any burn-in, and the rules (B,) of these sequences."""
         science, (height, width) = self.automaton.science, self.automaton.grid

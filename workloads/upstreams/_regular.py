@@ -46,6 +46,11 @@ class Automata:
         """Weight of an edge; 0 where there is none."""
         return np.diff(self.cumulative_BSE, axis=2, prepend=0)
 
+    @property
+    def chances_BSE(self) -> Floats:
+        """Probability of an edge where a string goes on."""
+        return np.asarray(self.weights_BSE / self.cumulative_BSE[:, :, -1:])
+
 
 def draw_automata(science: RegularScience, word_BX: Words) -> Automata:
     """Return an automaton for each row of words.
@@ -88,17 +93,20 @@ def _different(draws_BSE: Ints, count: int) -> Ints:
 
 def entropy_rate(science: RegularScience, automata: Automata) -> Floats:
     """Return (B,): nats per token of each automaton's strings and delimiters, for a reader that knows it."""
-    weights, p_end = automata.weights_BSE.astype(np.float64), science.p_end
-    chance_BSE = weights / weights.sum(axis=2, keepdims=True)
-    entropy_BS = -np.sum(chance_BSE * np.log(chance_BSE, out=np.zeros_like(chance_BSE), where=chance_BSE > 0), axis=2)
-    batch, states, _ = weights.shape
+    p_end, chances_BSE = science.p_end, automata.chances_BSE
+    batch, states, _ = chances_BSE.shape
     moves_BSS = np.zeros((batch, states, states))
     row_B11, from_S1 = np.arange(batch)[:, None, None], np.arange(states)[:, None]
-    np.add.at(moves_BSS, (row_B11, from_S1, automata.targets_BSE), chance_BSE)
+    np.add.at(moves_BSS, (row_B11, from_S1, automata.targets_BSE), chances_BSE)
     start_S1 = np.eye(states)[:, :1]
     visits_BS = np.linalg.solve(np.eye(states) - (1 - p_end) * moves_BSS.transpose(0, 2, 1), start_S1[None])[..., 0]
-    coin = -p_end * np.log(p_end) - (1 - p_end) * np.log1p(-p_end) if p_end < 1 else 0.0
-    return np.asarray((p_end * np.sum(visits_BS * entropy_BS, axis=1) + coin) / (1 + p_end))
+    edges_B = np.sum(visits_BS * _entropy(chances_BSE), axis=1)
+    return np.asarray((p_end * edges_B + _entropy(np.array([p_end, 1 - p_end]))) / (1 + p_end))
+
+
+def _entropy(chances: Floats) -> Floats:
+    """Return the entropy in nats of the laws along the last axis."""
+    return np.asarray(-(chances * np.log(np.where(chances > 0, chances, 1.0))).sum(axis=-1))
 
 
 class RegularSource:
@@ -138,6 +146,22 @@ class RegularSource:
         parts = (automata.symbols_BSE, automata.targets_BSE, automata.cumulative_BSE)
         fill_tokens(tokens, parts, ends_BT, pick_BT, self.science.symbols)
         return all_but_first(tokens)
+
+    def oracle(self, index_B: Ints) -> Floats:
+        """Return (B, T): nats that each token costs in expectation who knows the automaton and the tokens before."""
+        automata, tokens_BT = self.automata(index_B), self.sequences(index_B).tokens_BT
+        p_end, symbols_BSE = self.science.p_end, automata.symbols_BSE
+        edges_BS, coin = _entropy(automata.chances_BSE), _entropy(np.array([p_end, 1 - p_end]))
+        rows = np.arange(len(tokens_BT))
+        state_B, empty_B = np.zeros(len(rows), np.int64), np.ones(len(rows), np.bool_)
+        nats_BT = np.empty(tokens_BT.shape)
+        for t, token_B in enumerate(tokens_BT.T):
+            edge_nats_B = edges_BS[rows, state_B]
+            nats_BT[:, t] = np.where(empty_B, edge_nats_B, coin + (1 - p_end) * edge_nats_B)
+            empty_B = token_B == self.science.symbols
+            edge_B = np.argmax(symbols_BSE[rows, state_B] == token_B[:, None], axis=1)
+            state_B = np.where(empty_B, 0, automata.targets_BSE[rows, state_B, edge_B])
+        return nats_BT
 
 
 def numpy_tokens(automata: Automata, ends_BT: npt.NDArray[np.bool_], pick_BT: Ints, delimiter: int) -> Int32s:

@@ -145,6 +145,10 @@ class UtmSource:
         raise UsageError(f"utm: {MAX_ROUNDS * ROUND:,} programs made no sequence of {self.sequence_length} tokens; "
                          "lower utm.min_output")
 
+    def oracle(self, index_B: Ints) -> npt.NDArray[np.float64]:
+        """Return (B, T) zeros: who knows the programs knows every token."""
+        return np.zeros((len(index_B), self.sequence_length))
+
     def _fill(self, tokens_BT: npt.NDArray[np.int32], filled_B: Ints, rest: Ints, programs: Programs) -> None:
         science = self.science
         if self._compiled:

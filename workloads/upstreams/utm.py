@@ -9,12 +9,13 @@ machine here: a circular tape of `cells` cells, each a number below `symbols`, a
 There is no input. A bracket without a partner does nothing. A program is `program_length` instructions, each of the
 seven equally likely (within 6e-7). It runs until its end, for `steps` instructions, or until it has printed
 `max_output` symbols. Instructions that are never reached do not matter, so what r instructions decide has a
-probability of 7^-r or more: short descriptions are likely ones, as in Solomonoff's prior. With a bounded tape the
-machine is universal in the limit of its fields only.
+probability of 7^-r or more: short descriptions are likely ones, as in Solomonoff's prior. With everything
+bounded the machine is finite; it is universal as its limits grow.
 
 A program that prints fewer than `min_output` symbols (in particular none) is passed over and the next is drawn: the
-law is that of random programs, given that they print so many (39 % do at the defaults, 92 % print at all). A sequence is the outputs of such programs, each
-followed by the delimiter, cut to the length; every token but the first is a target.
+law is that of random programs, given that they print so many. At the defaults 39 % do; 92 % print at all. A sequence
+is the outputs of such programs, each followed by the delimiter, cut to the length; every token but the first is a
+target.
 
 Loss floor: an output is a function of its program, so the best predictor pays at most program_length ln 7 nats for
 each output with its delimiter (125 at 64), and much less in the mean.

@@ -238,6 +238,7 @@ def test_targets_are_the_patches_of_all_frames_but_the_first(kind: str, vocabula
     place = np.arange(100)
     expected = (place >= period) & (place % period != 0) & (place % period != period - 1)
     assert (batch.target_BT == expected).all()
+    np.testing.assert_array_equal(made.oracle(np.arange(3)), np.zeros((3, 100)))
 
 
 @pytest.mark.parametrize("kind, fields, message", [

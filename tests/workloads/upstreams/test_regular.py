@@ -115,6 +115,22 @@ def test_the_mean_loss_of_who_knows_the_automaton_is_the_entropy_rate() -> None:
     assert np.std(excess) < 0.05
 
 
+def test_the_oracle_is_the_expected_loss_of_every_token() -> None:
+    made, index = source(300, max_weight=6, p_end=0.1), np.arange(40)
+    automata, tokens, nats = made.automata(index), made.sequences(index).tokens_BT, made.oracle(index)
+    assert nats.shape == tokens.shape
+    for row in index[:5]:
+        found, state = machine(automata, row), 0
+        for place, token in enumerate(tokens[row].tolist()):
+            fresh = place == 0 or tokens[row, place - 1] == 18
+            weights = np.array([weight for _, weight in found[state].values()])
+            law = weights / weights.sum() if fresh else np.append(0.9 * weights / weights.sum(), 0.1)
+            assert math.isclose(nats[row, place], -(law * np.log(law)).sum(), abs_tol=1e-12)
+            state = 0 if token == 18 else found[state][token][0]
+    gap = [np.mean(losses(machine(automata, row), tokens[row], made.science) - nats[row]) for row in index]
+    assert abs(np.mean(gap)) < 4 * np.std(gap) / math.sqrt(len(gap))
+
+
 @pytest.mark.parametrize("p_end", [0.05, 0.5, 1.0])
 def test_the_entropy_rate_of_a_fair_coin_is_the_known_one(p_end: float) -> None:
     made = source(states_low=1, states_high=1, edges_low=2, edges_high=2, p_end=p_end)

@@ -166,5 +166,6 @@ def test_targets_are_all_but_the_first_token_and_banks_are_refused(tmp_path: Pat
     batch = made.sequences(np.arange(2))
     assert vocabulary(made.science) == made.vocabulary == 17
     assert not batch.target_BT[:, 0].any() and batch.target_BT[:, 1:].all()
+    np.testing.assert_array_equal(made.oracle(np.arange(2)), np.zeros((2, 16)))
     with pytest.raises(UsageError, match="utm reads no rule bank"):
         PLUGIN.load()(UtmScience(), seed=1, stream="train", sequence_length=16, banks=[tmp_path])
