@@ -1,4 +1,4 @@
-"""Makes Dyck sequences, nested and shuffled: by a numba kernel where numba is installed, else in NumPy, with equal bits.
+"""Makes Dyck sequences, nested and shuffled: by a numba kernel where numba is installed, else in NumPy; equal bits.
 
 Token t of sequence i is drawn from the block (i, 0, t) of the key (language, stream, seed): the upper half of its first
 word says open or close, the lower half which type. Opened types are uniform over all k. A closing bracket closes the

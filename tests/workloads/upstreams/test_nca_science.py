@@ -101,6 +101,7 @@ def test_the_shuffled_control_has_no_axis_and_shares_the_bank_of_nca() -> None:
 
 
 def test_the_descriptors_load_neither_numpy_nor_numba() -> None:
-    code = ("import sys\nfrom workloads.upstreams import dyck, nca, nca_one_rule, nca_static, nca_unigram, shuffle_dyck\n"
+    names = "dyck, nca, nca_one_rule, nca_shuffled, nca_static, nca_unigram, none, shuffle_dyck"
+    code = (f"import sys\nfrom workloads.upstreams import {names}\n"
             "sys.exit(bool({'numpy', 'numba', 'torch'} & set(sys.modules)))")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
