@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.plan import make_plan
+from sweeps.errors import SweepFileError
 from sweeps.language.presets import SCALES
 from sweeps.language.spec import Overrides, schema_text
 
@@ -66,3 +67,12 @@ def test_the_rules_of_a_law_are_read_wherever_a_branch_begins(tmp_path: Path) ->
                 if t.arm == "nca_unigram" and t.seed == 0 for s in t.path if s.role == "prepretrain"]
     read = [[i.fingerprint for i in spec.inputs if i.kind == "rules"] for spec in segments]
     assert len(read) == 2 and read[0] == read[1] and len(read[0]) == 2, "trunk and branch, two blocks of 600 each"
+
+
+def test_one_rule_stays_one_whatever_nca_has(tmp_path: Path) -> None:
+    path = next(p for p in SWEEPS if p.stem == "controls")
+    planned = make_plan(path, Overrides(sets=("nca.rules.unique=16",)), tmp_path)
+    unique = {t.upstream: t.upstream_science.rules.unique for t in planned.trials if t.upstream.startswith("nca")}
+    assert unique.pop("nca_one_rule") == 1 and set(unique.values()) == {16}
+    with pytest.raises(SweepFileError, match="nca_one_rule has 1 rule: leave the field out"):
+        make_plan(path, Overrides(sets=("nca_one_rule.rules.unique=5",)), tmp_path)
