@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.plan import make_plan
+from sweeps.errors import SweepFileError
 from sweeps.language.presets import SCALES
 from sweeps.language.spec import Overrides, schema_text
 
@@ -41,3 +42,37 @@ def test_the_main_sweep_is_the_grid_that_it_says(tmp_path: Path) -> None:
     # six trained arms, three seeds, a trunk point and a decay branch: shared by the three domains
     assert len(trunks) == 6 * 3 * 2
     assert planned.file.controls == ("nca_shuffled",)
+
+
+def test_the_controls_read_the_rules_of_nca_and_no_others(tmp_path: Path) -> None:
+    planned = make_plan(next(p for p in SWEEPS if p.stem == "controls"), Overrides(), tmp_path)
+    assert set(planned.file.controls) == {"nca_one_rule", "nca_shuffled", "nca_static", "nca_unigram"}
+    rules = {t.arm: {s.fingerprint for s in t.path if s.kind == "rules"} for t in planned.file.trials if t.seed == 0}
+    nodes = planned.graph.nodes
+    train = {f for f in rules["nca"] if nodes[f].spec.sections["block"].values["stream"] == "train"}
+    assert rules["nca_shuffled"] == rules["nca"] and rules["nca_static"] == set()
+    for arm in ("nca_unigram", "nca_one_rule"):
+        assert rules[arm] <= train
+        gate = next(nodes[s.fingerprint] for t in planned.file.trials if t.arm == arm for s in t.path
+                    if s.role == "gate" and t.seed == 0)
+        read = {role: {i.fingerprint for i in gate.spec.inputs if i.role == role} for role in ("bank", "bank_held_out")}
+        assert read["bank"] == read["bank_held_out"] == rules[arm], arm
+
+
+def test_the_rules_of_a_law_are_read_wherever_a_branch_begins(tmp_path: Path) -> None:
+    """A decay branch that ends at sequence 1,024 has read as many rules as a law of 1,024 sequences, but not those."""
+    sets = (f"token_budget=[{1024 * 256}]", "nca_unigram.law_sequences=1024")
+    planned = make_plan(next(p for p in SWEEPS if p.stem == "controls"), Overrides(sets=sets), tmp_path)
+    segments = [planned.graph.nodes[s.fingerprint].spec for t in planned.file.trials
+                if t.arm == "nca_unigram" and t.seed == 0 for s in t.path if s.role == "prepretrain"]
+    read = [[i.fingerprint for i in spec.inputs if i.kind == "rules"] for spec in segments]
+    assert len(read) == 2 and read[0] == read[1] and len(read[0]) == 2, "trunk and branch, two blocks of 600 each"
+
+
+def test_one_rule_stays_one_whatever_nca_has(tmp_path: Path) -> None:
+    path = next(p for p in SWEEPS if p.stem == "controls")
+    planned = make_plan(path, Overrides(sets=("nca.rules.unique=16",)), tmp_path)
+    unique = {t.upstream: t.upstream_science.rules.unique for t in planned.trials if t.upstream.startswith("nca")}
+    assert unique.pop("nca_one_rule") == 1 and set(unique.values()) == {16}
+    with pytest.raises(SweepFileError, match="nca_one_rule has 1 rule: leave the field out"):
+        make_plan(path, Overrides(sets=("nca_one_rule.rules.unique=5",)), tmp_path)

@@ -140,8 +140,10 @@ class DataStages:
         plugin = self.registries.upstreams.find(trial.upstream)
         if plugin.bank is None or plugin.rules_needed is None:
             return ()
+        stream = "train" if plugin.training_bank else stream
         needed = plugin.rules_needed(trial.upstream_science, sequences.stop)
-        first = sequences.start if needed == sequences.stop else 0
+        before = plugin.rules_needed(trial.upstream_science, sequences.start)
+        first = before if (before, needed) == (sequences.start, sequences.stop) else 0  # one rule for each sequence
         size = self.block_rules if stream == "train" else needed
         blocks = range(first // size, -(-needed // size))
         return tuple(Input(role, "rules", self._block(trial, plugin, stream, b * size, size))

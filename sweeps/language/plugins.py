@@ -77,6 +77,8 @@ class Upstream(Plugin):
     """Key of the upstream whose `bank_implementation` makes the bank (so that relatives share banks)."""
     bank_implementation: str = ""
     """`module:attribute`, signature of `workloads.contract.MakeBank`."""
+    training_bank: bool = False
+    """True: the held-out stream reads the training stream's rules too, for what must have the same rule or law."""
     rules_needed: Callable[[Any, int], int] | None = None
     """(science, sequences) -> how many rules of the bank the first `sequences` sequences read."""
     describe: Callable[[Any], str] | None = None

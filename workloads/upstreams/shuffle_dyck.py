@@ -1,4 +1,9 @@
-"""Upstream `shuffle_dyck`: k bracket types, each balanced, freely interleaved (Hu et al. 2025). Light: fields only."""
+"""Upstream `shuffle_dyck`: k bracket types, each balanced, freely interleaved (Hu et al. 2025). Light: fields only.
+
+A bracket closes any type that is open, each as likely. As published, except at the end: no bracket is opened that
+cannot be closed, where the published generator cuts. Entropy of T tokens in nats: at most that of the walk of depths
+plus T/2 (log k + log min(k, max_depth)); see `_brackets.entropy`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,7 @@ class ShuffleDyckScience(Science):
     p_open: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability of opening where both are allowed. 0.5 in the paper."""
     max_depth: Annotated[int, Field(ge=1, le=1_000_000)] = 16
-    """Open brackets at most, of all types together. 16 in the paper's listing."""
+    """Open brackets at most, of all types together. 16 in the paper's listing, 8 in its released code."""
 
 
 def vocabulary(science: ShuffleDyckScience) -> int:
@@ -28,6 +33,6 @@ def vocabulary(science: ShuffleDyckScience) -> int:
 PLUGIN = Upstream(
     science=ShuffleDyckScience,
     revision=1,
-    implementation="workloads.upstreams._shuffle_dyck:make_source",
+    implementation="workloads.upstreams._brackets:make_shuffle_dyck",
     vocabulary=vocabulary,
 )

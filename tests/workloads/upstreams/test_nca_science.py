@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from workloads.upstreams import nca, nca_shuffled, none, shuffle_dyck
+from workloads.upstreams import nca, nca_one_rule, nca_shuffled, nca_static, nca_unigram, none
 from workloads.upstreams.nca.science import NcaBankScience, NcaScience, bank_fields, exact_bits
 
-PLUGINS = {"nca": nca.PLUGIN, "nca_shuffled": nca_shuffled.PLUGIN, "none": none.PLUGIN,
-           "shuffle_dyck": shuffle_dyck.PLUGIN}
+PLUGINS = {"nca": nca.PLUGIN, "nca_one_rule": nca_one_rule.PLUGIN, "nca_shuffled": nca_shuffled.PLUGIN,
+           "nca_static": nca_static.PLUGIN, "nca_unigram": nca_unigram.PLUGIN, "none": none.PLUGIN}
 
 
 def with_overrides(model: type[BaseModel], dotted: Mapping[str, Any]) -> BaseModel:
@@ -101,6 +101,7 @@ def test_the_shuffled_control_has_no_axis_and_shares_the_bank_of_nca() -> None:
 
 
 def test_the_descriptors_load_neither_numpy_nor_numba() -> None:
-    code = ("import sys\nfrom workloads.upstreams import nca, nca_shuffled, none, shuffle_dyck\n"
+    names = "dyck, nca, nca_one_rule, nca_shuffled, nca_static, nca_unigram, none, shuffle_dyck"
+    code = (f"import sys\nfrom workloads.upstreams import {names}\n"
             "sys.exit(bool({'numpy', 'numba', 'torch'} & set(sys.modules)))")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,6 +1,6 @@
-"""The numba kernel of `_shuffle_dyck.py`: about 8M tokens/s on one core at any batch size. Integers only.
+"""The numba kernels of `_brackets.py`: the same bits, at any batch size. Integers only.
 
-It calls no compiled function of another file, because numba's cache on disk looks at one file's date only.
+They call no compiled function of another file, because numba's cache on disk looks at one file's date only.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def open_type(counts_K: Any, pick: Any) -> Any:
 
 
 @compiled
-def fill_tokens(tokens_BT: Any, opens_BT: Any, pick_BT: Any, types: int, max_depth: int) -> None:
-    """Fill the tokens of every sequence."""
+def fill_shuffled(tokens_BT: Any, opens_BT: Any, pick_BT: Any, types: int, max_depth: int) -> None:
+    """Fill the tokens of every sequence of `shuffle_dyck`."""
     batch, length = tokens_BT.shape
     counts_K = np.zeros(types, np.int64)
     for b in range(batch):
@@ -47,3 +47,21 @@ def fill_tokens(tokens_BT: Any, opens_BT: Any, pick_BT: Any, types: int, max_dep
                 counts_K[kind] -= 1
                 depth -= 1
                 tokens_BT[b, t] = kind + types
+
+
+@compiled
+def fill_nested(tokens_BT: Any, opens_BT: Any, pick_BT: Any, types: int, max_depth: int) -> None:
+    """Fill the tokens of every sequence of `dyck`."""
+    batch, length = tokens_BT.shape
+    stack_D = np.zeros(min(max_depth, (length + 1) // 2), np.int64)
+    for b in range(batch):
+        depth = 0
+        for t in range(length):
+            full = depth >= max_depth or depth >= length - t
+            if depth == 0 or (opens_BT[b, t] and not full):
+                stack_D[depth] = (pick_BT[b, t] * types) >> 32
+                tokens_BT[b, t] = stack_D[depth]
+                depth += 1
+            else:
+                depth -= 1
+                tokens_BT[b, t] = stack_D[depth] + types
