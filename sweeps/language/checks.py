@@ -203,8 +203,8 @@ def check_kept(resolver: Resolver, name: str, extras: Mapping[str, Any]) -> dict
     able = [k for k, u in resolver.registries.upstreams.items() if u.corpus]
     resolver.problem(f"fields.{EMBEDDINGS}", core["transfer"].embeddings,
                      f"{name} has token ids of its own, so its embeddings mean nothing in text; those of "
-                     f"{', '.join(able) or 'no upstream'} can be kept. Give it as an axis, {EMBEDDINGS}: [reinit, keep]: "
-                     "it then applies to those alone")
+                     f"{', '.join(able) or 'no upstream'} can be kept. As an axis, {EMBEDDINGS}: [reinit, keep], "
+                     "it applies to those alone")
     return core
 
 

@@ -7,16 +7,12 @@ from typing import Any
 
 from sweeps.language.grid import Trial
 from sweeps.language.manifest import PathStep
-from sweeps.language.mixture import MixtureScience, token_ids
+from sweeps.language.mixture import PART, MixtureScience, token_ids
 from sweeps.language.parts import Part
 from sweeps.language.plugins import Registries, Upstream
 from sweeps.language.presets import SCALES
 from sweeps.language.science import BlockScience, IdentityScience, SeedScience
 from sweeps.language.stage import Input, Section, StageSpec, section
-
-
-PART = "part."
-"""Prefix of the sections of a mixture's parts; the part's name follows."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -19,7 +19,9 @@ from sweeps.errors import nearest
 from sweeps.language.plugins import Science
 from sweeps.language.units import Amount
 
-PART = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+PART = "part."
+"""Prefix of the sections of a mixture's parts; the part's name follows."""
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 """Names of parts; they end up in the roles of inputs and in the names of sections."""
 
 Law = dict[str, int]
@@ -43,8 +45,8 @@ class PartScience(Science):
     upstream: str
     """What its sequences come from."""
     fields: Annotated[dict[str, Any], BeforeValidator(_dotted)] = Field(default={}, exclude=True)
-    """Its own fields by dotted name, for instance `complexity.band: 30-45`; before them apply the presets and the fields
-    that the file gives for that upstream. A stage holds them resolved, in a section of the part's own."""
+    """Its own fields by dotted name, for instance `complexity.band: 30-45`; before them apply the presets and what the
+    file gives for that upstream. A stage holds them resolved, in a section of the part's own."""
 
 
 class MixtureScience(Science):
@@ -54,14 +56,14 @@ class MixtureScience(Science):
     """Name -> part, two at least. Parts whose upstreams and vocabularies are the same have the same token ids (bands of
     one alphabet); the others have ids of their own, one part's after another's in the order of names."""
     weights: dict[int, Law] = Field(default={}, validate_default=True)
-    """Part -> weight, for instance `{easy: 3, hard: 1}`; or a schedule (curriculum): tokens -> the weights from there on,
-    for instance `{0: {easy: 1}, 0.5x: {easy: 1, hard: 1}}`, where `1x` is the scale's upstream reference. Empty: all
+    """Part -> weight, for instance `{easy: 3, hard: 1}`; or a schedule (curriculum): tokens -> the weights from there
+    on, for instance `{0: {easy: 1}, 0.5x: {easy: 1, hard: 1}}`, where `1x` is the scale's reference. Empty: all
     parts equally. Absolute, so that budgets are points on one trunk."""
 
     @field_validator("parts")
     @classmethod
     def _named(cls, parts: dict[str, PartScience]) -> dict[str, PartScience]:
-        wrong = [name for name in parts if not PART.fullmatch(name)]
+        wrong = [name for name in parts if not NAME.fullmatch(name)]
         if len(parts) < 2:
             raise ValueError("a mixture has two parts at least; of one upstream alone, put that on the axis upstream")
         if wrong:

@@ -165,8 +165,9 @@ class GraphBuilder(DataStages):
                 flops_per_token=core["model"].flops_per_token(core["tokenizer"].vocabulary),
             )
 
-        key = ("pt", body, trial.upstream if plugin.norms_of else "", trial.domain, trial.seed, trial.pretrain_tokens, *(id(core[s]) for s in (
-            "model", "pretrain", "engine", "transfer", "evaluate", "text", "tokenizer", "corpus")))
+        key = ("pt", body, trial.upstream if plugin.norms_of else "", trial.domain, trial.seed, trial.pretrain_tokens,
+               *(id(core[s]) for s in (
+                   "model", "pretrain", "engine", "transfer", "evaluate", "text", "tokenizer", "corpus")))
         return self._tracked(key, make)
 
     # -- measuring -----------------------------------------------------------------------------------------------

@@ -49,7 +49,8 @@ def test_a_schedule_in_multiples_of_the_reference_is_the_one_in_tokens() -> None
 
 
 def test_a_parts_fields_are_no_part_of_the_mixtures_section() -> None:
-    spelled = mixture(parts={"a": {"upstream": "nca", "fields": {"complexity.band": "30-45"}}, "b": {"upstream": "nca"}})
+    spelled = mixture(parts={"a": {"upstream": "nca", "fields": {"complexity.band": "30-45"}},
+                             "b": {"upstream": "nca"}})
     nested = mixture(parts={"a": {"upstream": "nca", "fields": {"complexity": {"band": "30-45"}}},
                             "b": {"upstream": "nca"}})
     assert spelled.parts["a"].fields == nested.parts["a"].fields == {"complexity.band": "30-45"}
@@ -76,7 +77,8 @@ def test_bad_weights_are_refused_all_at_once(weights: Any, says: list[str]) -> N
 
 @pytest.mark.parametrize(("parts", "says"), [
     ({"a": {"upstream": "nca"}}, "two parts at least"), ({}, "two parts at least"),
-    ({"a b": {"upstream": "nca"}, "c": {"upstream": "nca"}}, "'a b'"), ({"a": {"upstream": "nca"}, "b": {}}, "upstream"),
+    ({"a b": {"upstream": "nca"}, "c": {"upstream": "nca"}}, "'a b'"),
+    ({"a": {"upstream": "nca"}, "b": {}}, "b.upstream"),
 ])
 def test_bad_parts_are_refused(parts: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
@@ -84,7 +86,9 @@ def test_bad_parts_are_refused(parts: dict[str, Any], says: str) -> None:
 
 
 @given(LAWS, SCHEDULES, st.integers(1, 300))
-def test_the_mean_law_is_what_counting_gives(first: dict[str, int], later: dict[int, dict[str, int]], count: int) -> None:
+def test_the_mean_law_is_what_counting_gives(
+    first: dict[str, int], later: dict[int, dict[str, int]], count: int
+) -> None:
     science = mixture({"0": first, **{str(k): law for k, law in later.items()}})
     starts = sorted({0: first, **later}.items())
     shares = dict.fromkeys(NAMES, Fraction(0))
@@ -101,7 +105,8 @@ def test_the_mean_law_is_what_counting_gives(first: dict[str, int], later: dict[
 def test_a_part_reads_no_more_than_from_its_first_to_its_last_sequence(
     first: dict[str, int], later: dict[int, dict[str, int]], start: int, count: int
 ) -> None:
-    science, laws = mixture({"0": first, **{str(k): law for k, law in later.items()}}), sorted({0: first, **later}.items())
+    science = mixture({"0": first, **{str(k): law for k, law in later.items()}})
+    laws = sorted({0: first, **later}.items())
     for part in NAMES:
         mine = [i for i in range(start, start + count)
                 if [law for at, law in laws if at <= i * LENGTH][-1].get(part)]

@@ -119,7 +119,8 @@ def test_the_norms_come_from_the_stages_of_the_nca_run(upstreams: list[str]) -> 
         nca, control = f"nca_60-75_{budget}-code-s0", f"init_rescaled_{budget}-code-s0"
         for kind in ("rules", "prepretrain"):
             assert stages(graph, nca, kind) == stages(graph, control, kind)
-        assert [s for s in graph.paths[nca] if s.role == "gate"] == [s for s in graph.paths[control] if s.role == "gate"]
+        gates = [[s for s in graph.paths[trial] if s.role == "gate"] for trial in (nca, control)]
+        assert gates[0] == gates[1]
         assert not set(stages(graph, nca, "pretrain")) & set(stages(graph, control, "pretrain"))
         first = graph.nodes[stages(graph, control, "pretrain")[0]].spec
         assert [i.role for i in first.inputs] == ["corpus", "norms"]
@@ -175,7 +176,8 @@ def test_parts_have_the_fields_of_the_file_and_defaults_spelled_out_move_nothing
 
 
 def test_a_mixture_may_hold_text_and_brackets() -> None:
-    fields = {"mixture.parts": {"a": {"upstream": "text", "fields": {"domain": "web"}}, "b": {"upstream": "shuffle_dyck"},
+    fields = {"mixture.parts": {"a": {"upstream": "text", "fields": {"domain": "web"}},
+                                "b": {"upstream": "shuffle_dyck"},
                                 "c": {"upstream": "text", "fields": {"domain": "math"}}}}
     found, graph = plan(["none", "mixture"], fields)
     spec = graph.nodes[stages(graph, "mixture-code-s0", "prepretrain")[0]].spec

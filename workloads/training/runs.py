@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeps.errors import RecordError
-from sweeps.language.graph import PART
+from sweeps.errors import RecordError, UsageError
+from sweeps.language.mixture import PART
 from sweeps.language.plugins import Upstream
 from workloads.contract import CorpusReader, MixturePart, SequenceSource, StageContext, Stopped
 from workloads.training.checkpoints import find_start
@@ -133,16 +133,21 @@ def _source(context: StageContext, section: str, stream: str, role: str) -> Sequ
 
 
 def _part(context: StageContext, name: str, stream: str, role: str) -> MixturePart:
-    """Return a part of a mixture; without its source where it has a bank and no sequence here reads it."""
+    """Return a part of a mixture; without its source where it has a bank and no sequence here reads it.
+
+    Raises:
+        UsageError: the upstream of a part states no vocabulary and reads no corpus.
+    """
     section, role = PART + name, f"{role}.{name}"
     plugin = context.plugin(section)
     assert isinstance(plugin, Upstream)
-    opened = plugin.bank is None or context.inputs(role)
-    source = _source(context, section, stream, role) if opened else None
-    if source is not None:
+    unread = plugin.bank is not None and not context.inputs(role)
+    source = None if unread else _source(context, section, stream, role)
+    key = context.science["upstream"].parts[name].upstream
+    if plugin.vocabulary is not None:
+        vocabulary = plugin.vocabulary(context.science[section])
+    elif source is not None:
         vocabulary = source.vocabulary
     else:
-        assert plugin.vocabulary is not None, "an upstream with a bank states its vocabulary"
-        vocabulary = plugin.vocabulary(context.science[section])
-    family = plugin.inherits or context.science["upstream"].parts[name].upstream
-    return MixturePart(source=source, family=family, vocabulary=vocabulary)
+        raise UsageError(f"the upstream {key} has a bank and states no vocabulary; it cannot be a part of a mixture")
+    return MixturePart(source=source, family=plugin.inherits or key, vocabulary=vocabulary)

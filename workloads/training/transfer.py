@@ -2,8 +2,8 @@
 
 Everything but the input and output embeddings is carried over, by name; those two keep the fresh values that
 `build_model` drew by (seed, name), which are the same in every arm. Where `transfer.embeddings` is `keep` they are
-carried over as well (`load_weights`). Of a run that is there for its norms, the norms alone are (`rescale_body`). Nothing
-is skipped silently.
+carried over as well (`load_weights`). Of a run that is there for its norms, the norms alone are (`rescale_body`).
+Nothing is skipped silently.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def transfer_body(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
 def rescale_body(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
     """Give every matrix of the body the Frobenius norm of the tensor of its name in `weights`; nothing else changes.
 
-    The control `init_rescaled`: W <- W |W'| / |W|, sums in float64. Vectors (the gains of RMSNorm) and embeddings stay as
-    they were drawn.
+    The control `init_rescaled`: W <- W |W'| / |W|, sums in float64. Vectors (the gains of RMSNorm) and embeddings stay
+    as they were drawn.
 
     Raises:
         RecordError: a body tensor is missing, unknown or has another shape; the message lists them all.

@@ -17,8 +17,8 @@ from workloads.upstreams.nca.philox import derive_key, philox, split
 class MixtureSource:
     """Random access to a mixture; a `contract.SequenceSource`.
 
-    Sequence i belongs to the part that the first 64-bit word of the block (i, 0, 0) of the key ("mixture", stream, seed)
-    picks by the law of its phase, and is sequence i of that part with its ids moved to the part's own.
+    Sequence i belongs to the part that the first 64-bit word of the block (i, 0, 0) of the key ("mixture", stream,
+    seed) picks by the law of its phase, and is sequence i of that part with its ids moved to the part's own.
     """
 
     def __init__(self, science: MixtureScience, parts: Mapping[str, MixturePart], *, seed: int, stream: str,

@@ -15,9 +15,10 @@ from workloads.upstreams.text import TextUpstreamScience
 class TextSource:
     """Random access to a corpus; a `contract.SequenceSource`.
 
-    Training sequence i is chunk i of the corpus's epochs; each epoch is a permutation, and these are drawn under the key
-    ("text", seed), so that pre-training does not begin with the very sequences that the body has just seen. Held-out
-    sequence i is chunk i of the held-out text, which begins again at its end: a gate never fails for a short one.
+    Training sequence i is chunk i of the corpus's epochs; each epoch is a permutation, and these are drawn under the
+    key ("text", seed), so that pre-training does not begin with the very sequences that the body has just seen.
+    Held-out sequence i is chunk i of the held-out text, which begins again at its end: a gate never fails for a short
+    one.
     """
 
     period: int | None = None

@@ -1,9 +1,9 @@
-"""Control `init_rescaled`: scratch whose weight matrices have the norms of an NCA body (protocol section 3). Fields only.
+"""Control `init_rescaled`: scratch whose matrices have the norms of an NCA body (protocol section 3). Fields only.
 
 It asks whether the scale of the weights is all that pre-pre-training brings: each matrix of the freshly drawn body is
 multiplied by |W'| / |W|, where W' is the matrix of the same name in the body of the `nca` run with the same fields and
-|.| is the Frobenius norm. Vectors and embeddings stay as they were drawn. It trains nothing of its own: that run's stages
-and gate are shared with the arm `nca` (its tokens are charged, for without them there are no norms).
+|.| is the Frobenius norm. Vectors and embeddings stay as they were drawn. It trains nothing of its own: that run's
+stages and gate are shared with the arm `nca` (its tokens are charged, for without them there are no norms).
 """
 
 from __future__ import annotations

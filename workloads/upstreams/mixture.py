@@ -1,8 +1,8 @@
 """Upstream `mixture`: sequences of several upstreams by weights, which may change over the tokens (a curriculum).
 
 Fields only; what a mixture is, is written in `sweeps.language.mixture`. Two bands of `nca` with the schedule
-`{0: {easy: 1}, 0.5x: {hard: 1}}` are a curriculum of complexity: they have one alphabet, so the vocabulary stays that of
-`nca`, and their banks are those of the plain arms. Tokens of a part: its number of sequences times their length, exactly.
+`{0: {easy: 1}, 0.5x: {hard: 1}}` are a curriculum of complexity: they have one alphabet, so the vocabulary stays that
+of `nca`, and their banks are those of the plain arms. Tokens of a part: its sequences times their length, exactly.
 Entropy rate: that of the parts, by their weights; which part a sequence is of is told by its first tokens.
 """
 

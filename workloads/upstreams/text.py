@@ -1,7 +1,7 @@
 """Upstream `text`: the text of any domain, as the tokenizer writes it (protocol section 3). Light: fields only.
 
-The natural-language upstream of arXiv 2603.10055 (there C4). It reads the domain's `corpus`, made with the tokenizer that
-all domains of a sweep share, so its embeddings mean what they mean in pre-training and may be kept: the axis
+The natural-language upstream of arXiv 2603.10055 (there C4). It reads the domain's `corpus`, made with the tokenizer
+that all domains of a sweep share, so its embeddings mean what they mean in pre-training and may be kept: the axis
 `transfer.embeddings: [reinit, keep]` shows both. Every token but a sequence's first is a target; a sequence is
 `model.sequence_length` consecutive tokens, and may hold ends of documents. Entropy rate: unknown.
 """

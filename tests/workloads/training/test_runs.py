@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sweeps.errors import RecordError, StorageError, UsageError
+from sweeps.language.plugins import Plugin
 from sweeps.language.stage import Execution
 from sweeps.store import records
 from sweeps.store.layout import Layout, StageFolder
@@ -25,6 +26,7 @@ from tests.workloads.training.fakes import (
     science,
 )
 from workloads.contract import Diverged, SequenceBatch, Stopped
+from workloads.registry import load_registries
 from workloads.training import runs
 from workloads.training.feeds import CorpusFeed
 from workloads.training.model import EMBEDDINGS, INPUT
@@ -216,6 +218,29 @@ def test_of_a_run_that_gives_norms_nothing_else_is_taken(store: Layout) -> None:
             assert torch.allclose(tensor, scratch[name] * scale, atol=1e-6) and abs(scale - 1) > 1e-4, name
     with pytest.raises(RecordError, match="one body"):
         first_state(store, "reinit", norms=[run], body=[run])
+
+
+class Mixed(FakeContext):
+    """A context of a mixture of shuffle-Dyck and, later, of NCA."""
+
+    def plugin(self, section: str) -> Plugin:
+        plugins = load_registries().upstreams
+        return plugins[{"upstream": "mixture", "part.now": "shuffle_dyck", "part.later": "nca"}[section]]
+
+
+def test_a_mixture_has_the_vocabulary_of_a_part_whose_rules_it_does_not_read_yet(store: Layout) -> None:
+    upstreams = load_registries().upstreams
+    dyck, nca = upstreams["shuffle_dyck"].science(k=3), upstreams["nca"].science(states=4)
+    mixture = upstreams["mixture"].science(
+        parts={"now": {"upstream": "shuffle_dyck"}, "later": {"upstream": "nca"}},
+        weights={"0": {"now": 1}, str(5 * UPDATE): {"later": 1}})
+    fields = {**science(5), "upstream": mixture, "part.now": dyck, "part.later": nca}
+    one = Mixed("prepretrain", "m", fields, store)
+    assert runs.prepretrain(one)["updates"] == 5
+    assert len(weights(one)[INPUT]) == 258 + 6
+    late = Mixed("prepretrain", "late", {**fields, "segment": science(6)["segment"]}, store)
+    with pytest.raises(RecordError, match="is of the part later"):
+        runs.prepretrain(late)
 
 
 def test_rows_of_a_trunk_and_of_a_cosine(store: Layout) -> None:

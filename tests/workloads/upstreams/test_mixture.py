@@ -24,7 +24,8 @@ LENGTH = 64
 
 
 def brackets(k: int) -> SequenceSource:
-    made: SequenceSource = DYCK.load()(ShuffleDyckScience(k=k), seed=1, stream="train", sequence_length=LENGTH, banks=[])
+    science = ShuffleDyckScience(k=k)
+    made: SequenceSource = DYCK.load()(science, seed=1, stream="train", sequence_length=LENGTH, banks=[])
     return made
 
 
