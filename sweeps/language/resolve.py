@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
 
 from sweeps.errors import Problem, SweepFileError, nearest
 from sweeps.language.manifest import Departure
@@ -307,4 +308,5 @@ class Resolver:
             model = model.model_fields[name].annotation
             if not hasattr(model, "model_fields"):
                 return None  # inside a mapping, such as a mixture's parts
-        return model.model_fields[last].get_default(call_default_factory=True, validated_data={})
+        found = model.model_fields[last].get_default(call_default_factory=True, validated_data={})
+        return to_jsonable_python(found)  # as a file would write it
