@@ -108,7 +108,7 @@ class DataStages:
             )
             return self._add(spec, f"text {domain}")
 
-        return str(self._once(("text", domain, id(trial.core["text"])), make))
+        return str(self._once(("text", domain, id(trial.core["domains"][domain]), id(trial.core["text"])), make))
 
     def _tokenizer(self, trial: Trial) -> str:
         def make() -> str:
@@ -119,7 +119,7 @@ class DataStages:
                              sections={"tokenizer": self._section(science)}, inputs=inputs)
             return self._add(spec, f"tokenizer {science.vocabulary}")
 
-        return str(self._once(("tokenizer", id(trial.core["tokenizer"]), id(trial.core["text"])), make))
+        return str(self._once(("tokenizer", *data_key(trial)), make))
 
     def _corpus(self, trial: Trial, domain: str) -> str:
         def make() -> str:
@@ -129,8 +129,7 @@ class DataStages:
                              sections={"corpus": self._section(trial.core["corpus"])}, inputs=inputs)
             return self._add(spec, f"corpus {domain}")
 
-        key = ("corpus", domain, *(id(trial.core[s]) for s in ("text", "tokenizer", "corpus")))
-        return str(self._once(key, make))
+        return str(self._once(("corpus", domain, *data_key(trial)), make))
 
     # -- what an upstream reads ----------------------------------------------------------------------------------
 
@@ -201,6 +200,12 @@ class DataStages:
                                    f"{rules.start}+{len(rules)} s{trial.seed}")
 
         return str(self._once(("rules", bank, stream, rules, trial.seed), make))
+
+
+def data_key(trial: Trial) -> tuple[int, ...]:
+    """Return what tells trials apart whose corpora differ."""
+    core = trial.core
+    return (*(id(core[s]) for s in ("text", "tokenizer", "corpus")), *map(id, core["domains"].values()))
 
 
 def _role(role: str, part: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sweeps.language.graph import DataStages, Graph
+from sweeps.language.graph import DataStages, Graph, data_key
 from sweeps.language.grid import GATE, Trial
 from sweeps.language.manifest import PathStep
 from sweeps.language.mixture import MixtureScience
@@ -166,8 +166,7 @@ class GraphBuilder(DataStages):
             )
 
         key = ("pt", body, trial.upstream if plugin.norms_of else "", trial.domain, trial.seed, trial.pretrain_tokens,
-               *(id(core[s]) for s in (
-                   "model", "pretrain", "engine", "transfer", "evaluate", "text", "tokenizer", "corpus")))
+               *data_key(trial), *(id(core[s]) for s in ("model", "pretrain", "engine", "transfer", "evaluate")))
         return self._tracked(key, make)
 
     # -- measuring -----------------------------------------------------------------------------------------------
@@ -222,8 +221,8 @@ class GraphBuilder(DataStages):
             return self._measure(trial, subject, inputs, tasks, {"transfer": fresh})
 
         own = "" if trial.domain in trial.core["tokenizer"].corpora else trial.domain
-        key = (subject, model, own, trial.seed, *(id(trial.core[s]) for s in (
-            "model", "engine", "transfer", "evaluate", "text", "tokenizer", "corpus")))
+        key = (subject, model, own, trial.seed, *data_key(trial), *(id(trial.core[s]) for s in (
+            "model", "engine", "transfer", "evaluate")))
         return str(self._once(key, make))
 
     def _upstream(self, trial: Trial) -> tuple[list[PathStep], str]:

@@ -77,6 +77,13 @@ def test_a_tokenizer_of_another_size_is_another_upstream() -> None:
     assert not set(runs[0]) & set(runs[1])
 
 
+def test_a_domains_field_as_an_axis_makes_other_text() -> None:
+    _, graph = plan(["none", "text"], {"text.domain": "code"}, **{"code.min_chars": [100, 400]})
+    for kind in ("text", "tokenizer", "corpus", "prepretrain", "pretrain", "evaluate"):
+        one, other = (stages(graph, f"text_min_chars={n}-code-s0", kind) for n in (100, 400))
+        assert one != other, kind
+
+
 def test_keeping_embeddings_is_an_axis_of_text_alone() -> None:
     found, graph = plan(["none", "nca", "text"], **{"transfer.embeddings": ["reinit", "keep"]})
     assert [t.arm for t in found] == ["scratch", "nca", "text embeddings=reinit", "text embeddings=keep"]
