@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sweeps.errors import RecordError
 from sweeps.language.mixture import Law, MixtureScience, token_ids
-from workloads.contract import Ints, MixturePart, SequenceBatch
+from workloads.contract import Ints, MixturePart, SequenceBatch, SequenceSource
 from workloads.upstreams.nca.philox import derive_key, philox, split
 
 
@@ -55,6 +55,29 @@ class MixtureSource:
         index_B = np.asarray(index_B, dtype=np.int64)
         tokens_BT = np.empty((len(index_B), self.sequence_length), np.int32)
         target_BT = np.empty(tokens_BT.shape, np.bool_)
+        for name, source, mine in self._shares(index_B):
+            batch = source.sequences(index_B[mine])
+            tokens_BT[mine] = batch.tokens_BT + np.int32(self.first_id[name])
+            target_BT[mine] = batch.target_BT
+        return SequenceBatch(tokens_BT=tokens_BT, target_BT=target_BT)
+
+    def oracle(self, index_B: Ints) -> npt.NDArray[np.float64] | None:
+        """Return (B, T): the expected loss of each token in nats for who knows its sequence's part and the rule there.
+
+        None where a part has no exact one.
+        """
+        index_B = np.asarray(index_B, dtype=np.int64)
+        loss_BT = np.empty((len(index_B), self.sequence_length))
+        for _, source, mine in self._shares(index_B):
+            known = getattr(source, "oracle", None)
+            found = None if known is None else known(index_B[mine])
+            if found is None:
+                return None
+            loss_BT[mine] = found
+        return loss_BT
+
+    def _shares(self, index_B: Ints) -> Iterator[tuple[str, SequenceSource, Ints]]:
+        """Yield each part that has some of these sequences: name, source, and which ones of them are its."""
         part_B = self.part_of(index_B)
         for number in np.unique(part_B):
             name, mine = self.names[number], np.flatnonzero(part_B == number)
@@ -62,10 +85,7 @@ class MixtureSource:
             if source is None:
                 raise RecordError(f"sequence {int(index_B[mine[0]])} is of the part {name}, of which this stage has no "
                                   "rules; plan again")
-            batch = source.sequences(index_B[mine])
-            tokens_BT[mine] = batch.tokens_BT + np.int32(self.first_id[name])
-            target_BT[mine] = batch.target_BT
-        return SequenceBatch(tokens_BT=tokens_BT, target_BT=target_BT)
+            yield name, source, mine
 
 
 class _Law:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sweeps.errors import RecordError
 from sweeps.language.mixture import MixtureScience
 from tests.workloads.upstreams.conftest import SEED, small
-from workloads.contract import MixturePart, SequenceSource
+from workloads.contract import Ints, MixturePart, SequenceBatch, SequenceSource
 from workloads.upstreams._mixture import MixtureSource
 from workloads.upstreams.mixture import PLUGIN, describe
 from workloads.upstreams.nca.source import make_source
@@ -102,6 +102,27 @@ def test_a_part_without_its_rules_is_no_obstacle_until_it_is_drawn() -> None:
     assert made.vocabulary == 262 and made.sequences(np.arange(8)).tokens_BT.shape == (8, LENGTH)
     with pytest.raises(RecordError, match="sequence 8 is of the part b"):
         made.sequences(np.arange(9))
+
+
+class Known:
+    """A source of which the exact loss of token t of sequence i is i + t / 100."""
+
+    period: int | None = None
+    vocabulary, sequence_length = 4, LENGTH
+
+    def sequences(self, index_B: Ints) -> SequenceBatch:
+        raise NotImplementedError
+
+    def oracle(self, index_B: Ints) -> np.ndarray:
+        return index_B[:, None] + np.arange(LENGTH) / 100
+
+
+def test_the_exact_loss_is_that_of_the_parts_where_all_have_one() -> None:
+    index = np.array([9, 2, 30, 4])
+    found = mixture({"a": 1, "b": 1}, {"a": part(Known(), 4), "b": part(Known(), 5)}).oracle(index)
+    assert found is not None
+    np.testing.assert_array_equal(found, index[:, None] + np.arange(LENGTH) / 100)
+    assert mixture({"a": 1, "b": 1}, {"a": part(Known(), 4), "b": part(brackets(3), 6)}).oracle(index) is None
 
 
 def test_a_note_for_tables() -> None:
