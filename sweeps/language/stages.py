@@ -208,7 +208,8 @@ class GraphBuilder(DataStages):
             tasks = {GATE: trial.core["tasks"][GATE]}
             return self._measure(trial, "prepretrained", inputs, tasks, self._upstream_sections(measured.trained))
 
-        return str(self._once(("gate", body), make))
+        key = ("gate", body, id(trial.core["evaluate"]), id(trial.core["tasks"][GATE]))
+        return str(self._once(key, make))
 
     def _final(self, trial: Trial, subject: str, model: str | None) -> str:
         def make() -> str:
@@ -221,8 +222,8 @@ class GraphBuilder(DataStages):
             return self._measure(trial, subject, inputs, tasks, {"transfer": fresh})
 
         own = "" if trial.domain in trial.core["tokenizer"].corpora else trial.domain
-        key = (subject, model, own, trial.seed, *data_key(trial), *(id(trial.core[s]) for s in (
-            "model", "engine", "transfer", "evaluate")))
+        key = (subject, model, own, trial.seed, *data_key(trial), *map(id, trial.core["tasks"].values()),
+               *(id(trial.core[s]) for s in ("model", "engine", "transfer", "evaluate")))
         return str(self._once(key, make))
 
     def _upstream(self, trial: Trial) -> tuple[list[PathStep], str]:
@@ -238,7 +239,8 @@ class GraphBuilder(DataStages):
         steps: list[PathStep] = []
         body: str | None = None
         if trial.upstream_tokens:
-            key = ("upstream", id(self._prepretrain_run(trial)), trial.upstream_tokens, id(trial.core["evaluate"]))
+            key = ("upstream", id(self._prepretrain_run(trial)), trial.upstream_tokens, id(trial.core["evaluate"]),
+                   id(trial.core["tasks"][GATE]))
             steps, body = self._once(key, lambda: self._upstream(trial))
         pretrain = self._pretrain(trial, body)
         final = self._final(trial, "pretrained", pretrain[-1].fingerprint)

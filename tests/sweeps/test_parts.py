@@ -84,6 +84,14 @@ def test_a_domains_field_as_an_axis_makes_other_text() -> None:
         assert one != other, kind
 
 
+@pytest.mark.parametrize(("field", "role"), [
+    ("copying.length", "evaluate"), ("upstream_gate.margin", "gate"), ("evaluate.gate_tokens", "gate")])
+def test_a_measurements_field_as_an_axis_makes_another_measurement(field: str, role: str) -> None:
+    found, graph = plan(["none", "nca"], **{field: [16, 32]})
+    ends = {s.fingerprint for t in found if t.upstream == "nca" for s in graph.paths[t.id] if s.role == role}
+    assert len(ends) == 2
+
+
 def test_keeping_embeddings_is_an_axis_of_text_alone() -> None:
     found, graph = plan(["none", "nca", "text"], **{"transfer.embeddings": ["reinit", "keep"]})
     assert [t.arm for t in found] == ["scratch", "nca", "text embeddings=reinit", "text embeddings=keep"]
