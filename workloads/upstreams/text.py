@@ -19,9 +19,15 @@ class TextUpstreamScience(Science):
     pre-trains on the same domain, these documents are seen again there. The gate reads the domain's held-out text."""
 
 
+def describe(science: TextUpstreamScience) -> str:
+    """Return the domain."""
+    return science.domain
+
+
 PLUGIN = Upstream(
     science=TextUpstreamScience,
     revision=1,
     implementation="workloads.upstreams._text:make_source",
     corpus="domain",
+    describe=describe,
 )
