@@ -138,12 +138,13 @@ def run_pilots(planned: Planned) -> None:
     """
     problems: list[Problem] = []
     seen: set[int] = set()
-    for trial, part in ((t, p) for t in planned.trials for p in t.trained.streams.values()):
+    for trial, name, part in ((t, *named) for t in planned.trials for named in t.trained.streams.items()):
         pilot = planned.registries.upstreams[part.upstream].pilot
         if pilot is None or id(part.science) in seen:
             continue
         seen.add(id(part.science))
-        problems += [_pilot_problem(planned, trial, reason) for reason in pilot(part.science)]
+        of = f"part {name}: " if name else ""
+        problems += [_pilot_problem(planned, trial, of + reason) for reason in pilot(part.science)]
     if problems:
         raise SweepFileError(problems)
 

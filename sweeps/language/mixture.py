@@ -132,7 +132,7 @@ def _tokens(written: object, reference: int | None, problems: list[str]) -> int:
     try:
         return Amount(written).tokens(reference=reference)
     except ValueError as error:
-        problems.append(f"{written}: {error}")
+        problems.append(f"{written}: {str(error).removeprefix(f'{written}: ')}")
         return -1
 
 

@@ -67,7 +67,7 @@ def test_a_parts_fields_are_no_part_of_the_mixtures_section() -> None:
     ({"0.5x": {"a": 1}}, ["no law at token 0"]),
     ({"0": {}, "soon": {"a": 1}}, ["{} is no law", "soon: not an amount"]),
     ({"0": {"a": 1}, "500": {"a": 1}, "0.5x": {"b": 1}}, ["0.5x is a point that was given already"]),
-    ({"0": {"a": 1}, "50%": {"b": 1}}, ["50%: a share has no meaning here"]),
+    ({"0": {"a": 1}, "50%": {"b": 1}}, ["50%: a share has no meaning here", "write 164M"]),
 ])
 def test_bad_weights_are_refused_all_at_once(weights: Any, says: list[str]) -> None:
     with pytest.raises(ValidationError) as error:

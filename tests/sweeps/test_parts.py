@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.plan import make_plan, run_pilots
 from sweeps.errors import SweepFileError
 from sweeps.language.graph import Graph
 from sweeps.language.grid import Trial, trials
 from sweeps.language.plugins import Registries
 from sweeps.language.read import Source
 from sweeps.language.resolve import Resolver
-from sweeps.language.spec import check
+from sweeps.language.spec import Overrides, check
 from sweeps.language.stages import GraphBuilder
 from workloads.registry import load_registries
 
@@ -222,3 +224,15 @@ def test_a_fault_of_a_parts_shape_names_the_part() -> None:
     assert "fields.mixture.parts.a.upstrem" in said and "Did you mean 'upstream'" in said
     said = refused(["none", "mixture"], {"mixture.weights": {"nca": 1, "shufle_dyck": 1}})
     assert "fields.mixture.weights" in said and "unknown part 'shufle_dyck'" in said
+
+
+def test_a_part_of_which_no_data_can_be_made_is_refused_by_its_pilot(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("schema_version: 1\nname: s\n"
+                    "axes: {upstream: [none, mixture, init_rescaled], domain: [code], seed: [0]}\n"
+                    "fields:\n  nca.complexity.band: 97-99\n  init_rescaled.complexity.band: 98-99\n  mixture.parts:\n"
+                    "    a: {upstream: shuffle_dyck}\n    b: {upstream: nca, fields: {complexity.scale: raw}}\n")
+    with pytest.raises(SweepFileError) as error:
+        run_pilots(make_plan(path, Overrides(), tmp_path / "store"))
+    said = str(error.value)
+    assert "mixture: part b: complexity.band 97-99 (raw) cannot be met" in said and "init_rescaled: complexity" in said
