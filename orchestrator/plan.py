@@ -137,12 +137,13 @@ def run_pilots(planned: Planned) -> None:
     """
     problems: list[Problem] = []
     seen: set[int] = set()
-    for trial in planned.trials:
-        pilot = planned.registries.upstreams[trial.upstream].pilot
-        if pilot is None or id(trial.upstream_science) in seen:
+    for trial, name, part in ((t, *named) for t in planned.trials for named in t.trained.streams.items()):
+        pilot = planned.registries.upstreams[part.upstream].pilot
+        if pilot is None or id(part.science) in seen:
             continue
-        seen.add(id(trial.upstream_science))
-        problems += [_pilot_problem(planned, trial, reason) for reason in pilot(trial.upstream_science)]
+        seen.add(id(part.science))
+        of = f"part {name}: " if name else ""
+        problems += [_pilot_problem(planned, trial, of + reason) for reason in pilot(part.science)]
     if problems:
         raise SweepFileError(problems)
 

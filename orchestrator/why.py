@@ -27,7 +27,7 @@ NAMED = 4
 DECISIVE = ("damaged", "deleted", "failed", "diverged", "live", "interrupted", "cancelled")
 """States that say most about a trial, first the one that says most; else the first stage that could run does."""
 NOT_BEGUN = ("waiting", "new")
-INPUTS_OF = {"tokenizer": {"text"}, "corpus": {"text", "tokenizer"}, "prepretrain": {"rules", "prepretrain"},
+INPUTS_OF = {"tokenizer": {"text"}, "corpus": {"text", "tokenizer"}, "prepretrain": {"corpus", "rules", "prepretrain"},
              "pretrain": {"corpus", "prepretrain", "pretrain"},
              "evaluate": {"corpus", "rules", "prepretrain", "pretrain"}}
 """Kinds that a kind may read: says what a stage whose spec nobody has written yet may wait for."""

@@ -51,7 +51,31 @@ class MakeSource(Protocol):
     def __call__(
         self, science: Any, *, seed: int, stream: str, sequence_length: int, banks: Sequence[Path]
     ) -> SequenceSource:
-        """`stream` is `train` or `held_out`; `banks` are the folders of the `rules` stages' artifacts, in order."""
+        """`stream` is `train` or `held_out`; `banks` are the folders of the `rules` stages' artifacts, in order.
+
+        An upstream that reads a corpus (`Upstream.corpus`) is given that one folder instead.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixturePart:
+    """A part of a mixture."""
+
+    source: SequenceSource | None
+    """None where no sequence of the stage is of this part: its rules need not exist then."""
+    family: str
+    """Key of its upstream, or of the one that it inherits from: parts of one family and size share token ids."""
+    vocabulary: int
+
+
+class MakeMixture(Protocol):
+    """`Upstream.implementation` where the science is a `sweeps.language.mixture.MixtureScience`."""
+
+    def __call__(
+        self, science: Any, *, seed: int, stream: str, sequence_length: int, parts: Mapping[str, MixturePart]
+    ) -> SequenceSource:
+        """`parts` are those of the science, by name."""
         ...
 
 

@@ -219,6 +219,9 @@ def _check_parts(plugin: Plugin, path: Path, line: int) -> None:
             if str(field.type).startswith(sign) and not fits(value):
                 raise _bad(path, line, f"PLUGIN's {field.name} must be {wanted}", value)
     known = list(plugin.science.model_fields)
+    corpus = getattr(plugin, "corpus", "")
+    if corpus and corpus not in known:
+        raise _bad(path, line, f"PLUGIN's corpus names no field of its; {nearest(corpus, known)}", corpus)
     for axis, target in getattr(plugin, "axes", {}).items():
         if str(target).partition(".")[0] not in known:
             raise _bad(path, line, f"PLUGIN's axis {axis!r} sets no field of its; {nearest(str(target), known)}",

@@ -19,6 +19,8 @@ MAX_TRIALS = 100_000
 """Trials of one sweep. Ten thousand are planned in five seconds; a grid ten times that is a slip."""
 MAX_BLOCKS = 1_000_000
 """Rule blocks of one arm and seed, each a stage; more is a slip of the budget."""
+EMBEDDINGS = "transfer.embeddings"
+"""The field that needs an upstream with the tokenizer's token ids."""
 MAX_ID_CHARS = 200
 """A trial's id is a file name, of which file systems take 255 bytes."""
 
@@ -134,7 +136,7 @@ def check_arms(resolver: Resolver, arms: list[dict[str, Any]]) -> None:
         label = arm["arm"]
         models = [*arm["core"].values()]
         models += [m for s in ("domains", "tasks") for m in arm["core"].get(s, {}).values()]
-        science = (arm["upstream"], str(arm["upstream_tokens"]), text(arm["upstream_science"]),
+        science = (arm["upstream"], str(arm["upstream_tokens"]), text(arm["trained"]),
                    *(text(m) for m in models if not isinstance(m, dict)))
         if science in experiments:
             resolver.problem("axes", label, f"is the same experiment as the arm {experiments[science]!r}; give it once")
@@ -174,13 +176,36 @@ def check_claims(resolver: Resolver, arms: list[dict[str, Any]], *, complete: bo
 
 
 def _applies(resolver: Resolver, axis: str, name: str, plugin: Upstream) -> bool:
-    """A dotted axis applies unless it belongs to another upstream, or to a stage that this upstream lacks."""
+    """A dotted axis applies unless it belongs to another upstream, or to a stage or embeddings that this one lacks."""
     if "." not in axis:
         return False
+    if axis == EMBEDDINGS:
+        return bool(plugin.corpus)
     prefix = axis.partition(".")[0]
     if prefix == "prepretrain":
         return plugin.trains
     return prefix not in resolver.registries.upstreams or prefix in (name, plugin.inherits)
+
+
+def check_kept(resolver: Resolver, name: str, extras: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sections of an arm, having seen that it keeps embeddings only where they mean the same tokens.
+
+    Args:
+        resolver: takes the problems.
+        name: the arm's upstream; scratch has no embeddings to keep, so that the field does not move its stages.
+        extras: the arm's dotted values.
+    """
+    core, plugin = resolver.core(extras), resolver.registries.upstreams[name]
+    if core["transfer"] is None or core["transfer"].embeddings == "reinit" or plugin.corpus:
+        return core
+    if not plugin.trains:
+        return resolver.core({**extras, EMBEDDINGS: "reinit"})
+    able = [k for k, u in resolver.registries.upstreams.items() if u.corpus]
+    resolver.problem(f"fields.{EMBEDDINGS}", core["transfer"].embeddings,
+                     f"{name} has token ids of its own, so its embeddings mean nothing in text; those of "
+                     f"{', '.join(able) or 'no upstream'} can be kept. As an axis, {EMBEDDINGS}: [reinit, keep], "
+                     "it applies to those alone")
+    return core
 
 
 _WHOLES = ("prepretrain.horizon", "pretrain.horizon", "evaluate.every")

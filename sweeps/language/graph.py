@@ -7,6 +7,8 @@ from typing import Any
 
 from sweeps.language.grid import Trial
 from sweeps.language.manifest import PathStep
+from sweeps.language.mixture import PART, MixtureScience, token_ids
+from sweeps.language.parts import Part
 from sweeps.language.plugins import Registries, Upstream
 from sweeps.language.presets import SCALES
 from sweeps.language.science import BlockScience, IdentityScience, SeedScience
@@ -106,7 +108,7 @@ class DataStages:
             )
             return self._add(spec, f"text {domain}")
 
-        return str(self._once(("text", domain, id(trial.core["text"])), make))
+        return str(self._once(("text", domain, id(trial.core["domains"][domain]), id(trial.core["text"])), make))
 
     def _tokenizer(self, trial: Trial) -> str:
         def make() -> str:
@@ -117,7 +119,7 @@ class DataStages:
                              sections={"tokenizer": self._section(science)}, inputs=inputs)
             return self._add(spec, f"tokenizer {science.vocabulary}")
 
-        return str(self._once(("tokenizer", id(trial.core["tokenizer"]), id(trial.core["text"])), make))
+        return str(self._once(("tokenizer", *data_key(trial)), make))
 
     def _corpus(self, trial: Trial, domain: str) -> str:
         def make() -> str:
@@ -127,41 +129,87 @@ class DataStages:
                              sections={"corpus": self._section(trial.core["corpus"])}, inputs=inputs)
             return self._add(spec, f"corpus {domain}")
 
-        key = ("corpus", domain, *(id(trial.core[s]) for s in ("text", "tokenizer", "corpus")))
-        return str(self._once(key, make))
+        return str(self._once(("corpus", domain, *data_key(trial)), make))
+
+    # -- what an upstream reads ----------------------------------------------------------------------------------
+
+    def _upstream_sections(self, trained: Part) -> dict[str, Section]:
+        """Return the section of an upstream and of each of its parts."""
+        parts = {PART + k: self._section(p.science, f"upstream:{p.upstream}") for k, p in trained.parts.items()}
+        return {"upstream": self._section(trained.science, f"upstream:{trained.upstream}"), **parts}
+
+    def _upstream_revisions(self, kind: str, trained: Part) -> dict[str, int]:
+        names = (trained.upstream, *(p.upstream for p in trained.parts.values()))
+        return self._revision(kind, **{f"upstream__{n}": self.registries.upstreams.find(n) for n in names})
+
+    def _vocabulary(self, trial: Trial) -> int:
+        """Return the token ids of what a trial's upstream makes; a tokenizer may turn out to have fewer."""
+        sizes = {}
+        for name, part in trial.trained.streams.items():
+            plugin = self.registries.upstreams.find(part.upstream)
+            size = plugin.vocabulary(part.science) if plugin.vocabulary else 0
+            sizes[name] = (plugin.inherits or part.upstream,
+                           trial.core["tokenizer"].vocabulary if plugin.corpus else size)
+        return token_ids(sizes)[1]
+
+    def _corpora(self, trial: Trial, role: str) -> tuple[Input, ...]:
+        """Return the corpora that its upstream reads."""
+        found = ((name, part, self.registries.upstreams.find(part.upstream).corpus)
+                 for name, part in trial.trained.streams.items())
+        return tuple(Input(_role(role, name), "corpus", self._corpus(trial, getattr(part.science, field)))
+                     for name, part, field in found if field)
 
     def _banks(self, trial: Trial, stream: str, sequences: range, role: str) -> tuple[Input, ...]:
         """Return the rule blocks that these sequences read."""
-        key = ("banks", id(trial.upstream_science), stream, sequences, role, trial.seed)
-        made: tuple[Input, ...] = self._once(key, lambda: self._blocks(trial, stream, sequences, role))
+        key = ("banks", id(trial.trained.science), stream, sequences, role, trial.seed,
+               trial.core["model"].sequence_length)
+
+        def make() -> tuple[Input, ...]:
+            whole, length = trial.trained.science, trial.core["model"].sequence_length
+            return tuple(i for name, part in trial.trained.streams.items() for i in self._blocks(
+                trial, part, stream, _role(role, name),
+                whole.reads(name, sequences, length) if isinstance(whole, MixtureScience) else sequences))
+
+        made: tuple[Input, ...] = self._once(key, make)
         return made
 
-    def _blocks(self, trial: Trial, stream: str, sequences: range, role: str) -> tuple[Input, ...]:
-        plugin = self.registries.upstreams.find(trial.upstream)
-        if plugin.bank is None or plugin.rules_needed is None:
+    def _blocks(self, trial: Trial, part: Part, stream: str, role: str, sequences: range) -> tuple[Input, ...]:
+        plugin = self.registries.upstreams.find(part.upstream)
+        if plugin.bank is None or plugin.rules_needed is None or not sequences:
             return ()
         stream = "train" if plugin.training_bank else stream
-        needed = plugin.rules_needed(trial.upstream_science, sequences.stop)
-        before = plugin.rules_needed(trial.upstream_science, sequences.start)
+        needed = plugin.rules_needed(part.science, sequences.stop)
+        before = plugin.rules_needed(part.science, sequences.start)
         first = before if (before, needed) == (sequences.start, sequences.stop) else 0  # one rule for each sequence
         size = self.block_rules if stream == "train" else needed
         blocks = range(first // size, -(-needed // size))
-        return tuple(Input(role, "rules", self._block(trial, plugin, stream, b * size, size))
+        return tuple(Input(role, "rules", self._block(trial, part, plugin, stream, range(b * size, (b + 1) * size)))
                      for b in blocks)
 
-    def _block(self, trial: Trial, plugin: Upstream, stream: str, first: int, count: int) -> str:
-        bank = self._once(("bank", id(trial.upstream_science)), lambda: plugin.bank(trial.upstream_science))  # type: ignore[misc]
+    def _block(self, trial: Trial, part: Part, plugin: Upstream, stream: str, rules: range) -> str:
+        bank = self._once(("bank", id(part.science)), lambda: plugin.bank(part.science))  # type: ignore[misc]
 
         def make() -> str:
             owner = self.registries.upstreams.find(plugin.bank_owner)
+            block = self._once(("block", stream, rules), lambda: section(
+                BlockScience(stream=stream, first=rules.start, count=len(rules))))
             spec = StageSpec(
                 kind="rules", revisions=self._revision("rules", **{f"upstream__{plugin.bank_owner}": owner}),
-                sections={"bank": self._section(bank, f"bank:{plugin.bank_owner}"),
-                          "block": self._once(("block", stream, first, count), lambda: section(
-                              BlockScience(stream=stream, first=first, count=count))),
+                sections={"bank": self._section(bank, f"bank:{plugin.bank_owner}"), "block": block,
                           "seed": self._seed(trial)},
             )
-            return self._add(spec, f"rules {trial.complexity or trial.upstream} {stream} "
-                                   f"{first}+{count} s{trial.seed}")
+            return self._add(spec, f"rules {trial.complexity or part.upstream} {stream} "
+                                   f"{rules.start}+{len(rules)} s{trial.seed}")
 
-        return str(self._once(("rules", bank, stream, first, count, trial.seed), make))
+        return str(self._once(("rules", bank, stream, rules, trial.seed), make))
+
+
+def data_key(trial: Trial) -> tuple[int, ...]:
+    """Return what tells trials apart whose corpora differ."""
+    core = trial.core
+    return (*(id(core[s]) for s in ("text", "tokenizer", "corpus")), *map(id, core["domains"].values()))
+
+
+def _role(role: str, part: str) -> str:
+    """Return the role of an input that one part reads; a whole upstream has no name and the plain role."""
+    return f"{role}.{part}" if part else role

@@ -15,9 +15,11 @@ from sweeps.language.checks import (
     check_arms,
     check_axes,
     check_claims,
+    check_kept,
     own_axes,
     safe,
 )
+from sweeps.language.parts import Part, domains_of, trained
 from sweeps.language.presets import SCALES
 from sweeps.language.resolve import Resolver
 from sweeps.language.units import Amount
@@ -46,7 +48,8 @@ class Trial:
     extras: Mapping[str, Any]
     core: Mapping[str, Any]
     """Section -> model."""
-    upstream_science: Any
+    trained: Part
+    """What its pre-pre-training run trains on; scratch's is never looked at."""
     baseline: str = ""
 
     @property
@@ -92,13 +95,14 @@ def _arm(resolver: Resolver, arm: Mapping[str, Any]) -> dict[str, Any] | None:
     name = arm["upstream"]
     plugin = resolver.registries.upstreams[name]
     extras = {a: v for a, v in arm.items() if "." in a}
-    core = resolver.core(extras)
-    core = {**core, **_plugins(resolver, core, extras)}
     dotted = {k.partition(".")[2]: k for k in extras if k.partition(".")[0] in (name, plugin.inherits)}
     own = {plugin.axes[a]: v for a, v in arm.items() if a in plugin.axes} | {k: extras[a] for k, a in dotted.items()}
     science = resolver.plugin(name, plugin, own, {plugin.axes[a]: a for a in arm if a in plugin.axes} | dotted)
+    part = None if science is None else trained(resolver, name, science)
+    core = check_kept(resolver, name, extras)
+    core = {**core, **_plugins(resolver, core, extras, [] if part is None else domains_of(resolver, part))}
     plugins = [m for s in ("domains", "tasks") for m in core.get(s, {}).values()]
-    if science is None or any(model is None for model in (*core.values(), *plugins)):
+    if part is None or any(model is None for model in (*core.values(), *plugins)):
         return None
     sizes = _sizes(resolver, arm, core)
     if sizes is None:
@@ -110,15 +114,16 @@ def _arm(resolver: Resolver, arm: Mapping[str, Any]) -> dict[str, Any] | None:
         "arm": label, "upstream": name, "complexity": complexity,
         "note": plugin.describe(science) if plugin.describe else "", "token_budget": str(arm.get("token_budget", "")),
         "requested_upstream_tokens": requested, "upstream_tokens": realised, "pretrain_tokens": pretrain,
-        "extras": extras, "core": core, "upstream_science": science,
+        "extras": extras, "core": core, "trained": part,
     }
 
 
-def _plugins(resolver: Resolver, core: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the science of the domains and tasks that an arm uses."""
+def _plugins(resolver: Resolver, core: Mapping[str, Any], extras: Mapping[str, Any], upstream: list[str]
+             ) -> dict[str, dict[str, Any]]:
+    """Return the science of the domains and tasks that an arm uses; `upstream`: the domains that its upstream reads."""
     if core["tokenizer"] is None or core["evaluate"] is None:
         return {}
-    domains = dict.fromkeys([*core["tokenizer"].corpora, *map(str, resolver.sweep.axes["domain"])])
+    domains = dict.fromkeys([*core["tokenizer"].corpora, *map(str, resolver.sweep.axes["domain"]), *upstream])
     tasks = dict.fromkeys([*core["evaluate"].tasks, GATE])
     found: dict[str, dict[str, Any]] = {"domains": {}, "tasks": {}}
     for kind, names, registry in (("domains", domains, resolver.registries.domains),

@@ -68,7 +68,13 @@ class Upstream(Plugin):
     inherits: str = ""
     """Another upstream whose fields (`nca.*`) apply to this one too, before its own."""
     vocabulary: Callable[[Any], int] | None = None
-    """science -> number of token ids."""
+    """science -> number of token ids; None: those of its parts (a mixture), or the tokenizer's (`corpus`)."""
+    corpus: str = ""
+    """Its field that names the domain whose corpus it reads (`domain` of `text`): the source is then given that corpus
+    in the place of banks, its vocabulary is the tokenizer's, and its embeddings may be kept (`transfer.embeddings`)."""
+    norms_of: Callable[[Any], tuple[str, Science]] | None = None
+    """science -> upstream and fields of the run whose body only gives norms (`init_rescaled`): that run's stages are
+    shared with the arm that transfers it, and pre-training begins from scratch rescaled. None: it transfers its own."""
     bank: Callable[[Any], Science] | None = None
     """science -> the fields that decide its rule bank (stage `rules`, computed by `bank_owner`); None: no bank."""
     bank_science: type[Science] | None = None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
 
 from sweeps.errors import Problem, SweepFileError, nearest
 from sweeps.language.manifest import Departure
@@ -41,9 +42,13 @@ def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
 class _Origin:
     """Where the fields of one model came from."""
 
-    def __init__(self, names: tuple[str, ...], own: Mapping[str, Any], axes: Mapping[str, str]) -> None:
-        """`names` are the prefixes that apply, `own` a trial's values, `axes` their fields' axes where named apart."""
+    def __init__(self, names: tuple[str, ...], own: Mapping[str, Any], axes: Mapping[str, str], place: str) -> None:
+        """`names` are the prefixes that apply, `own` a trial's values, `axes` their fields' axes where named apart.
+
+        Where `place` is not empty, `own` came from this key of `fields:`, and from no axis.
+        """
         self.names = names
+        self.place = place
         self._own = own
         self._axes = axes
 
@@ -53,7 +58,7 @@ class _Origin:
     def axis(self, rest: str) -> str | None:
         """Return the axis that gave the field `rest`, None where no axis did."""
         key = self._key(rest)
-        return None if key is None else self._axes.get(key, f"{self.names[-1]}.{key}")
+        return None if key is None or self.place else self._axes.get(key, f"{self.names[-1]}.{key}")
 
     def value(self, rest: str) -> Any:
         """Return the axis value that gave the field `rest`."""
@@ -100,6 +105,8 @@ class Resolver:
         """One for a key and value: what comes first is nearest to the cause."""
         self.assumed = frozenset(p.key.partition(".")[0] for p in problems)
         """Top-level keys in whose place a default stands; what follows from them is not reported."""
+        self._context = {"upstream_tokens": SCALES[sweep.scale].upstream_tokens}
+        """What validators may ask for: tokens of `1x` of the axis token_budget."""
         self._cache: dict[str, Any] = {}
         self._malformed: set[str] = set()
         self._check_keys()
@@ -107,6 +114,12 @@ class Resolver:
     def problem(self, key: str, given: object, message: str, *, path: Sequence[str] = ()) -> None:
         """Note a problem once; `path` is its place in the file where `key` does not say it."""
         self._note(key, "" if given is None else as_given(given), message, path)
+
+    def problem_at(self, field: str, given: str, message: str) -> None:
+        """Note a problem inside the value of a field: `field` is its dotted name and the keys below it."""
+        whole = max((f for f in self.sweep.fields if field == f or field.startswith(f + ".")), key=len, default="")
+        below = field.removeprefix(whole).strip(".")
+        self._note(f"fields.{field}", given, message, ("fields", *filter(None, (whole, *below.split(".")))))
 
     def _note(self, key: str, given: str, message: str, path: Sequence[str] = ()) -> None:
         top, mark, rest = key.partition(".")
@@ -186,8 +199,8 @@ class Resolver:
         return {k.partition(".")[2]: v for k, v in layers.items() if k.startswith(prefix + ".")}
 
     def _model(self, model: type[Science], prefix: str, own: Mapping[str, Any], *, parents: Iterable[str] = (),
-               axes: Mapping[str, str] | None = None) -> Any:
-        """Validate a model from presets and fields of `parents` and `prefix`, then `own` (`axes`: field -> axis)."""
+               axes: Mapping[str, str] | None = None, place: str = "") -> Any:
+        """Validate a model from presets and fields of `parents` and `prefix`, then `own` (see `_Origin`)."""
         fields: Fields = {}
         for name in (*parents, prefix):
             fields |= self.preset(name)
@@ -196,7 +209,7 @@ class Resolver:
         fields |= own
         key = f"{model.__module__}.{model.__qualname__}:{prefix}:{sorted(fields.items(), key=str)}"
         if key not in self._cache:
-            self._cache[key] = self._validate(model, _Origin((*parents, prefix), own, axes or {}), fields)
+            self._cache[key] = self._validate(model, _Origin((*parents, prefix), own, axes or {}, place), fields)
         return self._cache[key]
 
     def _validate(self, model: type[Science], origin: _Origin, fields: Fields) -> Any:
@@ -208,7 +221,7 @@ class Resolver:
         if len(self.problems) > before:
             return None
         try:
-            return model.model_validate(nested(fields))
+            return model.model_validate(nested(fields), context=self._context)
         except ValidationError as error:
             places = [e["loc"] for e in error.errors()]
             for e in error.errors():
@@ -225,12 +238,18 @@ class Resolver:
             places = [str(i) for i, v in enumerate(self.sweep.axes[axis]) if v is origin.value(rest)]
             self._note(f"axes.{axis}", given and as_given(origin.value(rest)), message, ("axes", axis, *places[:1]))
             return
+        if origin.place and origin.value(rest) is not None:
+            self.problem_at(f"{origin.place}.{rest}", given, message)
+            return
         for name in reversed(origin.names):
             key = ".".join(filter(None, (name, rest)))
             whole = next((f for f in self.sweep.fields if key == f or key.startswith(f + ".")), None)
             parts = [f for f in self.sweep.fields if f.startswith(key + ".")]  # a reason that concerns several fields
             named = next((f for f in parts if re.search(rf"\b{re.escape(f.rpartition('.')[2])}\b", message)), None)
             written = whole or named or next(iter(parts), None)
+            if whole not in (None, key) and isinstance(self.sweep.fields[whole], Mapping):
+                self.problem_at(key, given, message)
+                return
             if written is not None:
                 given = given if written == whole else as_given(self.sweep.fields[written])
                 self._note(f"fields.{written}", given, message)
@@ -247,10 +266,14 @@ class Resolver:
             for prefix in AUTHORED
         }
 
-    def plugin(self, key: str, plugin: Plugin, own: Mapping[str, Any], axes: Mapping[str, str] | None = None) -> Any:
-        """Return the science of a plug-in; `own` are its fields without the prefix, `axes` which axis gave each."""
+    def plugin(self, key: str, plugin: Plugin, own: Mapping[str, Any], axes: Mapping[str, str] | None = None,
+               place: str = "") -> Any:
+        """Return the science of a plug-in; `own` are its fields without the prefix, `axes` which axis gave each.
+
+        Where `place` is not empty, this key of `fields:` gave them, and no axis.
+        """
         parents = [plugin.inherits] if isinstance(plugin, Upstream) and plugin.inherits else []
-        return self._model(plugin.science, key, own, parents=parents, axes=axes)
+        return self._model(plugin.science, key, own, parents=parents, axes=axes, place=place)
 
     def departures(self) -> tuple[Departure, ...]:
         """Return every field that is not what scale and protocol say, and what `fair` still owes."""
@@ -283,4 +306,7 @@ class Resolver:
         *parents, last = rest.split(".")
         for name in parents:
             model = model.model_fields[name].annotation
-        return model.model_fields[last].get_default(call_default_factory=True, validated_data={})
+            if not hasattr(model, "model_fields"):
+                return None  # inside a mapping, such as a mixture's parts
+        found = model.model_fields[last].get_default(call_default_factory=True, validated_data={})
+        return to_jsonable_python(found)  # as a file would write it

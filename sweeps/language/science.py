@@ -76,6 +76,9 @@ class TransferScience(Science):
     embedding_init: Annotated[float, Field(gt=0)] = 1.0
     """Standard deviation of freshly drawn input embeddings, for every arm. Release: 1.0 (PyTorch's default), 50 times
     the body's 0.02. This field decides the sign of the effect at small scale (protocol section 4)."""
+    embeddings: Literal["reinit", "keep"] = "reinit"
+    """`reinit`: input and output embeddings are drawn anew, the body alone is carried over. `keep`: they are carried
+    over too, which needs an upstream with the tokenizer's token ids (`text`). As an axis it applies to those alone."""
 
 
 class OptimScience(Science):

@@ -7,14 +7,15 @@ ends a sweep has. A trunk serves all budgets; each annealed end is a branch of i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sweeps.language.graph import DataStages, Graph, Node
+from sweeps.language.graph import DataStages, Graph, data_key
 from sweeps.language.grid import GATE, Trial
 from sweeps.language.manifest import PathStep
+from sweeps.language.mixture import MixtureScience
 from sweeps.language.plugins import Registries
-from sweeps.language.science import MeasureScience, OptimScience, SegmentScience, ValidationScience
+from sweeps.language.science import MeasureScience, OptimScience, SegmentScience, TransferScience, ValidationScience
 from sweeps.language.stage import Input, Section, StageSpec, section
 from sweeps.language.units import Amount, tokens_text
 
@@ -70,17 +71,15 @@ class GraphBuilder(DataStages):
 
     def _prepretrain_run(self, trial: Trial) -> _Run:
         def make() -> _Run:
-            plugin = self.registries.upstreams.find(trial.upstream)
-            vocabulary = plugin.vocabulary(trial.upstream_science) if plugin.vocabulary else 0
             return _Run(
-                kind="prepretrain", inputs=(), label=f"{trial.upstream} {trial.complexity}".strip() + f" s{trial.seed}",
-                revisions=self._revision("prepretrain", **{f"upstream__{trial.upstream}": plugin}),
-                sections={**self._common(trial, trial.core["prepretrain"]),
-                          "upstream": self._section(trial.upstream_science, f"upstream:{trial.upstream}")},
-                flops_per_token=trial.core["model"].flops_per_token(vocabulary),
+                kind="prepretrain", inputs=corpora, sections={**self._common(trial, trial.core["prepretrain"]), **own},
+                label=f"{trial.trained.upstream} {trial.complexity}".strip() + f" s{trial.seed}",
+                revisions=self._upstream_revisions("prepretrain", trial.trained),
+                flops_per_token=trial.core["model"].flops_per_token(self._vocabulary(trial)),
             )
 
-        key = ("ppt", trial.upstream, id(trial.upstream_science), trial.seed,
+        own, corpora = self._upstream_sections(trial.trained), self._corpora(trial, "bank")
+        key = ("ppt", corpora, *((k, s.identity) for k, s in own.items()), trial.seed,
                *(id(trial.core[s]) for s in ("model", "prepretrain", "engine")))
         return self._tracked(key, make)
 
@@ -151,22 +150,23 @@ class GraphBuilder(DataStages):
         return made
 
     def _pretrain_run(self, trial: Trial, body: str | None) -> _Run:
-        core = trial.core
+        core, plugin = trial.core, self.registries.upstreams.find(trial.upstream)
 
         def make() -> _Run:
             inputs = [Input("corpus", "corpus", self._corpus(trial, trial.domain))]
             if body is not None:
-                inputs.append(Input("body", "prepretrain", body))
+                inputs.append(Input("norms" if plugin.norms_of else "body", "prepretrain", body))
             return _Run(
                 kind="pretrain", inputs=tuple(inputs), label=f"{trial.domain} {trial.arm} s{trial.seed}",
-                revisions=self._revision("pretrain"),
+                revisions=self._revision("pretrain", **(
+                    {f"upstream__{trial.upstream}": plugin} if plugin.norms_of else {})),
                 sections={**self._common(trial, core["pretrain"]), "transfer": self._section(core["transfer"]),
                           "validation": self._validation(trial)},
                 flops_per_token=core["model"].flops_per_token(core["tokenizer"].vocabulary),
             )
 
-        key = ("pt", body, trial.domain, trial.seed, trial.pretrain_tokens, *(id(core[s]) for s in (
-            "model", "pretrain", "engine", "transfer", "evaluate", "text", "tokenizer", "corpus")))
+        key = ("pt", body, trial.upstream if plugin.norms_of else "", trial.domain, trial.seed, trial.pretrain_tokens,
+               *data_key(trial), *(id(core[s]) for s in ("model", "pretrain", "engine", "transfer", "evaluate")))
         return self._tracked(key, make)
 
     # -- measuring -----------------------------------------------------------------------------------------------
@@ -194,17 +194,22 @@ class GraphBuilder(DataStages):
         def make() -> str:
             length = trial.core["model"].sequence_length
             tokens = trial.core["evaluate"].gate_tokens.tokens()
+            measured = trial
+            if isinstance(trial.trained.science, MixtureScience):  # judged by the mean of what was trained on
+                mean = trial.trained.science.mean(trial.upstream_tokens // length, length)
+                measured = replace(trial, trained=replace(trial.trained, science=mean))
             count = -(-tokens // length)
             inputs = (
                 Input("model", "prepretrain", body),
-                *self._banks(trial, "train", range(0, count), "bank"),
-                *self._banks(trial, "held_out", range(0, count), "bank_held_out"),
+                *self._corpora(trial, "bank"), *self._banks(measured, "train", range(0, count), "bank"),
+                *self._corpora(trial, "bank_held_out"),
+                *self._banks(measured, "held_out", range(0, count), "bank_held_out"),
             )
-            upstream = self._section(trial.upstream_science, f"upstream:{trial.upstream}")
             tasks = {GATE: trial.core["tasks"][GATE]}
-            return self._measure(trial, "prepretrained", inputs, tasks, {"upstream": upstream})
+            return self._measure(trial, "prepretrained", inputs, tasks, self._upstream_sections(measured.trained))
 
-        return str(self._once(("gate", body), make))
+        key = ("gate", body, id(trial.core["evaluate"]), id(trial.core["tasks"][GATE]))
+        return str(self._once(key, make))
 
     def _final(self, trial: Trial, subject: str, model: str | None) -> str:
         def make() -> str:
@@ -213,11 +218,12 @@ class GraphBuilder(DataStages):
             if model is not None:
                 inputs = (Input("model", "pretrain", model), *inputs)
             tasks = {t: trial.core["tasks"][t] for t in trial.core["evaluate"].tasks}
-            return self._measure(trial, subject, inputs, tasks, {"transfer": self._section(trial.core["transfer"])})
+            fresh = section(TransferScience(embedding_init=trial.core["transfer"].embedding_init))
+            return self._measure(trial, subject, inputs, tasks, {"transfer": fresh})
 
         own = "" if trial.domain in trial.core["tokenizer"].corpora else trial.domain
-        key = (subject, model, own, trial.seed, *(id(trial.core[s]) for s in (
-            "model", "engine", "transfer", "evaluate", "text", "tokenizer", "corpus")))
+        key = (subject, model, own, trial.seed, *data_key(trial), *map(id, trial.core["tasks"].values()),
+               *(id(trial.core[s]) for s in ("model", "engine", "transfer", "evaluate")))
         return str(self._once(key, make))
 
     def _upstream(self, trial: Trial) -> tuple[list[PathStep], str]:
@@ -233,16 +239,18 @@ class GraphBuilder(DataStages):
         steps: list[PathStep] = []
         body: str | None = None
         if trial.upstream_tokens:
-            key = ("upstream", id(self._prepretrain_run(trial)), trial.upstream_tokens, id(trial.core["evaluate"]))
+            key = ("upstream", id(self._prepretrain_run(trial)), trial.upstream_tokens, id(trial.core["evaluate"]),
+                   id(trial.core["tasks"][GATE]))
             steps, body = self._once(key, lambda: self._upstream(trial))
         pretrain = self._pretrain(trial, body)
         final = self._final(trial, "pretrained", pretrain[-1].fingerprint)
         twin = self._final(trial, "untrained", None)
-        data = self._data_steps(self.graph.nodes[final])
+        read = [*self.graph.nodes[final].spec.inputs, *self._corpora(trial, "bank")]
+        data = self._data_steps(tuple(dict.fromkeys(i.fingerprint for i in read if i.kind == "corpus")))
         return (*data, *steps, *pretrain, PathStep("twin", "evaluate", twin),
                 PathStep("evaluate", "evaluate", final))
 
-    def _data_steps(self, final: Node) -> list[PathStep]:
+    def _data_steps(self, corpora: tuple[str, ...]) -> list[PathStep]:
         def make() -> list[PathStep]:
             found: dict[str, PathStep] = {}
             for corpus in corpora:
@@ -254,7 +262,6 @@ class GraphBuilder(DataStages):
                 found[corpus] = PathStep("corpus", "corpus", corpus)
             return list(found.values())
 
-        corpora = tuple(i.fingerprint for i in final.spec.inputs if i.kind == "corpus")
         steps: list[PathStep] = self._once(("data", corpora), make)
         return steps
 

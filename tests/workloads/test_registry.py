@@ -92,6 +92,8 @@ def test_a_folder_of_files_and_packages(tmp_path: Path) -> None:
     (GOOD.replace(":measure", "measure"), 7, "not of the form module:attribute"),
     (GOOD.replace("science=Fields", "science=int"), 7, "science must be a subclass"),
     (GOOD.replace("revision=1, ", ""), 7, "TypeError: .*revision"),
+    (GOOD.replace("Task", "Upstream").replace(':measure"', ':measure", corpus="siez"'), 7,
+     "corpus names no field of its; .*Did you mean 'size'"),
 ])
 def test_a_broken_file_is_named_with_line_and_reason(tmp_path: Path, text: str, line: int, reason: str) -> None:
     path = write(tmp_path / "mine.py", text)

@@ -5,13 +5,15 @@ Shape suffixes: B sequences, T tokens of a sequence.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from workloads.contract import CorpusReader, Ints, SequenceBatch, SequenceSource
-from workloads.training.process import Place
+
+if TYPE_CHECKING:  # torch is not needed to read sequences
+    from workloads.training.process import Place
 
 IGNORED = -100
 """Label of a position that is no target (PyTorch's cross_entropy default)."""

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeps.errors import RecordError
-from workloads.contract import CorpusReader, SequenceSource, StageContext, Stopped
+from sweeps.errors import RecordError, UsageError
+from sweeps.language.mixture import PART
+from sweeps.language.plugins import Upstream
+from workloads.contract import CorpusReader, MixturePart, SequenceSource, StageContext, Stopped
 from workloads.training.checkpoints import find_start
 from workloads.training.feeds import CorpusFeed, Feed, UpstreamFeed
 from workloads.training.loop import Run, Trainer, Validation
 from workloads.training.model import PREPRETRAIN_EMBEDDING_STD, Purpose, build_model, empty_model
 from workloads.training.process import join, seed_globals
-from workloads.training.transfer import read_weights, transfer_body
+from workloads.training.transfer import load_weights, read_weights, rescale_body, transfer_body
 
 
 def prepretrain(context: StageContext) -> Mapping[str, float]:
@@ -74,11 +76,17 @@ def _train(
 
 
 def _transfer(context: StageContext, model: Any) -> None:
-    bodies = context.inputs("body")
-    if len(bodies) > 1:
-        raise RecordError(f"one body can be transferred, {len(bodies)} were given")
-    for body in bodies:
-        transfer_body(model, read_weights(body))
+    """Put what the upstream's run left into a fresh model: its body, embeddings too if they are kept, or its norms."""
+    given = [(role, folder) for role in ("body", "norms") for folder in context.inputs(role)]
+    if len(given) > 1:
+        raise RecordError(f"one body can be transferred, {len(given)} were given")
+    for role, folder in given:
+        if role == "norms":
+            rescale_body(model, read_weights(folder))
+        elif context.science["transfer"].embeddings == "keep":
+            load_weights(model, read_weights(folder))
+        else:
+            transfer_body(model, read_weights(folder))
 
 
 def one(context: StageContext, role: str) -> Path:
@@ -104,9 +112,42 @@ def open_reader(folder: Path, context: StageContext) -> CorpusReader:
 
 
 def upstream_source(context: StageContext, *, stream: str, role: str) -> SequenceSource:
-    """Return a stream of the stage's upstream, from the rule banks with this role."""
-    source: SequenceSource = context.plugin("upstream").load()(
+    """Return a stream of the stage's upstream, from the rule banks or the corpus with this role."""
+    parts = [name.removeprefix(PART) for name in context.science if name.startswith(PART)]
+    if not parts:
+        return _source(context, "upstream", stream, role)
+    made: SequenceSource = context.plugin("upstream").load()(
         context.science["upstream"], seed=context.science["seed"].seed, stream=stream,
+        sequence_length=context.science["model"].sequence_length,
+        parts={name: _part(context, name, stream, role) for name in parts},
+    )
+    return made
+
+
+def _source(context: StageContext, section: str, stream: str, role: str) -> SequenceSource:
+    source: SequenceSource = context.plugin(section).load()(
+        context.science[section], seed=context.science["seed"].seed, stream=stream,
         sequence_length=context.science["model"].sequence_length, banks=context.inputs(role),
     )
     return source
+
+
+def _part(context: StageContext, name: str, stream: str, role: str) -> MixturePart:
+    """Return a part of a mixture; without its source where it has a bank and no sequence here reads it.
+
+    Raises:
+        UsageError: the upstream of a part states no vocabulary and reads no corpus.
+    """
+    section, role = PART + name, f"{role}.{name}"
+    plugin = context.plugin(section)
+    assert isinstance(plugin, Upstream)
+    unread = plugin.bank is not None and not context.inputs(role)
+    source = None if unread else _source(context, section, stream, role)
+    key = context.science["upstream"].parts[name].upstream
+    if plugin.vocabulary is not None:
+        vocabulary = plugin.vocabulary(context.science[section])
+    elif source is not None:
+        vocabulary = source.vocabulary
+    else:
+        raise UsageError(f"the upstream {key} has a bank and states no vocabulary; it cannot be a part of a mixture")
+    return MixturePart(source=source, family=plugin.inherits or key, vocabulary=vocabulary)

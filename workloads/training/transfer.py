@@ -1,7 +1,9 @@
 """From a pre-pre-trained model to the start of pre-training, and weights on disk.
 
 Everything but the input and output embeddings is carried over, by name; those two keep the fresh values that
-`build_model` drew by (seed, name), which are the same in every arm. Nothing is skipped silently.
+`build_model` drew by (seed, name), which are the same in every arm. Where `transfer.embeddings` is `keep` they are
+carried over as well (`load_weights`). Of a run that is there for its norms, the norms alone are (`rescale_body`).
+Nothing is skipped silently.
 """
 
 from __future__ import annotations
@@ -54,6 +56,23 @@ def transfer_body(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(given[name])
+
+
+def rescale_body(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    """Give every matrix of the body the Frobenius norm of the tensor of its name in `weights`; nothing else changes.
+
+    The control `init_rescaled`: W <- W |W'| / |W|, sums in float64. Vectors (the gains of RMSNorm) and embeddings stay
+    as they were drawn.
+
+    Raises:
+        RecordError: a body tensor is missing, unknown or has another shape; the message lists them all.
+    """
+    own = {k: p for k, p in model.named_parameters() if k not in EMBEDDINGS}
+    _check(own, {k: v for k, v in weights.items() if k not in EMBEDDINGS})
+    with torch.no_grad():
+        for name, parameter in own.items():
+            if parameter.ndim > 1:
+                parameter.mul_((weights[name].double().norm() / parameter.double().norm()).to(parameter.dtype))
 
 
 def load_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:

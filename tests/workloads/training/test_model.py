@@ -11,7 +11,7 @@ from sweeps.errors import RecordError, UsageError
 from sweeps.language.science import ModelScience
 from tests.workloads.training.fakes import MODEL
 from workloads.training.model import EMBEDDINGS, INPUT, OUTPUT, Purpose, build_model
-from workloads.training.transfer import load_weights, read_weights, transfer_body, write_weights
+from workloads.training.transfer import load_weights, read_weights, rescale_body, transfer_body, write_weights
 
 
 def weights(
@@ -68,6 +68,22 @@ def test_exactly_the_body_is_transferred() -> None:
     for name, parameter in model.named_parameters():
         expected = before[name] if name in EMBEDDINGS else body[name]
         assert torch.equal(parameter, expected), name
+
+
+def test_scratch_gets_the_norms_of_the_body_and_keeps_its_directions() -> None:
+    model = build_model(MODEL, 40, seed=0, purpose="pretrain", embedding_std=1.0)
+    before = {k: p.detach().clone() for k, p in model.named_parameters()}
+    body = {k: v * (2 + i) + 0.01 for i, (k, v) in enumerate(weights(30, seed=5).items())}
+    rescale_body(model, body)
+    for name, parameter in ((k, p.detach()) for k, p in model.named_parameters()):
+        if name in EMBEDDINGS or parameter.ndim == 1:
+            assert torch.equal(parameter, before[name]), name
+            continue
+        assert float(parameter.norm()) == pytest.approx(float(body[name].norm()), rel=1e-6), name
+        cosine = torch.nn.functional.cosine_similarity(parameter.flatten(), before[name].flatten(), dim=0)
+        assert float(cosine) == pytest.approx(1, abs=1e-6), name
+    with pytest.raises(RecordError, match="is missing"):
+        rescale_body(model, {k: v for k, v in body.items() if "norm" not in k})
 
 
 @pytest.mark.parametrize(("change", "words"), [

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sweeps.errors import RecordError, StorageError, UsageError
+from sweeps.language.plugins import Plugin
 from sweeps.language.stage import Execution
 from sweeps.store import records
 from sweeps.store.layout import Layout, StageFolder
@@ -25,9 +26,10 @@ from tests.workloads.training.fakes import (
     science,
 )
 from workloads.contract import Diverged, SequenceBatch, Stopped
+from workloads.registry import load_registries
 from workloads.training import runs
 from workloads.training.feeds import CorpusFeed
-from workloads.training.model import EMBEDDINGS
+from workloads.training.model import EMBEDDINGS, INPUT
 from workloads.training.transfer import read_weights
 
 Weights = dict[str, torch.Tensor]
@@ -179,6 +181,66 @@ def test_arms_of_a_seed_share_text_order_and_fresh_embeddings(store: Layout, cor
         assert torch.allclose(tensor, expected, atol=1e-8), name
     assert not torch.allclose(weights(scratch)["model.layers.0.mlp.up_proj.weight"],
                               carried["model.layers.0.mlp.up_proj.weight"], atol=1e-4)
+
+
+def first_state(store: Layout, embeddings: str, **given: list[StageFolder]) -> Weights:
+    """Weights after one update with a rate of almost nothing: those that pre-training begins with."""
+    fields = science(1)
+    fields["optim"] = fields["optim"].model_copy(update={"lr": 1e-12})
+    fields["transfer"] = fields["transfer"].model_copy(update={"embeddings": embeddings})
+    one = context(store, fields, given=given)
+    runs.pretrain(one)
+    return weights(one)
+
+
+def test_embeddings_are_kept_or_drawn_anew(store: Layout) -> None:
+    body = trained(context(store, science(12)))  # of the text's own vocabulary
+    carried, scratch = read_weights(records.artifacts_of(body)), first_state(store, "reinit")
+    for embeddings, kept in (("reinit", scratch), ("keep", carried)):
+        begun = first_state(store, embeddings, body=[body])
+        for name, tensor in begun.items():
+            expected = kept[name] if name in EMBEDDINGS else carried[name]
+            assert torch.allclose(tensor, expected, atol=1e-8), (embeddings, name)
+    assert not torch.allclose(scratch[INPUT], carried[INPUT], atol=1e-3)
+    other = trained(context(store, science(12), kind="prepretrain"), runs.prepretrain)
+    with pytest.raises(RecordError, match="shape"):
+        first_state(store, "keep", body=[other])
+
+
+def test_of_a_run_that_gives_norms_nothing_else_is_taken(store: Layout) -> None:
+    run = trained(context(store, science(12), kind="prepretrain"), runs.prepretrain)
+    given, scratch = read_weights(records.artifacts_of(run)), first_state(store, "reinit")
+    for name, tensor in first_state(store, "reinit", norms=[run]).items():
+        if name in EMBEDDINGS or tensor.ndim == 1:
+            assert torch.allclose(tensor, scratch[name], atol=1e-8), name
+        else:
+            scale = given[name].norm() / scratch[name].norm()
+            assert torch.allclose(tensor, scratch[name] * scale, atol=1e-6) and abs(scale - 1) > 1e-4, name
+    with pytest.raises(RecordError, match="one body"):
+        first_state(store, "reinit", norms=[run], body=[run])
+
+
+class Mixed(FakeContext):
+    """A context of a mixture of shuffle-Dyck and, later, of NCA."""
+
+    def plugin(self, section: str) -> Plugin:
+        plugins = load_registries().upstreams
+        return plugins[{"upstream": "mixture", "part.now": "shuffle_dyck", "part.later": "nca"}[section]]
+
+
+def test_a_mixture_has_the_vocabulary_of_a_part_whose_rules_it_does_not_read_yet(store: Layout) -> None:
+    upstreams = load_registries().upstreams
+    dyck, nca = upstreams["shuffle_dyck"].science(k=3), upstreams["nca"].science(states=4)
+    mixture = upstreams["mixture"].science(
+        parts={"now": {"upstream": "shuffle_dyck"}, "later": {"upstream": "nca"}},
+        weights={"0": {"now": 1}, str(5 * UPDATE): {"later": 1}})
+    fields = {**science(5), "upstream": mixture, "part.now": dyck, "part.later": nca}
+    one = Mixed("prepretrain", "m", fields, store)
+    assert runs.prepretrain(one)["updates"] == 5
+    assert len(weights(one)[INPUT]) == 258 + 6
+    late = Mixed("prepretrain", "late", {**fields, "segment": science(6)["segment"]}, store)
+    with pytest.raises(RecordError, match="is of the part later"):
+        runs.prepretrain(late)
 
 
 def test_rows_of_a_trunk_and_of_a_cosine(store: Layout) -> None:
