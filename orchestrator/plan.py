@@ -105,14 +105,14 @@ def resolve(bare: Planned, problems: Sequence[Problem] = ()) -> Planned:
     check_layout(resolver, [t.core for t in found])
     resolver.raise_problems()
     try:
-        graph = GraphBuilder(registries, sweep.scale).build(found)
+        graph = GraphBuilder(registries, sweep.scale, gate_required=sweep.gate == "require").build(found)
     except (ValueError, UsageError) as error:
         resolver.problem("fields", None, str(error))
         resolver.raise_problems()
         raise
     file = bare.file.model_copy(update={
         "overrides": bare.overrides.texts(), "departures": resolver.departures(),
-        "claims": {k: c.model_dump() for k, c in sweep.claims.items()},
+        "claims": {k: c.model_dump() for k, c in sweep.claims.items()}, "gate": sweep.gate,
         "controls": tuple(u for u in map(str, sweep.axes["upstream"]) if registries.upstreams[u].control),
         "body_parameters": found[0].core["model"].body_parameters,
         "trials": tuple(_plan_trial(t, graph) for t in found),

@@ -18,14 +18,13 @@ from sweeps.language.checks import (
     own_axes,
     safe,
 )
+from sweeps.language.gate import GATE
 from sweeps.language.presets import SCALES
 from sweeps.language.resolve import Resolver
 from sweeps.language.units import Amount
 
 SCRATCH = "scratch"
 """Label of the arm without pre-pre-training."""
-GATE = "upstream_gate"
-"""The task that asks whether an upstream was learned; measured for every upstream."""
 
 
 @dataclass(frozen=True, kw_only=True)

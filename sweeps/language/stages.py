@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sweeps.language.gate import GATE
 from sweeps.language.graph import DataStages, Graph, Node
-from sweeps.language.grid import GATE, Trial
+from sweeps.language.grid import Trial
 from sweeps.language.manifest import PathStep
 from sweeps.language.plugins import Registries
 from sweeps.language.science import MeasureScience, OptimScience, SegmentScience, ValidationScience
@@ -38,9 +39,10 @@ class _Run:
 class GraphBuilder(DataStages):
     """Builds the graph; equal stages are made once."""
 
-    def __init__(self, registries: Registries, scale: str) -> None:
-        """`scale` decides the size of rule blocks."""
+    def __init__(self, registries: Registries, scale: str, *, gate_required: bool = False) -> None:
+        """`scale` decides the size of rule blocks; `gate_required`: what follows an upstream waits for its gate."""
         super().__init__(registries, scale)
+        self._gate_required = gate_required
         self._runs: list[_Run] = []
 
     def build(self, trials: Iterable[Trial]) -> Graph:
@@ -237,6 +239,9 @@ class GraphBuilder(DataStages):
             steps, body = self._once(key, lambda: self._upstream(trial))
         pretrain = self._pretrain(trial, body)
         final = self._final(trial, "pretrained", pretrain[-1].fingerprint)
+        if body is not None and self._gate_required and not self.registries.upstreams.find(trial.upstream).control:
+            for fingerprint in (*(step.fingerprint for step in pretrain), final):
+                self.graph.nodes[fingerprint].gate = steps[-1].fingerprint
         twin = self._final(trial, "untrained", None)
         data = self._data_steps(self.graph.nodes[final])
         return (*data, *steps, *pretrain, PathStep("twin", "evaluate", twin),
