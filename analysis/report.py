@@ -164,7 +164,7 @@ def _result(found: Study, domain: str, arm: str) -> str:
         text = interval(effect) if effect.n else "-"
     if counts["scored"] < counts["planned"] and "(n=" not in text:
         text += f" (n={counts['scored']})"
-    return text + (f", {counts['diverged']} diverged" if counts["diverged"] else "")
+    return text + "".join(f", {counts[w]} {w}" for w in ("diverged", "withheld") if counts[w])
 
 
 def _stages(found: Study) -> Grid:

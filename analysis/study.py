@@ -200,11 +200,15 @@ class Study:
         return pooled_sd([list(self.gains(domain, arm).values()) for arm in self.treated(domain)])
 
     def counts(self, domain: str, arm: str) -> dict[str, int]:
-        """Return planned, scored, diverged and missing seeds of a cell; a seed without its baseline is missing."""
+        """Return planned, scored, diverged, withheld and missing seeds of a cell.
+
+        A seed without its baseline is missing, and so is a withheld one.
+        """
         cell = self.cells.get((domain, arm), [])
         scored = len(self.losses.get((domain, arm), {}))
         diverged = sum(row["status"] == "diverged" for row in cell)
-        return {"planned": len(cell), "scored": scored, "diverged": diverged,
+        withheld = sum(row["status"] == "withheld" for row in cell)
+        return {"planned": len(cell), "scored": scored, "diverged": diverged, "withheld": withheld,
                 "missing": len(cell) - scored - diverged}
 
     @cached_property

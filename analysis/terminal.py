@@ -109,7 +109,8 @@ def _gain(found: Study, domain: str, arm: str) -> str:
         return ""
     effect, counts = found.effect(domain, arm), found.counts(domain, arm)
     if not effect.n:
-        return f"- ({counts['diverged']} diverged)" if counts["diverged"] else "-"
+        why = next((f" ({counts[w]} {w})" for w in ("diverged", "withheld") if counts[w]), "")
+        return f"-{why}"
     return _number(effect) + ("!" if counts["scored"] < counts["planned"] else "")
 
 

@@ -11,6 +11,7 @@ from analysis.report import page
 from analysis.study import Study
 from analysis.summary import verdict_sentences
 from analysis.tables import registry
+from analysis.terminal import text_of
 from sweeps.language.gate import FOLLOWING, Verdict
 from tests.analysis.conftest import SCRATCH, Arm, SweepBuilder
 
@@ -81,8 +82,9 @@ def test_what_was_withheld_is_missing_for_that_reason(tmp_path: Path, gate: str,
     study = Study(load(root, "demo"))
     missing = registry()["missing"].build(study)
     assert set(missing["status"]) == {status} and set(missing["arm"]) == {"nca 30-45"}
-    text = " ".join(verdict_sentences(study))
+    text, table = " ".join(verdict_sentences(study)), text_of(study)
     assert ("withheld, their upstream not learned" in text) == (gate == "require")
+    assert ("- (3 withheld)" in table) == (gate == "require") and "0/3 ?" in table
 
 
 def test_a_control_is_never_withheld(tmp_path: Path) -> None:
