@@ -14,7 +14,6 @@ from analysis.study import Study
 from analysis.wording import count, interval, listed, nats, parameters, plain
 from sweeps.language.gate import Verdict
 
-
 PUBLISHED_BODY = 1_610_713_088
 """Body parameters of the published model (arXiv 2603.10055), 1.6b preset."""
 _FAR = 10

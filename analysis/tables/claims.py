@@ -31,7 +31,8 @@ def _build(study: Study) -> pd.DataFrame:
     return frame_of((
         {"claim": v.claim, "domain": v.domain, "arm": v.arm, "over": v.over, "gain_nats": v.statement,
          "verdict": v.verdict, "chosen": v.chosen, "learned": study.learned(v.chosen),
-         "estimate": v.interval.mean, "low": v.interval.low, "high": v.interval.high, "seeds": v.interval.n, "rule": v.rule}
+         "estimate": v.interval.mean, "low": v.interval.low, "high": v.interval.high, "seeds": v.interval.n,
+         "rule": v.rule}
         for v in judge(study)
     ), COLUMNS)
 

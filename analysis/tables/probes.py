@@ -26,7 +26,8 @@ COLUMNS = (
 def _build(study: Study) -> pd.DataFrame:
     return frame_of((
         {"domain": p.domain, "arm": p.arm, "learned": study.learned(p.arm), "score": p.score, "seeds": p.difference.n,
-         "trained": p.trained, "untrained": p.untrained, "difference": p.difference.mean, "low": p.difference.low, "high": p.difference.high}
+         "trained": p.trained, "untrained": p.untrained, "difference": p.difference.mean,
+         "low": p.difference.low, "high": p.difference.high}
         for p in probes(study)
     ), COLUMNS)
 
