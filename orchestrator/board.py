@@ -134,8 +134,9 @@ class Board:
                 self.set(reader, Status.WAITING)
 
     def withheld(self, key: str) -> int:
-        """Return how many stages a gate has barred."""
-        return sum(reader in self._barred for reader in self.packer.readers(key))
+        """Return how many stages a gate withholds."""
+        return sum(self.status[r] is Status.WITHHELD and self.graph.nodes[r].gate == key
+                   for r in self.packer.readers(key))
 
     def _check(self, key: str) -> None:
         """Settle a stage that an earlier run left; one that was changed since then is not believed."""

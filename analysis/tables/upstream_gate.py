@@ -22,7 +22,7 @@ COLUMNS = (
                                  "an upstream that was not learned says nothing about transfer"),
     Column("margin", "float64", NATS, "how far the loss lies below the best guess"),
     Column("margin_se", "float64", NATS, "its standard error, clustered by sequence"),
-    Column("best_guess", "str", "", "the guess with the lowest held-out loss"),
+    Column("best_guess", "str", "", "the guess that the margin is over: the one with the lowest held-out loss"),
     Column("share", "float64", "", "of the way from the best guess to the oracle that was gone; empty without one"),
     Column("loss", "float64", NATS, "held-out upstream loss"),
     Column("uniform_loss", "float64", NATS, "of every token alike"),
@@ -43,8 +43,9 @@ def _rows(study: Study) -> Iterator[dict[str, Any]]:
     for (arm, seed), scores in study.gates.items():
         values = {name: scores.get(name, math.nan) for name in _GIVEN}
         guesses = {name: scores[name] for name in GUESSES if name in scores}
-        best = min(guesses, key=lambda name: guesses[name], default="")
-        gap = guesses.get(best, math.nan) - values["oracle_loss"]
+        judged = values["loss"] + values["margin"]
+        best = min(guesses, key=lambda name: abs(guesses[name] - judged), default="")  # the one the margin is over
+        gap = judged - values["oracle_loss"]
         yield {
             "arm": arm, "seed": seed, "verdict": str(study.verdicts.get(arm, {}).get(seed, "")), **values,
             "best_guess": best.removesuffix("_loss"), "share": values["margin"] / gap if gap > 0 else math.nan,

@@ -12,7 +12,7 @@ The oracle is no guess and decides nothing: it is the exact expected loss of who
 where the source can tell (`workloads.contract.Oracle`). How far below the best guess it lies is what was to be learned.
 
 The rule, fixed before looking. Let m be the mean over held-out targets of (loss of the best guess - loss of the model),
-the best guess being the one with the lowest mean on these very targets, and s the standard error of m clustered by
+the best guess being the one (of those in `against`) with the lowest mean on these very targets, and s the standard error of m clustered by
 sequence (tokens of one sequence are not independent):
 
     learned        m - 2 s > margin
@@ -79,7 +79,8 @@ def measure(science: Any, subject: Subject) -> Mapping[str, float]:
     if known is not None:
         nats["oracle_loss"] = known
     scores |= {name: float(nats_BT[test.target_BT].mean()) for name, nats_BT in nats.items()}
-    best = min(guesses, key=lambda name: scores[name])
+    counted = {"uniform_loss", *(f"{guess}_loss" for guess in science.against)} & guesses.keys()
+    best = min(sorted(counted), key=lambda name: scores[name])
     scores["margin"], error = margin(guesses[best] - nats["loss"], test.target_BT)
     if math.isfinite(error):
         scores["margin_se"] = error

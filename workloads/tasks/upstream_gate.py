@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,9 @@ class UpstreamGateScience(Science):
     """Learned means: below the best guess by more than this, nats per token."""
     smoothing: Annotated[float, Field(gt=0)] = 1.0
     """Added to every token's count in the unigram law."""
+    against: tuple[Literal["unigram", "copy", "ngram", "context"], ...] = ("unigram", "copy", "ngram", "context")
+    """Guesses that the model must beat; `uniform` always counts, and all are measured. `context` asks most: counting
+    what followed what in the sequence so far is a part of the rule already."""
     order: Annotated[int, Field(ge=1, le=5)] = 3
     """Tokens of the longest n-gram, the guessed one included."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,9 +72,11 @@ def knows(tokens: torch.Tensor) -> torch.Tensor:
     return copies(tokens) + second
 
 
-def gate(expects: Forward | None, *, sequences: int = 40, **steps: Any) -> Mapping[str, float]:
+def gate(expects: Forward | None, *, sequences: int = 40, against: Sequence[str] | None = None, **steps: Any
+         ) -> Mapping[str, float]:
     source, held_out = (Shifting(stream, **steps) for stream in ("train", "held_out"))
-    return measure(upstream_gate.PLUGIN.science(), Measured(
+    given = {} if against is None else {"against": against}
+    return measure(upstream_gate.PLUGIN.science(**given), Measured(
         model=Model(expects), device=torch.device("cpu"), vocabulary=V, sequence_length=LENGTH, seed=0,
         tokens=sequences * LENGTH, source=source, held_out=held_out))
 
@@ -103,6 +105,14 @@ def test_an_untrained_model_has_not_learned() -> None:
     scores = gate(None)
     assert scores["loss"] == pytest.approx(math.log(V)) == scores["uniform_loss"]
     assert found(scores) is Verdict.NOT_LEARNED
+
+
+def test_only_the_guesses_that_count_decide() -> None:
+    scores = gate(None, against=["unigram"])
+    assert scores["margin"] == pytest.approx(min(scores["uniform_loss"], scores["unigram_loss"]) - scores["loss"])
+    full = gate(None)
+    guesses = [name for name in full if name.endswith("_loss") and name.count(".") == 0 and name != "oracle_loss"]
+    assert full["margin"] == pytest.approx(min(full[name] for name in guesses) - full["loss"]) and len(guesses) == 5
 
 
 def test_a_handful_of_sequences_decides_nothing() -> None:
