@@ -12,8 +12,8 @@ The oracle is no guess and decides nothing: it is the exact expected loss of who
 where the source can tell (`workloads.contract.Oracle`). How far below the best guess it lies is what was to be learned.
 
 The rule, fixed before looking. Let m be the mean over held-out targets of (loss of the best guess - loss of the model),
-the best guess being the one (of those in `against`) with the lowest mean on these very targets, and s the standard error of m clustered by
-sequence (tokens of one sequence are not independent):
+the best guess being the one (of `against`) with the lowest mean on these very targets, and s the standard error of m
+clustered by sequence (tokens of one sequence are not independent):
 
     learned        m - 2 s > margin
     not learned    m + 2 s <= margin
