@@ -21,10 +21,11 @@ def withheld(layout: Layout, plan: Plan) -> Mapping[str, str]:
         gate = next((s["fingerprint"] for s in trial["path"] if s["role"] == "gate"), None)
         if gate is not None and trial["upstream"] not in plan.controls:
             gates.setdefault(gate, []).extend(s["fingerprint"] for s in trial["path"] if s["role"] in FOLLOWING)
-    return {key: gate for gate, keys in gates.items() if _bars(layout, gate) for key in keys}
+    return {key: gate for gate, keys in gates.items() if bars(layout, gate) for key in keys}
 
 
-def _bars(layout: Layout, gate: str) -> bool:
+def bars(layout: Layout, gate: str) -> bool:
+    """True where a gate has spoken, and did not say `learned`."""
     try:
         result = read_result(layout.stage("evaluate", gate))
     except RecordError:  # for `why` to explain

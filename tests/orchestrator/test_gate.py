@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cluster.executors import _synthetic
 from cluster.executors.memory import MemoryExecutor
 from orchestrator.board import Status
-from orchestrator.plan import Planned
+from orchestrator.plan import Planned, stage_states
 from orchestrator.progress import Progress
 from orchestrator.reconciler import Notice, Reconciler
 from orchestrator.watch import look
@@ -113,6 +113,18 @@ def test_the_next_run_withholds_the_same_and_submits_nothing(tmp_path: Path) -> 
     again.board.cancel(["nca_30-45-web-s0"])
     again.board.retry(["nca_30-45-web-s0"])
     assert not again.board.waiting, "a verdict is a result: it is not tried again"
+
+
+def test_a_plan_counts_on_nothing_that_is_withheld(tmp_path: Path) -> None:
+    plan = planned(tmp_path, gate="require")
+    assert {s.state for s in stage_states(plan, {}).values()} == {"run"}, "nobody knows yet"
+    with said(doubted(plan)):
+        run(plan)
+    states = {key: s.state for key, s in stage_states(plan, {}).items()}
+    assert set(states.values()) == {"reuse", "withheld"}
+    assert {k for k, s in states.items() if s == "withheld"} == {
+        step.fingerprint for t in plan.trials if t.complexity == BAND for step in plan.graph.paths[t.id]
+        if step.role in FOLLOWING}
 
 
 def test_a_person_is_told_once_for_each_gate(tmp_path: Path) -> None:
