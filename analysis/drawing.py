@@ -19,9 +19,12 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from analysis.study import Study
+from analysis.wording import short
 
 INK = "#010203"
 """Stands for `currentColor` until the SVG is text."""
+DOUBTFUL = "?: an upstream that was not learned in every measured seed."
+"""What a figure's caption says of `label`."""
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
@@ -80,6 +83,11 @@ def pens(study: Study) -> dict[str, Pen]:
         )
         position += 1
     return found
+
+
+def label(study: Study, arm: str) -> str:
+    """Return an arm's name for a figure, with `?` where its upstream was not learned in every measured seed."""
+    return short(arm) + " ?" * study.doubtful(arm)
 
 
 def draw(key: str, title: str, description: str, size: tuple[float, float], paint: Callable[[Axes], None]) -> Drawing:

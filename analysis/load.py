@@ -20,6 +20,7 @@ import pandas as pd
 from analysis import schema
 from analysis.rows import Evaluation, EvaluationReader, StageState, state_of
 from sweeps.errors import NewerRecordError, RecordError, UsageError, nearest
+from sweeps.language.gate import FOLLOWING, Verdict, verdict_of
 from sweeps.language.manifest import PathStep, PlanFile, PlanTrial
 from sweeps.store import files
 from sweeps.store.layout import Layout
@@ -139,7 +140,7 @@ class _Loader:
         return self.states[key]
 
     def _trial(self, trial: PlanTrial) -> None:
-        reader = EvaluationReader(self.layout)
+        reader, withheld = EvaluationReader(self.layout), self._withheld(trial)
         statuses: list[tuple[PathStep, str]] = []
         drawn: list[Evaluation] = []
         for step in sorted(trial.path, key=lambda s: (s.role == "trunk", -s.tokens)):
@@ -153,11 +154,22 @@ class _Loader:
             elif step.role == "trunk" and not drawn:  # the furthest trunk point's lineage holds the earlier ones
                 rows, damaged, state = self._rows(reader, step, state)
                 status, drawn = state.status, [r for r in rows if r.kind == "validation"]
+            if status == "absent" and withheld and step.role in FOLLOWING:
+                status = "withheld"
             self._add_scores(trial, step, state)
             self._add_step(trial, step, state, status, damaged)
             statuses.append((step, status))
         self._add_curve(trial, drawn, scored=False)
         self._add_trial(trial, statuses)
+
+    def _withheld(self, trial: PlanTrial) -> bool:
+        """True where the sweep goes no further than this trial's upstream, because it was not learned."""
+        gate = next((step for step in trial.path if step.role == "gate"), None)
+        if gate is None or self.plan.gate != "require" or trial.upstream in self.plan.controls:
+            return False
+        state = self._state(gate)
+        return state.status == "done" and state.result is not None and (
+            verdict_of(state.result.scores) is not Verdict.LEARNED)
 
     def _rows(
         self, reader: EvaluationReader, step: PathStep, state: StageState
@@ -271,7 +283,7 @@ def _trial_status(training: list[str], final: str) -> str:
     """A trial is scored by its last end alone; a diverged stage anywhere in its training is a result of its own."""
     if "diverged" in training:
         return "diverged"
-    return {"done": "scored", "unscored": "unscored", "damaged": "damaged"}.get(final, "missing")
+    return {"done": "scored"}.get(final, final if final in ("unscored", "damaged", "withheld") else "missing")
 
 
 def _schedule(spec: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from analysis.schema import Column
 from analysis.study import Study, study
 from analysis.summary import verdict_sentences
 from analysis.table import cell
-from analysis.tables.convergence import bits_per_byte, learned_text
+from analysis.tables.convergence import bits_per_byte
 from analysis.wording import count, interval, parameters, plain
 from sweeps.store import files
 from sweeps.store.layout import Layout
@@ -24,11 +24,12 @@ from sweeps.store.ledger import fold, read_events
 MOST_ROWS = 400
 """Rows of one table on the page; the rest is in its CSV."""
 _COLUMNS = {
-    "convergence": ("domain", "arm", "seeds", "censored", "at_first", "speedup_low", "speedup_high", "speedup",
-                    "charged_speedup", "flop_charged_speedup", "speedup_note"),
-    "controls": ("domain", "arm", "control", "seeds", "difference", "low", "high", "detectable_nats", "reading"),
-    "complexity_by_domain": ("domain", "arm", "note", "seeds", "gain_nats", "low", "high", "best", "lead_nats",
-                             "lead_low", "lead_high"),
+    "convergence": ("domain", "arm", "learned", "seeds", "censored", "at_first", "speedup_low", "speedup_high",
+                    "speedup", "charged_speedup", "flop_charged_speedup", "speedup_note"),
+    "controls": ("domain", "arm", "control", "learned", "control_learned", "seeds", "difference", "low", "high",
+                 "detectable_nats", "reading"),
+    "complexity_by_domain": ("domain", "arm", "note", "learned", "seeds", "gain_nats", "low", "high", "best",
+                             "lead_nats", "lead_low", "lead_high"),
 }
 """What the page shows of a table; the whole of it is in its CSV."""
 
@@ -76,10 +77,12 @@ def page(found: Study, sweep_file: str = "", ends: Grid | None = None) -> str:
         scored=int((found.records.trials["status"] == "scored").sum()),
         sentences=verdict_sentences(found, claims=False),
         departing=f"departures: {count(len(found.records.plan.departures), 'field')}",
-        main=_main(found), claims=judge(found), wording=interval, figures=[f for f in drawn if f["drawings"]],
+        main=_main(found), claims=judge(found), wording=interval, named=found.named,
+        figures=[f for f in drawn if f["drawings"]],
         bands=_grid("complexity_by_domain", made), speedup=_grid("convergence", _treated(found, made)),
         stages=_stages(found), ends=ends or _ends_grid([]),
-        **{n: _grid(n, made) for n in ("controls", "gate", "probes", "missing", "cost", "departures")},
+        **{n: _grid(n, made) for n in (
+            "controls", "upstream_gate", "upstream_gate_by_place", "probes", "missing", "cost", "departures")},
     )
 
 
@@ -143,7 +146,8 @@ def _main(found: Study) -> Grid:
     heads = [Head(name="arm"), Head(name="learned", meaning="seeds whose upstream was learned", number=True),
              *(Head(name=plain(d), number=True) for d in domains)]
     rows = [
-        [plain(arm), learned_text(found, arm), *(_result(found, d, arm) for d in domains)] for arm in found.records.arms
+        [plain(arm), found.learned(arm) + " ?" * found.doubtful(arm), *(_result(found, d, arm) for d in domains)]
+        for arm in found.records.arms
     ]
     return Grid(name="convergence", title="Gain over scratch", heads=heads, rows=rows[:MOST_ROWS],
                 left_out=max(0, len(rows) - MOST_ROWS))
@@ -160,7 +164,7 @@ def _result(found: Study, domain: str, arm: str) -> str:
         text = interval(effect) if effect.n else "-"
     if counts["scored"] < counts["planned"] and "(n=" not in text:
         text += f" (n={counts['scored']})"
-    return text + (f", {counts['diverged']} diverged" if counts["diverged"] else "")
+    return text + "".join(f", {counts[w]} {w}" for w in ("diverged", "withheld") if counts[w])
 
 
 def _stages(found: Study) -> Grid:

@@ -63,7 +63,8 @@ TRIALS = (
     Column("is_control", "bool", "", "its upstream is a control: a gain that it shares is not a gain from structure"),
     Column("upstream_flops", "float64", "FLOP", "training FLOPs of the upstream stages on its path"),
     Column("flops_per_token", "float64", "FLOP/token", "PT FLOPs per PT token on its path"),
-    Column("status", "str", "", "scored, diverged, missing, damaged or unscored (no finite loss at its last end)"),
+    Column("status", "str", "", "scored, diverged, withheld (its upstream was not learned, and gate: "
+                                "require), missing, damaged or unscored (no finite loss at its last end)"),
     Column("complete", "bool", "", "every planned evaluation that counts is there"),
 )
 """One row per planned trial."""
@@ -95,7 +96,7 @@ STEPS = (
     Column("kind", "category", "", "stage kind"),
     Column("fingerprint", "category", "", "the stage's identity"),
     Column("tokens", "int64", TOKENS, "training tokens at the stage's end"),
-    Column("status", "category", "", "done, diverged, unscored, damaged, started or absent"),
+    Column("status", "category", "", "done, diverged, unscored, damaged, withheld, started or absent"),
     Column("seconds", "float64", "s", "wall time of the attempt that committed"),
     Column("damaged_lines", "int64", "", "lines of metrics that did not verify and were left out"),
 )

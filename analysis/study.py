@@ -19,6 +19,7 @@ from analysis.load import Records, load
 from analysis.schema import NATS, TOKENS, Column
 from analysis.simultaneous import Family, family
 from analysis.statistics import MIN_SEEDS, Interval, paired_t, pooled_sd
+from sweeps.language.gate import GATE, Verdict, verdict_of
 from sweeps.language.manifest import PlanFile
 
 _UNITS = {"t_b": TOKENS, "t_own": TOKENS, "t_x": TOKENS, "loss_baseline": NATS, "loss_arm": NATS, "gain_nats": NATS,
@@ -48,6 +49,7 @@ PAIRS = (
     Column("domain", "str", "", "target domain"),
     Column("seed", "int64", "", "seed"),
     Column("upstream_tokens", "int64", TOKENS, "realised upstream tokens"),
+    Column("learned", "str", "", "the upstream gate's verdict; empty where it is not measured"),
     Column("status", "str", "", "scored, or why the pair has no gain"),
     Column("crossing_known", "bool", "", "every evaluation of both runs that counts is there"),
     *(Column(n, "bool" if n in _BOOLS else "float64", _UNITS.get(n, ""), _MEANINGS[n]) for n in MEASURES),
@@ -117,7 +119,9 @@ class Study:
             values |= {n: getattr(measured, n) for n in (MEASURES if known else AT_T_B)}
             status = status if math.isfinite(measured.gain_nats) else "ends before the baseline"
         names = ("trial", "arm", "domain", "seed", "upstream_tokens")
-        return {**{n: row[n] for n in names}, "status": status, "crossing_known": known, **values}
+        learned = self.verdicts.get(row["arm"], {}).get(int(row["seed"]), "")
+        return {**{n: row[n] for n in names}, "learned": str(learned), "status": status,
+                "crossing_known": known, **values}
 
     @cached_property
     def scored(self) -> dict[tuple[str, str], pd.DataFrame]:
@@ -196,22 +200,56 @@ class Study:
         return pooled_sd([list(self.gains(domain, arm).values()) for arm in self.treated(domain)])
 
     def counts(self, domain: str, arm: str) -> dict[str, int]:
-        """Return planned, scored, diverged and missing seeds of a cell; a seed without its baseline is missing."""
+        """Return planned, scored, diverged, withheld and missing seeds of a cell.
+
+        A seed without its baseline is missing, and so is a withheld one.
+        """
         cell = self.cells.get((domain, arm), [])
         scored = len(self.losses.get((domain, arm), {}))
         diverged = sum(row["status"] == "diverged" for row in cell)
-        return {"planned": len(cell), "scored": scored, "diverged": diverged,
+        withheld = sum(row["status"] == "withheld" for row in cell)
+        return {"planned": len(cell), "scored": scored, "diverged": diverged, "withheld": withheld,
                 "missing": len(cell) - scored - diverged}
 
     @cached_property
-    def learned(self) -> dict[str, dict[int, bool]]:
-        """Arm -> seed -> whether the upstream gate says that the upstream was learned."""
-        found: dict[str, dict[int, bool]] = {}
-        frame = self.records.scores
-        for row in frame[(frame["role"] == "gate") & (frame["name"] == "upstream_gate.learned")].to_dict("records"):
-            trial = self.trials[row["trial"]]
-            found.setdefault(trial["arm"], {})[int(trial["seed"])] = row["value"] > 0.5
+    def gates(self) -> dict[tuple[str, int], dict[str, float]]:
+        """(arm, seed) -> the scores of its upstream gate, by the task's names; in the order of arms."""
+        scores = self.records.scores
+        gate = scores[scores["role"] == "gate"]
+        found: dict[tuple[str, int], dict[str, float]] = {}
+        for trial, name, value in zip(gate["trial"], gate["name"], gate["value"], strict=True):
+            row = self.trials[str(trial)]
+            found.setdefault((row["arm"], int(row["seed"])), {})[str(name).removeprefix(f"{GATE}.")] = float(value)
+        order = {arm: i for i, arm in enumerate(self.records.arms)}
+        return dict(sorted(found.items(), key=lambda item: (order[item[0][0]], item[0][1])))
+
+    @cached_property
+    def verdicts(self) -> dict[str, dict[int, Verdict]]:
+        """Arm -> seed -> what the upstream gate says."""
+        found: dict[str, dict[int, Verdict]] = {}
+        for (arm, seed), scores in self.gates.items():
+            verdict = verdict_of({f"{GATE}.{name}": value for name, value in scores.items()})
+            if verdict is not None:
+                found.setdefault(arm, {})[seed] = verdict
         return found
+
+    def learned(self, arm: str) -> str:
+        """Return `2/3` where two of three measured seeds have learned the arm's upstream; empty where none is."""
+        verdicts = self.verdicts.get(arm, {})
+        return f"{_learned(verdicts)}/{len(verdicts)}" if verdicts else ""
+
+    def doubtful(self, arm: str) -> bool:
+        """True where the arm's upstream was not learned, or nobody can tell, in a measured seed."""
+        verdicts = self.verdicts.get(arm, {})
+        return _learned(verdicts) < len(verdicts)
+
+    def named(self, arm: str) -> str:
+        """Return the arm's name, with a warning where its upstream is `doubtful`: for sentences about results."""
+        return f"{arm} (upstream learned in {self.learned(arm)})" if self.doubtful(arm) else arm
+
+
+def _learned(verdicts: dict[int, Verdict]) -> int:
+    return sum(verdict is Verdict.LEARNED for verdict in verdicts.values())
 
 
 def study(root: Path, name: str, plan: PlanFile | None = None) -> Study:

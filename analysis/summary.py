@@ -12,11 +12,16 @@ from analysis.probes import Probe, probes
 from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, detectable_effect
 from analysis.study import Study
 from analysis.wording import count, interval, listed, nats, parameters, plain
+from sweeps.language.gate import Verdict
 
 PUBLISHED_BODY = 1_610_713_088
 """Body parameters of the published model (arXiv 2603.10055), 1.6b preset."""
 _FAR = 10
 """A body this many times smaller than the published one is said to be."""
+
+_STATUSES = {"missing": "not finished", "withheld": "withheld, their upstream not learned",
+             "unscored": "without a finite loss at the end"}
+"""Trial status -> its words, where they are others."""
 
 _LEVELS = ("loss", "bits_per_byte", "chance")
 """Endings of scores that any training changes, or that are constants: no signal of an ability."""
@@ -49,7 +54,7 @@ def _gains(study: Study) -> list[str]:
         }
         texts = [
             f"{label}: " + listed(
-                f"{arm} {interval(effects[arm])}" for arm in sorted(arms, key=lambda a: -effects[a].mean))
+                f"{study.named(arm)} {interval(effects[arm])}" for arm in sorted(arms, key=lambda a: -effects[a].mean))
             for label, arms in sides.items() if arms
         ]
         if texts:
@@ -71,12 +76,12 @@ def _structure(study: Study) -> list[str]:
                 found.setdefault(contrast.control, []).append(contrast)
         for control, group in found.items():
             own = interval(group[0].control_over_scratch)
-            head = f"{plain(domain)}: the control {plain(control)} alone gains {own} over scratch. "
-            sentences.append(head + " ".join(_reading(group)))
+            head = f"{plain(domain)}: the control {plain(study.named(control))} alone gains {own} over scratch. "
+            sentences.append(head + " ".join(_reading(study, group)))
     return sentences
 
 
-def _reading(group: list[Contrast]) -> list[str]:
+def _reading(study: Study, group: list[Contrast]) -> list[str]:
     texts = []
     for note, said in (
         ("more than the control", "More than the control, so not explained by it"),
@@ -87,7 +92,7 @@ def _reading(group: list[Contrast]) -> list[str]:
         kept = [c for c in group if c.reading == note]
         if not kept:
             continue
-        text = f"{said}: " + listed(f"{_named(c)} by {interval(c.difference)}" for c in kept)
+        text = f"{said}: " + listed(f"{_named(study, c)} by {interval(c.difference)}" for c in kept)
         limits = [c.detectable for c in kept if math.isfinite(c.detectable)]
         if note == "not resolved" and limits:
             text += f" (80 % power from {min(limits):.3f}{'' if len(limits) == 1 else f' to {max(limits):.3f}'} nats)"
@@ -95,8 +100,9 @@ def _reading(group: list[Contrast]) -> list[str]:
     return texts
 
 
-def _named(contrast: Contrast) -> str:
-    return contrast.arm if contrast.same_band else f"{contrast.arm} (not the control's band, so not order alone)"
+def _named(study: Study, contrast: Contrast) -> str:
+    arm = study.named(contrast.arm)
+    return arm if contrast.same_band else f"{arm} (not the control's band, so not order alone)"
 
 
 def _best_band(study: Study) -> list[str]:
@@ -114,8 +120,8 @@ def _best_band(study: Study) -> list[str]:
                 verdict = f"its lead over the next, {interval(lead)}, {known}"
             joint = "" if best.note else f" (simultaneous over the bands, {len(seeds)} seeds)"
             sentences.append(
-                f"{plain(domain)}: largest mean gain of {_of(len(kept), len(arms))}: {plain(kept[made.best])}, "
-                f"{interval(best)}{joint}; {verdict}."
+                f"{plain(domain)}: largest mean gain of {_of(len(kept), len(arms))}: "
+                f"{plain(study.named(kept[made.best]))}, {interval(best)}{joint}; {verdict}."
             )
     return sentences
 
@@ -128,18 +134,20 @@ def _claims(study: Study) -> list[str]:
     return [
         f"Claim {plain(v.claim)} ({plain(v.arm)} over {plain(v.over)} in {plain(v.domain)}, gain "
         f"{plain(v.statement)}): {v.verdict.upper()}"
-        + (f"; {plain(v.chosen)} {interval(v.interval)}" if v.chosen else "") + f"; {plain(v.rule)}."
+        + (f"; {plain(study.named(v.chosen))} {interval(v.interval)}" if v.chosen else "") + f"; {plain(v.rule)}."
         for v in judge(study)
     ]
 
 
 def _gate(study: Study) -> list[str]:
-    failed = {arm: seeds for arm, seeds in study.learned.items() if not all(seeds.values())}
-    sentences = []
-    if failed:
-        texts = listed(f"{arm} ({sum(s.values())} of {count(len(s), 'seed')} passed)" for arm, s in failed.items())
-        sentences.append(f"Upstream not learned: {texts}. A missing gain there says nothing about transfer.")
-    return sentences
+    said = []
+    for verdict in (Verdict.NOT_LEARNED, Verdict.INCONCLUSIVE):
+        found = {a: sum(v is verdict for v in seeds.values()) for a, seeds in study.verdicts.items()}
+        texts = listed(f"{arm} ({n} of {count(len(study.verdicts[arm]), 'seed')})" for arm, n in found.items() if n)
+        said += [f"{verdict}: {texts}"] * bool(texts)
+    if not said:
+        return []
+    return [f"Upstreams {'; '.join(said)}. A missing gain there says nothing about transfer."]
 
 
 def _probes(study: Study) -> list[str]:
@@ -184,7 +192,7 @@ def _missing(study: Study) -> list[str]:
     sentences = []
     for status in sorted(waiting):
         names = trials.loc[trials["status"] == status, "trial"]
-        label = {"missing": "not finished", "unscored": "without a finite loss at the end"}.get(status, status)
+        label = _STATUSES.get(status, status)
         sentences.append(f"Not in the numbers: {waiting[status]} of {count(len(trials), 'trial')} {label} "
                          f"({listed(names, 4)}).")
     if len(unpaired):

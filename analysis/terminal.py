@@ -11,7 +11,7 @@ from pathlib import Path
 from analysis.statistics import Interval
 from analysis.study import Study, study
 from analysis.summary import detectable_text, verdict_sentences
-from analysis.tables.convergence import bits_per_byte, learned_text
+from analysis.tables.convergence import bits_per_byte
 from analysis.wording import nats, parameters, plain
 
 _CELL, _LEARNED, _ARM_LEAST, _MIN_WIDTH = 16, 7, 16, 48
@@ -20,7 +20,8 @@ _ABREAST = 3
 LEGEND = (
     "Gain over scratch in nats per token at the end of pre-training (loss of scratch minus loss of the arm, paired by "
     "seed; positive is better), +- half the 95 % paired-t interval. * the interval excludes zero. ! a planned seed is "
-    "missing or diverged. n=: fewer than 3 seeds, so no interval. learned: seeds whose upstream was learned. "
+    "missing or diverged. n=: fewer than 3 seeds, so no interval. learned: seeds whose upstream was learned (? "
+    "not in all that are measured: a missing gain there says nothing). "
     "detectable: the gain found with 80 % power."
 )
 
@@ -65,10 +66,14 @@ def _block(found: Study, domains: Sequence[str], label: int) -> Iterator[str]:
     yield rule
     for arm in found.records.arms:
         if arm not in found.records.baseline_arms:
-            yield from _line(arm, learned_text(found, arm), [_gain(found, d, arm) for d in domains], label)
+            yield from _line(arm, _learned(found, arm), [_gain(found, d, arm) for d in domains], label)
     yield rule
     yield from _line("detectable", "", [_aligned(detectable_text(found, d)) for d in domains], label)
     yield from _line("seeds", "", [_seeds(found, d) for d in domains], label)
+
+
+def _learned(found: Study, arm: str) -> str:
+    return found.learned(arm) + " ?" * found.doubtful(arm)
 
 
 def _line(name: str, learned: str, cells: Sequence[str], label: int) -> Iterator[str]:
@@ -104,7 +109,8 @@ def _gain(found: Study, domain: str, arm: str) -> str:
         return ""
     effect, counts = found.effect(domain, arm), found.counts(domain, arm)
     if not effect.n:
-        return f"- ({counts['diverged']} diverged)" if counts["diverged"] else "-"
+        why = next((f" ({counts[w]} {w})" for w in ("diverged", "withheld") if counts[w]), "")
+        return f"-{why}"
     return _number(effect) + ("!" if counts["scored"] < counts["planned"] else "")
 
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from orchestrator.packer import Packer, add_measurement, throughput, total_seconds
 from orchestrator.plan import Planned, complete, seconds_guess
 from sweeps.errors import RecordError
+from sweeps.language.gate import Verdict, verdict_of
 from sweeps.language.graph import Node
 from sweeps.language.presets import SCALES
 from sweeps.store import records
@@ -24,14 +25,16 @@ class Status(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     """It needs a stage that failed or diverged."""
+    WITHHELD = "withheld"
+    """Its upstream was not learned, and the sweep requires that (`gate: require`)."""
     CANCELLED = "cancelled"
     """Every trial that needs it was cancelled."""
 
 
-FRUITLESS = frozenset({Status.DIVERGED, Status.FAILED, Status.SKIPPED, Status.CANCELLED})
+FRUITLESS = frozenset({Status.DIVERGED, Status.FAILED, Status.SKIPPED, Status.WITHHELD, Status.CANCELLED})
 ENDED = FRUITLESS | {Status.DONE}
 AGAIN = frozenset({Status.FAILED, Status.SKIPPED, Status.CANCELLED})
-"""What `retry` runs again; a diverged stage is a result."""
+"""What `retry` runs again; a diverged stage is a result, and so is the verdict that withholds one."""
 
 
 class Board:
@@ -44,6 +47,8 @@ class Board:
         self.packer = Packer(self.graph, self.seconds)
         self.status = dict.fromkeys(self.graph.nodes, Status.WAITING)
         self.reasons: dict[str, str] = {}
+        self._barred: dict[str, str] = {}
+        """Stages that must not run any more, and why: they never wait again."""
         self.waiting: set[str] = set(self.graph.nodes)
         self.done: set[str] = set()
         self.ended: set[str] = set()
@@ -85,7 +90,9 @@ class Board:
     # -- stages --------------------------------------------------------------------------------------------------
 
     def set(self, key: str, status: Status, reason: str = "") -> None:
-        """Give a stage a status."""
+        """Give a stage a status; one that its gate has barred is withheld instead of waiting."""
+        if status is Status.WAITING and key in self._barred:
+            status, reason = Status.WITHHELD, self._barred[key]
         self.status[key] = status
         if status in ENDED:
             self.ended.add(key)
@@ -111,8 +118,25 @@ class Board:
         else:
             self.set(key, Status.DONE)
             self.done.add(key)
+            self._heed(key, result)
         add_measurement(self._measured, node, result)
         return result
+
+    def _heed(self, key: str, result: records.Result) -> None:
+        """Withhold what a gate does not let through; what runs already may end."""
+        verdict = verdict_of(result.scores)
+        if verdict is Verdict.LEARNED:
+            return
+        gated = [reader for reader in self.packer.readers(key) if self.graph.nodes[reader].gate == key]
+        self._barred |= dict.fromkeys(gated, f"upstream {verdict or 'gate without a verdict'}, and gate: require")
+        for reader in gated:
+            if self.status[reader] is Status.WAITING:
+                self.set(reader, Status.WAITING)
+
+    def withheld(self, key: str) -> int:
+        """Return how many stages a gate withholds."""
+        return sum(self.status[r] is Status.WITHHELD and self.graph.nodes[r].gate == key
+                   for r in self.packer.readers(key))
 
     def _check(self, key: str) -> None:
         """Settle a stage that an earlier run left; one that was changed since then is not believed."""
@@ -136,7 +160,8 @@ class Board:
         """Give up what needs a stage that will have no result."""
         for reader in self.packer.readers(key):
             node = self.graph.nodes[reader]
-            if self.status[reader] is Status.WAITING and key in (i.fingerprint for i in node.spec.inputs):
+            needed = (node.gate, *(i.fingerprint for i in node.spec.inputs))
+            if self.status[reader] is Status.WAITING and key in needed:
                 self.set(reader, Status.SKIPPED, reason)
                 self.skip_readers(reader, reason)
 
@@ -177,7 +202,7 @@ class Board:
             for key in self._paths[trial]:
                 if self.status[key] in AGAIN:
                     self.set(key, Status.WAITING)
-                    again.append(key)
+                    again += [key] * (self.status[key] is Status.WAITING)
             for key in self._paths[trial]:
                 if self.status[key] is Status.DIVERGED:
                     self.skip_readers(key, f"{self.graph.nodes[key].label} diverged")

@@ -52,7 +52,7 @@ class Notice:
     """Something that a person may want to read; one line."""
 
     kind: str
-    """`submitted`, `done`, `diverged`, `failed`, `lost`, `follow`, `cancelled`, `retried`, `excluded`."""
+    """`submitted`, `done`, `diverged`, `withheld`, `failed`, `lost`, `follow`, `cancelled`, `retried`, `excluded`."""
     stage: str
     text: str
 
@@ -128,6 +128,8 @@ class Endings:
             board.set(key, Status.CANCELLED)
             return None
         board.set(key, Status.WAITING)
+        if board.status[key] is Status.WITHHELD:  # it began before its gate had to be passed
+            return None
         stage = self.planned.layout.stage(node.spec.kind, key)
         held = claims.holder(stage)
         if held is None or held.submission != job.handle.submission:

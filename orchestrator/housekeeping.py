@@ -18,6 +18,7 @@ from typing import Any
 
 from orchestrator.targets import Plan, read_plan
 from orchestrator.watch import controller, open_stages
+from orchestrator.withheld import withheld
 from sweeps.errors import RecordError, UsageError
 from sweeps.store import claims
 from sweeps.store.files import read_json, sync_folder
@@ -152,8 +153,9 @@ class Survey:
     def _over(self, plan: Plan) -> bool:
         """True where every trial of a plan has come to its end."""
         found = {key: self._results.get(key) for key in plan.stages}
+        barred = withheld(self.layout, plan)
         return bool(plan.stages) and all(
-            all(found.get(s["fingerprint"]) for s in t["path"])
+            all(found.get(s["fingerprint"]) or s["fingerprint"] in barred for s in t["path"])
             or any((r := found.get(s["fingerprint"])) is not None and r.status == "diverged" for s in t["path"])
             for t in plan.trials.values()
         )

@@ -31,7 +31,8 @@ RESULTS_SECONDS = 20.0
 RUNNING, EVENTS, FEW_EVENTS = 6, 5, 3
 """Running stages and last events that are listed; FEW_EVENTS where the window has under LOW lines."""
 LOW, BAR = 32, 30
-STYLES = {"done": "green", "failed": "bold red", "lost": "red", "diverged": "yellow", "submitted": "cyan"}
+STYLES = {"done": "green", "failed": "bold red", "lost": "red", "diverged": "yellow", "withheld": "yellow",
+          "submitted": "cyan"}
 """Of the word that an event begins with."""
 
 
@@ -68,7 +69,7 @@ def head(progress: Progress, reconciler: Reconciler) -> str:
     stages = reconciler.board.counts()
     finished = sum(stages[s] for s in (Status.DONE, Status.DIVERGED))
     text = f"trials {counts['done']}/{total} done, {counts['running']} running"
-    for name in ("failed", "diverged", "cancelled"):
+    for name in ("failed", "diverged", "withheld", "cancelled"):
         if counts[name]:
             text += f", {counts[name]} {name}"
     left = duration(reconciler.board.seconds_left(reconciler.slots))
@@ -222,7 +223,7 @@ class LiveDisplay:
                             f"{'every trial has ended' if progress.all_ended else left}")
         words = [f"{counts[k]} {word}" for k, word in (
             ("running", "begun"), ("waiting", "waiting"), ("failed", "failed"), ("diverged", "diverged"),
-            ("cancelled", "cancelled")) if counts[k]]
+            ("withheld", "withheld"), ("cancelled", "cancelled")) if counts[k]]
         yield self._bar("trials", counts["done"], len(progress.trials), ", ".join(words))
         ended = sum(stages[s] for s in (Status.DONE, Status.DIVERGED))
         yield self._bar("stages", ended, sum(stages.values()), f"{len(rows)} running")

@@ -42,11 +42,13 @@ class Packer:
                 self._readers.setdefault(needed, []).append(key)
 
     def needs(self, node: Node) -> Iterator[str]:
-        """Yield the stages that must be complete before `node` starts: its inputs, and the trunk point before it."""
+        """Yield the stages that must be complete before `node` starts: inputs, the trunk point before it, its gate."""
         for i in node.spec.inputs:
             yield i.fingerprint
         if node.after is not None:
             yield node.after.fingerprint
+        if node.gate is not None:
+            yield node.gate
 
     def readers(self, key: str) -> list[str]:
         """Return the stages that wait for `key`."""
@@ -58,7 +60,7 @@ class Packer:
     def ready(self, waiting: Iterable[str], done: Collection[str], ended: Collection[str]) -> list[str]:
         """Return the waiting stages that may start, in the order in which they should.
 
-        Inputs must be done; the trunk point before must have ended, in whatever way: it is no input.
+        Inputs and gate must be done; the trunk point before must have ended, in whatever way: it is no input.
         """
         found = (k for k in waiting if self._may_start(self.graph.nodes[k], done, ended))
         return sorted(found, key=self._rank)
@@ -66,7 +68,7 @@ class Packer:
     @staticmethod
     def _may_start(node: Node, done: Collection[str], ended: Collection[str]) -> bool:
         return all(i.fingerprint in done for i in node.spec.inputs) and (
-            node.after is None or node.after.fingerprint in ended)
+            node.after is None or node.after.fingerprint in ended) and (node.gate is None or node.gate in done)
 
     def room(self, pack: Pack, waiting: Iterable[str], slots: int) -> Room:
         """Return what the next tickets take: about so many seconds, fewer near the end; or exactly so many stages."""
@@ -79,7 +81,8 @@ class Packer:
     def ticket(self, ready: list[str], waiting: Collection[str], ended: Collection[str], room: Room) -> list[str]:
         """Take stages from `ready` (which shrinks), and what they make ready, until the ticket is full.
 
-        A stage that follows one in the ticket is preferred to another trial's: the same trial first.
+        A stage that follows one in the ticket is preferred to another trial's: the same trial first. None follows its
+        gate inside one ticket: whether it runs at all is not known before the gate has spoken.
         """
         heap = [(self._rank(k), k) for k in ready]
         heapq.heapify(heap)
@@ -92,8 +95,9 @@ class Packer:
             chosen[key] = None
             total += room.weigh(self.graph.nodes[key])
             for reader in self.readers(key):
-                if reader in waiting and reader not in chosen and all(
-                    n in ended or n in chosen for n in self.needs(self.graph.nodes[reader])
+                node = self.graph.nodes[reader]
+                if reader in waiting and reader not in chosen and node.gate not in chosen and all(
+                    n in ended or n in chosen for n in self.needs(node)
                 ):
                     heapq.heappush(heap, (self._rank(reader), reader))
         ready[:] = [k for k in ready if k not in chosen]

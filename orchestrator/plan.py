@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from orchestrator.clusters import profile
+from orchestrator.withheld import bars
 from sweeps.errors import EnvironmentError_, Problem, SweepFileError, UsageError
 from sweeps.language.checks import check_layout
 from sweeps.language.graph import Graph, Node
@@ -104,14 +105,14 @@ def resolve(bare: Planned, problems: Sequence[Problem] = ()) -> Planned:
     check_layout(resolver, [t.core for t in found])
     resolver.raise_problems()
     try:
-        graph = GraphBuilder(registries, sweep.scale).build(found)
+        graph = GraphBuilder(registries, sweep.scale, gate_required=sweep.gate == "require").build(found)
     except (ValueError, UsageError) as error:
         resolver.problem("fields", None, str(error))
         resolver.raise_problems()
         raise
     file = bare.file.model_copy(update={
         "overrides": bare.overrides.texts(), "departures": resolver.departures(),
-        "claims": {k: c.model_dump() for k, c in sweep.claims.items()},
+        "claims": {k: c.model_dump() for k, c in sweep.claims.items()}, "gate": sweep.gate,
         "controls": tuple(u for u in map(str, sweep.axes["upstream"]) if registries.upstreams[u].control),
         "body_parameters": found[0].core["model"].body_parameters,
         "trials": tuple(_plan_trial(t, graph) for t in found),
@@ -192,7 +193,7 @@ class StageState:
     """What will happen to a stage, and why."""
 
     state: str
-    """`run`, `reuse`, `live` or `blocked`."""
+    """`run`, `reuse`, `live`, `withheld` or `blocked`."""
     reason: str
 
 
@@ -214,6 +215,8 @@ def complete(layout: Layout, nodes: Iterable[Node]) -> set[str]:
 def stage_states(planned: Planned, live: Mapping[str, str]) -> dict[str, StageState]:
     """Return each stage's state; `live` maps fingerprints that a running controller has to its name."""
     done = complete(planned.layout, planned.graph.nodes.values())
+    gates = {node.gate for node in planned.graph.nodes.values() if node.gate in done}
+    closed = {gate for gate in gates if gate is not None and bars(planned.layout, gate)}
     states: dict[str, StageState] = {}
     for key, node in planned.graph.nodes.items():
         missing = _missing_sources(node)
@@ -221,6 +224,8 @@ def stage_states(planned: Planned, live: Mapping[str, str]) -> dict[str, StageSt
             states[key] = StageState(state="reuse", reason="complete in the store")
         elif key in live:
             states[key] = StageState(state="live", reason=f"sweep {live[key]} is running it")
+        elif node.gate in closed:
+            states[key] = StageState(state="withheld", reason="their upstream was not learned (gate: require)")
         elif missing:
             states[key] = StageState(state="blocked", reason=f"not installed: {', '.join(missing)}; "
                                                              "install the extra [run]")

@@ -17,7 +17,7 @@ class TrialEnd:
 
     id: str
     state: str
-    """`done`, `diverged`, `failed` or `cancelled`."""
+    """`done`, `diverged`, `withheld`, `failed` or `cancelled`."""
     reason: str = ""
 
 
@@ -90,7 +90,8 @@ class Progress:
         if trial in self._board.cancelled and self._left[trial] | {k for k in keys if status[k] is Status.CANCELLED}:
             how = self._board.cancelled_how.get(trial, "as asked")
             return TrialEnd(id=trial, state="cancelled", reason=f"{how}; orchestrator retry {trial} runs it again")
-        for wanted, state in ((Status.FAILED, "failed"), (Status.DIVERGED, "diverged"), (Status.SKIPPED, "failed")):
+        for wanted, state in ((Status.FAILED, "failed"), (Status.DIVERGED, "diverged"), (Status.WITHHELD, "withheld"),
+                              (Status.SKIPPED, "failed")):
             found = next((k for k in keys if status[k] is wanted), None)
             if found is not None:
                 return TrialEnd(id=trial, state=state, reason=reasons.get(found, ""))
@@ -107,9 +108,9 @@ class Progress:
         return len(self.ended) == len(self.trials)
 
     def counts(self) -> Mapping[str, int]:
-        """Return how many trials are done, running, failed, diverged, cancelled and waiting."""
+        """Return how many trials are done, running, failed, diverged, withheld, cancelled and waiting."""
         with self._lock:
-            found = {"done": 0, "diverged": 0, "failed": 0, "cancelled": 0}
+            found = {"done": 0, "diverged": 0, "withheld": 0, "failed": 0, "cancelled": 0}
             for end in self.ended.values():
                 found[end.state] += 1
             live = sum(t not in self.ended for t in self._live)

@@ -21,6 +21,7 @@ from orchestrator.endings import Notice as Notice
 from orchestrator.ownership import seen
 from orchestrator.plan import Planned
 from sweeps.errors import EnvironmentError_, InDoubtError, StorageError
+from sweeps.language.gate import verdict_of
 from sweeps.language.stage import Ticket, TicketStage
 from sweeps.store import claims, files, requests
 from sweeps.store.layout import StageFolder
@@ -84,6 +85,9 @@ class Reconciler:
         self._leave(key)
         self.endings.succeeded()
         self._notify(self.board.status[key], key, f"{self.graph.nodes[key].label} ({result.seconds:.1f} s)")
+        if barred := self.board.withheld(key):
+            verdict = verdict_of(result.scores) or "without a verdict"
+            self._notify("withheld", key, f"{self.graph.nodes[key].label}: {verdict}; {barred} stages do not run")
         return True
 
     def _stage(self, key: str) -> StageFolder:

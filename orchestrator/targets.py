@@ -35,12 +35,16 @@ class Plan:
     """Fingerprint -> kind, label, tokens, trials."""
     trials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Id -> path and what it compares."""
+    gate: str = "report"
+    controls: tuple[str, ...] = ()
+    """Upstreams that are controls."""
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Plan:
         """Return the plan that plan.json (or the dump of a `PlanFile`) states."""
         return cls(name=raw["name"], question=raw["question"], stages={s["fingerprint"]: s for s in raw["stages"]},
-                   trials={t["id"]: t for t in raw["trials"]})
+                   trials={t["id"]: t for t in raw["trials"]}, gate=raw.get("gate", "report"),
+                   controls=tuple(raw.get("controls", ())))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Any
 from orchestrator.meter import spent
 from orchestrator.ownership import seen
 from orchestrator.targets import Plan, read_plan
+from orchestrator.withheld import withheld
 from sweeps.store.files import read_json, read_lines, unseal
 from sweeps.store.layout import Layout, StageFolder, SweepFolder
 from sweeps.store.ledger import Event, State, fold, read_events
@@ -52,9 +53,9 @@ class View:
     state: State
     controlled: str
     stages: Mapping[str, str]
-    """Fingerprint -> `done`, `diverged`, `running`, `submitted`, `failed`, `damaged` or `waiting`."""
+    """Fingerprint -> `done`, `diverged`, `running`, `submitted`, `failed`, `damaged`, `withheld` or `waiting`."""
     trials: Mapping[str, str]
-    """Trial id -> `done`, `diverged`, `failed`, `damaged`, `cancelled`, `running` or `waiting`."""
+    """Trial id -> `done`, `diverged`, `withheld`, `failed`, `damaged`, `cancelled`, `running` or `waiting`."""
     asked: Mapping[str, Wish]
     """Trial id -> the newest wish that no controller has applied yet."""
 
@@ -106,6 +107,9 @@ def look(layout: Layout, name: str) -> View:
     for key in state.failures:
         if states.get(key) == "waiting":
             states[key] = "failed"
+    for key in withheld(layout, plan):
+        if states[key] == "waiting":
+            states[key] = "withheld"
     trials = {key: _trial_state(t["path"], states, cancelled=key in state.cancelled)
               for key, t in plan.trials.items()}
     return View(plan=plan, state=state, controlled=alive, stages=states, trials=trials, asked=asked_of(folder))
@@ -165,7 +169,7 @@ def _how(end: Event) -> Mapping[str, str]:
 
 def _trial_state(path: Iterable[Mapping[str, Any]], every: Mapping[str, str], *, cancelled: bool) -> str:
     states = {every[s["fingerprint"]] for s in path}
-    for wanted in ("failed", "damaged", "diverged"):
+    for wanted in ("failed", "damaged", "diverged", "withheld"):
         if wanted in states:
             return wanted
     if states == {"done"}:

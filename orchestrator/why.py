@@ -12,6 +12,7 @@ from orchestrator.arguments import duration
 from orchestrator.difference import Spec, nearest, read_spec
 from orchestrator.targets import Plan, label_of, logs, read_plan
 from orchestrator.watch import asked_of, controller, last_row, sweep_file_hint
+from orchestrator.withheld import withheld
 from sweeps.errors import RecordError
 from sweeps.store import records
 from sweeps.store.claims import holder
@@ -24,7 +25,7 @@ from sweeps.store.requests import Wish
 TRACEBACK_LINES = 8
 NAMED = 4
 """Inputs that one line names."""
-DECISIVE = ("damaged", "deleted", "failed", "diverged", "live", "interrupted", "cancelled")
+DECISIVE = ("damaged", "deleted", "failed", "diverged", "withheld", "live", "interrupted", "cancelled")
 """States that say most about a trial, first the one that says most; else the first stage that could run does."""
 NOT_BEGUN = ("waiting", "new")
 INPUTS_OF = {"tokenizer": {"text"}, "corpus": {"text", "tokenizer"}, "prepretrain": {"corpus", "rules", "prepretrain"},
@@ -41,7 +42,8 @@ class Explanation:
     fingerprint: str
     label: str
     state: str
-    """`complete`, `diverged`, `damaged`, `deleted`, `live`, `failed`, `interrupted`, `cancelled`, `waiting`, `new`."""
+    """`complete`, `diverged`, `damaged`, `deleted`, `live`, `failed`, `interrupted`, `cancelled`, `withheld`,
+    `waiting`, `new`."""
     reason: str
     """One sentence."""
     details: tuple[str, ...] = ()
@@ -116,13 +118,15 @@ class Explainer:
         self._specs = specs or {}
         self._thorough = thorough
         self._found: dict[str, Explanation] = {}
+        self._gates = {s.plan.name: withheld(layout, s.plan) for s in sweeps}
 
     def explain(self, stage: StageFolder) -> Explanation:
         """Return why a stage is where it is."""
         key = stage.fingerprint
         if key not in self._found:
             looks: tuple[Callable[[StageFolder], Explanation | None], ...] = (
-                self._complete, self._live, self._deleted, self._cancelled, self._failed, self._interrupted)
+                self._complete, self._live, self._deleted, self._cancelled, self._withheld, self._failed,
+                self._interrupted)
             self._found[key] = next((e for e in (look(stage) for look in looks) if e), None) or self._waiting(stage)
         return self._found[key]
 
@@ -232,6 +236,17 @@ class Explainer:
             text += "; asked, not yet applied"
         return self._say(stage, "cancelled", text, [f"take it back: orchestrator retry {trials[0]} --sweep {name}"],
                          {"trials": trials, "applied": not pending})
+
+    def _withheld(self, stage: StageFolder) -> Explanation | None:
+        naming = self._naming(stage)
+        gates = [self._gates[s.plan.name].get(stage.fingerprint) for s in naming]
+        gate = next((g for g in gates if g), None)
+        if gate is None or not all(gates):
+            return None  # a sweep that does not require the gate runs it
+        folder = self.layout.stage("evaluate", gate)
+        text = (f"its upstream was not learned, or that is not known, and sweep {naming[0].plan.name} requires it "
+                f"(gate: require): {label_of(self.plans, folder)}")
+        return self._say(stage, "withheld", text, [f"the verdict: orchestrator why {gate[:12]}"], {"gate": gate})
 
     # -- ended without a result ------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,19 @@ class SequenceSource(Protocol):
 
     def sequences(self, index_B: Ints) -> SequenceBatch:
         """Return the sequences with these indices, in this order."""
+        ...
+
+
+@runtime_checkable
+class Oracle(Protocol):
+    """What a `SequenceSource` may offer beside: the loss of who knows the rule behind each sequence."""
+
+    def oracle(self, index_B: Ints) -> npt.NDArray[np.float64] | None:
+        """Return (B, T): the expected loss of each token in nats, exact, given the rule and all tokens before it.
+
+        That is the entropy of the law that the token was drawn from; 0 for what is certain. None: this science has no
+        exact one.
+        """
         ...
 
 

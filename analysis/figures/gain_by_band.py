@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis.drawing import INK, Drawing, FigurePlugin, draw, pens
+from analysis.drawing import DOUBTFUL, INK, Drawing, FigurePlugin, draw, label, pens
 from analysis.statistics import Interval
 from analysis.study import Study
 from analysis.wording import interval, listed, plain, short
@@ -21,7 +21,7 @@ def _drawings(study: Study) -> Iterator[Drawing]:
     for i, domain in enumerate(study.records.domains):
         arms = [arm for arm in study.treated(domain) if study.gains(domain, arm)]
         if arms:
-            said = listed((f"{arm} {interval(study.effect(domain, arm))}" for arm in arms), 30)
+            said = listed((f"{study.named(arm)} {interval(study.effect(domain, arm))}" for arm in arms), 30)
             yield draw(
                 f"gain_by_band-{i}", f"Gain over scratch, {plain(domain)}",
                 f"Gain over scratch in {plain(domain)}, nats per token with 95 % intervals: {said}.",
@@ -42,7 +42,7 @@ def _paint(axes: Axes, study: Study, domain: str, arms: list[str]) -> None:
             axes.plot([effect.low, effect.high], [row, row], color=pen.colour, linewidth=1.6)
         axes.plot(seeds, np.full(len(seeds), row + 0.22), linestyle="", marker="|", markersize=6, color=pen.colour)
         axes.plot([effect.mean], [row], marker=pen.marker, color=pen.colour, markersize=5, linestyle="")
-    names = [short(a) + (" (control)" if study.cells[domain, a][0]["is_control"] else "") for a in arms]
+    names = [label(study, a) + (" (control)" if study.cells[domain, a][0]["is_control"] else "") for a in arms]
     axes.set_yticks(range(len(arms)), names)
     axes.set_ylim(len(arms) - 0.5, -0.6)
     axes.set(xlabel="gain over scratch (nats per token)", title=short(domain))
@@ -60,6 +60,7 @@ def _joint(study: Study, domain: str) -> dict[str, Interval]:
 PLUGIN = FigurePlugin(
     title="Gain over scratch by band and domain",
     caption="Marker: mean over seeds; thin line: 95 % paired-t interval (none below three seeds); broad line: 95 % "
-            "interval simultaneous over the bands of the domain; ticks: single seeds. Right of zero is better.",
+            "interval simultaneous over the bands of the domain; ticks: single seeds. Right of zero is better. "
+            + DOUBTFUL,
     build=_build,
 )

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from analysis.drawing import Drawing, FigurePlugin, Pen, draw, pens
+from analysis.drawing import DOUBTFUL, Drawing, FigurePlugin, Pen, draw, label, pens
 from analysis.study import Study
 from analysis.wording import interval, listed, plain, short
 
@@ -25,7 +25,7 @@ def _drawings(study: Study) -> Iterator[Drawing]:
         part = study.records.curves[study.records.curves["domain"] == domain]
         if part.empty:
             continue
-        ends = listed((f"{a} {interval(study.effect(domain, a))}" for a in study.treated(domain)), 12)
+        ends = listed((f"{study.named(a)} {interval(study.effect(domain, a))}" for a in study.treated(domain)), 12)
         yield draw(
             f"loss_curves-{i}", f"Validation loss, {plain(domain)}",
             f"Validation loss against pre-training tokens in {plain(domain)}. Gains over scratch, nats: {ends}.",
@@ -38,7 +38,7 @@ def _paint(axes: Axes, study: Study, part: pd.DataFrame, domain: str) -> None:
         own = part[part["arm"] == arm]
         if not own.empty:
             _trunk(axes, own[~own["scored"]], pen)
-            _ends(axes, own[own["scored"]], pen, short(arm))
+            _ends(axes, own[own["scored"]], pen, label(study, arm))
     late = part[part["tokens"] >= _SHOWN_FROM * part["tokens"].max()]["loss"]
     room = 0.05 * float(late.max() - late.min()) or 0.05
     axes.set_ylim(float(late.min()) - room, float(late.max()) + room)
@@ -73,6 +73,6 @@ def _ends(axes: Axes, scored: pd.DataFrame, pen: Pen, label: str) -> None:
 PLUGIN = FigurePlugin(
     title="Loss curves",
     caption="Lines: mean over seeds along the trunk, drawn but never scored; shaded and whiskers: range over seeds. "
-            "Markers: annealed ends, the only losses that count.",
+            "Markers: annealed ends, the only losses that count. " + DOUBTFUL,
     build=_build,
 )

@@ -17,6 +17,7 @@ COLUMNS = (
     Column("gain_nats", "str", NATS, "what was claimed"),
     Column("verdict", "str", "", "supported, contradicted, inconclusive or not tested"),
     Column("chosen", "str", "", "the arm that was judged"),
+    Column("learned", "str", "", "of that arm: seeds whose upstream gate says learned, of those measured"),
     Column("estimate", "float64", NATS, "mean gain"),
     Column("low", "float64", NATS, "lower end of the interval"),
     Column("high", "float64", NATS, "upper end"),
@@ -29,8 +30,9 @@ COLUMNS = (
 def _build(study: Study) -> pd.DataFrame:
     return frame_of((
         {"claim": v.claim, "domain": v.domain, "arm": v.arm, "over": v.over, "gain_nats": v.statement,
-         "verdict": v.verdict, "chosen": v.chosen, "estimate": v.interval.mean, "low": v.interval.low,
-         "high": v.interval.high, "seeds": v.interval.n, "rule": v.rule}
+         "verdict": v.verdict, "chosen": v.chosen, "learned": study.learned(v.chosen),
+         "estimate": v.interval.mean, "low": v.interval.low, "high": v.interval.high, "seeds": v.interval.n,
+         "rule": v.rule}
         for v in judge(study)
     ), COLUMNS)
 

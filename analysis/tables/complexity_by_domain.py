@@ -12,7 +12,6 @@ from analysis.schema import NATS, Column, frame_of
 from analysis.simultaneous import Family
 from analysis.study import Study
 from analysis.table import Table
-from analysis.tables.convergence import learned_text
 
 COLUMNS = (
     Column("domain", "str", "", "target domain"),
@@ -50,7 +49,7 @@ def _rows(study: Study) -> Iterator[dict[str, Any]]:
 
 def _row(study: Study, domain: str, arm: str, over: str) -> dict[str, Any]:
     first = study.cells[domain, arm][0]
-    return {"domain": domain, "arm": arm, "over": over, "learned": learned_text(study, arm),
+    return {"domain": domain, "arm": arm, "over": over, "learned": study.learned(arm),
             "complexity": first["complexity"], "note": first["note"]}
 
 

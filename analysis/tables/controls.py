@@ -13,6 +13,8 @@ COLUMNS = (
     Column("domain", "str", "", "target domain"),
     Column("arm", "str", "", "what is compared"),
     Column("control", "str", "", "the arm that keeps everything but the structure"),
+    Column("learned", "str", "", "seeds whose upstream gate says learned, of those measured"),
+    Column("control_learned", "str", "", "the same of the control"),
     Column("gain_nats", "float64", NATS, "the arm's mean gain over scratch"),
     Column("control_gain_nats", "float64", NATS, "the control's mean gain over scratch"),
     Column("seeds", "int64", "", "seeds scored in both"),
@@ -26,7 +28,8 @@ COLUMNS = (
 
 def _build(study: Study) -> pd.DataFrame:
     return frame_of((
-        {"domain": c.domain, "arm": c.arm, "control": c.control, "gain_nats": c.over_scratch.mean,
+        {"domain": c.domain, "arm": c.arm, "control": c.control, "learned": study.learned(c.arm),
+         "control_learned": study.learned(c.control), "gain_nats": c.over_scratch.mean,
          "control_gain_nats": c.control_over_scratch.mean, "seeds": c.difference.n, "difference": c.difference.mean,
          "low": c.difference.low, "high": c.difference.high, "detectable_nats": c.detectable, "reading": c.reading}
         for domain in study.records.domains for c in contrasts(study, domain)

@@ -69,7 +69,7 @@ def _row(study: Study, domain: str, arm: str) -> dict[str, Any]:
     baseline = bool(first["is_baseline"])
     return {
         "domain": domain, "arm": arm, "note": first["note"], "is_control": first["is_control"],
-        "upstream_tokens": first["upstream_tokens"], "learned": learned_text(study, arm),
+        "upstream_tokens": first["upstream_tokens"], "learned": study.learned(arm),
         "seeds_planned": counts["planned"], "seeds": counts["scored"], "diverged": counts["diverged"],
         "missing": counts["missing"], "loss": float(np.mean(losses)) if losses else math.nan,
         "bits_per_byte": bits_per_byte(study, domain, arm),
@@ -78,12 +78,6 @@ def _row(study: Study, domain: str, arm: str) -> dict[str, Any]:
         "speedup_low": speedup.low, "speedup_high": speedup.high, "speedup_note": "" if baseline else speedup.note,
         **_descriptive(study, domain, arm),
     }
-
-
-def learned_text(study: Study, arm: str) -> str:
-    """Return `2/3` for a gate passed by two of three measured seeds; empty where no gate was measured."""
-    gate = study.learned.get(arm)
-    return f"{sum(gate.values())}/{len(gate)}" if gate else ""
 
 
 def bits_per_byte(study: Study, domain: str, arm: str) -> float:

@@ -18,8 +18,8 @@ COLUMNS = (
     Column("seed", "int64", "", "seed"),
     Column("trial", "str", "", "trial id"),
     Column("what", "str", "", "role of the steps on the trial's path, or `gain`"),
-    Column("status", "str", "", "absent, started, diverged, damaged, unscored (no finite loss at its end), or why the "
-                                "pair has no gain"),
+    Column("status", "str", "", "absent, started, diverged, damaged, withheld (its upstream was not learned, and gate: "
+                                "require), unscored (no finite loss at its end), or why the pair has no gain"),
     Column("count", "int64", "", "steps, or damaged lines of metrics"),
     Column("scored", "bool", "", "the trial's gain is in the tables all the same"),
 )

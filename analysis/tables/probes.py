@@ -12,6 +12,7 @@ from analysis.table import Table
 COLUMNS = (
     Column("domain", "str", "", "domain that the model was pre-trained on"),
     Column("arm", "str", "", "what is compared"),
+    Column("learned", "str", "", "seeds whose upstream gate says learned, of those measured"),
     Column("score", "str", "", "score, in its task's unit"),
     Column("seeds", "int64", "", "seeds with both"),
     Column("trained", "float64", "", "final model, mean over seeds"),
@@ -24,8 +25,9 @@ COLUMNS = (
 
 def _build(study: Study) -> pd.DataFrame:
     return frame_of((
-        {"domain": p.domain, "arm": p.arm, "score": p.score, "seeds": p.difference.n, "trained": p.trained,
-         "untrained": p.untrained, "difference": p.difference.mean, "low": p.difference.low, "high": p.difference.high}
+        {"domain": p.domain, "arm": p.arm, "learned": study.learned(p.arm), "score": p.score, "seeds": p.difference.n,
+         "trained": p.trained, "untrained": p.untrained, "difference": p.difference.mean,
+         "low": p.difference.low, "high": p.difference.high}
         for p in probes(study)
     ), COLUMNS)
 

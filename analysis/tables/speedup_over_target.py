@@ -17,6 +17,7 @@ TARGETS = 25
 COLUMNS = (
     Column("domain", "str", "", "target domain"),
     Column("arm", "str", "", "what is compared"),
+    Column("learned", "str", "", "seeds whose upstream gate says learned, of those measured"),
     Column("target_loss", "float64", NATS, "loss that both runs reach"),
     Column("seeds", "int64", "", "seeds"),
     Column("speedup", "float64", "", "baseline's tokens over the arm's tokens to reach it, geometric mean over seeds; "
@@ -42,7 +43,8 @@ def _rows(study: Study) -> Iterator[dict[str, Any]]:
         for arm in study.treated(domain):
             targets, speedups, seeds = ratios(study, domain, arm)
             for target, speedup in zip(targets, speedups, strict=True):
-                yield {"domain": domain, "arm": arm, "target_loss": target, "seeds": seeds, "speedup": speedup}
+                yield {"domain": domain, "arm": arm, "learned": study.learned(arm), "target_loss": target,
+                       "seeds": seeds, "speedup": speedup}
 
 
 def _build(study: Study) -> pd.DataFrame:

@@ -91,7 +91,8 @@ def _task(spec: StageSpec, fingerprint: str, task: str) -> dict[str, float]:
     u = fraction(fingerprint)
     if task == "upstream_gate":
         margin = 0.5 - SPREAD * u
-        return {"loss": 1.2 - margin, "unigram_loss": 1.4, "copy_loss": 1.2, "margin": margin, "learned": 1.0}
+        return {"loss": 1.2 - margin, "uniform_loss": 1.6, "unigram_loss": 1.4, "copy_loss": 1.2, "ngram_loss": 1.3,
+                "context_loss": 1.3, "margin": margin, "margin_se": 0.01, "sequences": 32.0, "learned": 1.0}
     if task == "domain_loss":
         domains = [i.role.partition(":")[2] for i in spec.inputs if i.role.startswith("corpus:")]
         values = {d: 3.0 + fraction(hashlib.sha256(f"{fingerprint}/{d}".encode()).hexdigest()) for d in domains}

@@ -115,8 +115,8 @@ def _text(planned: Planned, states: Mapping[str, Any], totals: Mapping[str, Any]
         f"({100 * totals['tokens_saved'] / max(totals['tokens_unshared'], 1):.0f} %), about "
         f"{duration(totals['seconds_saved'])} of one slot", *_budget(totals),
     ]
-    blocked = Counter(s.reason for s in states.values() if s.state == "blocked")
-    lines += [f"blocked   {reason}" for reason in list(blocked)[:3]]
+    stopped = Counter((s.state, s.reason) for s in states.values() if s.state in ("blocked", "withheld"))
+    lines += [f"{state:<10}{number} stages, {reason}" for (state, reason), number in list(stopped.items())[:3]]
     if totals["storage_bytes"] > totals["free_bytes"]:
         lines.append("WARNING   more storage than is free: name another --root")
     for warning in totals["warnings"]:

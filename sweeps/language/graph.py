@@ -29,6 +29,8 @@ class Node:
     flops_per_token: float = 0.0
     after: Input | None = None
     """An earlier point on the same trunk: not an input (no part of the identity), but worth waiting for."""
+    gate: str | None = None
+    """The upstream gate that must say `learned` before it runs (`gate: require`): no part of the identity either."""
     trials: int = 0
     priority: int = 0
     """Position of the first trial that needs it."""

@@ -19,6 +19,7 @@ from sweeps.language.checks import (
     own_axes,
     safe,
 )
+from sweeps.language.gate import GATE
 from sweeps.language.parts import Part, domains_of, trained
 from sweeps.language.presets import SCALES
 from sweeps.language.resolve import Resolver
@@ -26,8 +27,6 @@ from sweeps.language.units import Amount
 
 SCRATCH = "scratch"
 """Label of the arm without pre-pre-training."""
-GATE = "upstream_gate"
-"""The task that asks whether an upstream was learned; measured for every upstream."""
 
 
 @dataclass(frozen=True, kw_only=True)

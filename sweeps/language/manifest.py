@@ -89,6 +89,8 @@ class PlanFile(Frozen):
     departures: tuple[Departure, ...] = ()
     claims: dict[str, dict[str, Any]] = {}
     """Declared before the run: name -> {domain, arm, over, gain_nats}."""
+    gate: str = "report"
+    """`require`: no pre-training after an upstream that was not learned, controls apart."""
     controls: tuple[str, ...] = ()
     """Upstreams that are controls (`nca_shuffled`): a gain that they share is not a gain from structure."""
     body_parameters: int = 0

@@ -175,6 +175,9 @@ class SweepFile(Frozen):
     """Science fields by dotted name, for all trials."""
     claims: dict[str, Claim] = {}
     """Statements to be judged."""
+    gate: Literal["report", "require"] = "report"
+    """Where an upstream was not learned, or that is not known: `report` marks its results, `require` does not go on to
+    pre-training. Controls go on in any case. No part of a stage's identity."""
     run: Run = Run()
     """Execution only."""
     plugins: tuple[str, ...] = ()

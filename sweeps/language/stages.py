@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sweeps.language.gate import GATE
 from sweeps.language.graph import DataStages, Graph, data_key
-from sweeps.language.grid import GATE, Trial
+from sweeps.language.grid import Trial
 from sweeps.language.manifest import PathStep
 from sweeps.language.mixture import MixtureScience
 from sweeps.language.plugins import Registries
@@ -39,9 +40,10 @@ class _Run:
 class GraphBuilder(DataStages):
     """Builds the graph; equal stages are made once."""
 
-    def __init__(self, registries: Registries, scale: str) -> None:
-        """`scale` decides the size of rule blocks."""
+    def __init__(self, registries: Registries, scale: str, *, gate_required: bool = False) -> None:
+        """`scale` decides the size of rule blocks; `gate_required`: what follows an upstream waits for its gate."""
         super().__init__(registries, scale)
+        self._gate_required = gate_required
         self._runs: list[_Run] = []
 
     def build(self, trials: Iterable[Trial]) -> Graph:
@@ -244,6 +246,9 @@ class GraphBuilder(DataStages):
             steps, body = self._once(key, lambda: self._upstream(trial))
         pretrain = self._pretrain(trial, body)
         final = self._final(trial, "pretrained", pretrain[-1].fingerprint)
+        if body is not None and self._gate_required and not self.registries.upstreams.find(trial.upstream).control:
+            for fingerprint in (*(step.fingerprint for step in pretrain), final):
+                self.graph.nodes[fingerprint].gate = steps[-1].fingerprint
         twin = self._final(trial, "untrained", None)
         read = [*self.graph.nodes[final].spec.inputs, *self._corpora(trial, "bank")]
         data = self._data_steps(tuple(dict.fromkeys(i.fingerprint for i in read if i.kind == "corpus")))

@@ -16,6 +16,7 @@ from hypothesis import settings
 
 from analysis.load import load
 from analysis.study import Study
+from sweeps.language.gate import Verdict
 from sweeps.language.manifest import Departure, PathStep, PlanFile, PlanStage, PlanTrial
 from sweeps.store import files, records
 from sweeps.store.layout import Layout
@@ -35,7 +36,7 @@ class Arm:
     complexity: str = ""
     gain: float = 0.0
     """True gain over scratch at every end, nats."""
-    learned: bool = True
+    verdict: Verdict = Verdict.LEARNED
     tokens: int = 300_000
 
 
@@ -100,7 +101,7 @@ class SweepBuilder:
         if arm.tokens:
             shared = f"{arm.name}{seed}"
             path += [self._stage(name, "prepretrain", "prepretrain", arm.tokens, shared),
-                     self._stage(name, "gate", "evaluate", 0, shared, {"learned": arm.learned})]
+                     self._stage(name, "gate", "evaluate", 0, shared, {"verdict": arm.verdict})]
         parent: PathStep | None = None
         for end in ENDS[-1:] if self.cosine else ENDS:
             if not self.cosine:
@@ -171,8 +172,11 @@ def _values(loss: float) -> dict[str, float]:
 
 def _scores(step: PathStep, about: Mapping[str, Any]) -> dict[str, float]:
     if step.role == "gate":
-        return {"upstream_gate.loss": 2.94, "upstream_gate.unigram_loss": 4.29, "upstream_gate.copy_loss": 3.94,
-                "upstream_gate.margin": 1.0, "upstream_gate.learned": float(about["learned"])}
+        scores = {"loss": 2.94, "uniform_loss": 5.55, "unigram_loss": 4.29, "copy_loss": 3.94, "ngram_loss": 4.1,
+                  "context_loss": 4.2, "oracle_loss": 1.94, "margin": 1.0, "margin_se": 0.1, "sequences": 125,
+                  "learned": about["verdict"].number, "frame.2.loss": 2.9, "frame.2.copy_loss": 3.9,
+                  "position.16.loss": 3.3}
+        return {f"upstream_gate.{name}": value for name, value in scores.items()}
     if "score" in about:
         jitter = float(np.random.default_rng(about["seed"]).normal(0, 0.01))
         return {"copying.accuracy": about["score"] + jitter, "domain_loss.web.loss": 4.5 - about["seed"] / 20,

@@ -52,7 +52,7 @@ def test_partial_sweeps_keep_every_trial(partial: Path) -> None:
     pair = pair_of(found, "nca_60-75-math-s1")
     assert pair["status"] == "baseline missing" and math.isnan(pair["gain_nats"])
     counts = found.counts("web", "nca 30-45")
-    assert counts == {"planned": 2, "scored": 1, "diverged": 1, "missing": 0}
+    assert counts == {"planned": 2, "scored": 1, "diverged": 1, "withheld": 0, "missing": 0}
 
 
 def test_a_missing_earlier_end_leaves_the_gain_but_no_crossing(tmp_path: Path) -> None:

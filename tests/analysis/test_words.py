@@ -11,6 +11,7 @@ from analysis.study import Study
 from analysis.summary import verdict_sentences
 from analysis.terminal import terminal_text, text_of
 from analysis.wording import parameters, plain, short
+from sweeps.language.gate import Verdict
 from tests.analysis.conftest import ARMS, SCRATCH, Arm, SweepBuilder
 
 
@@ -46,10 +47,16 @@ def test_two_seeds_claim_nothing(partial: Path) -> None:
 
 
 def test_an_upstream_that_was_not_learned(tmp_path: Path) -> None:
-    arms = (SCRATCH, Arm(name="nca 45-60", upstream="nca", complexity="45-60", learned=False))
-    text = said(SweepBuilder(tmp_path, arms=arms, domains=("web",)).build())
-    assert "Upstream not learned: nca 45-60 (0 of 3 seeds passed). A missing gain there says nothing" in text
-    assert "not resolved from scratch: nca 45-60" in text and "control" not in text
+    arms = (SCRATCH, Arm(name="nca 45-60", upstream="nca", complexity="45-60", verdict=Verdict.NOT_LEARNED),
+            Arm(name="dyck", upstream="dyck", verdict=Verdict.INCONCLUSIVE), Arm(name="good", upstream="text"))
+    root = SweepBuilder(tmp_path, arms=arms, domains=("web",)).build()
+    text, table = said(root), terminal_text(root, "demo").splitlines()
+    assert ("Upstreams not learned: nca 45-60 (3 of 3 seeds); inconclusive: dyck (3 of 3 seeds). A missing gain there "
+            "says nothing") in text
+    assert "nca 45-60 (upstream learned in 0/3) " in text and "good (upstream" not in text
+    assert "control" not in text
+    marks = {row.split()[0]: " ? " in row for row in table if row.startswith(("nca", "dyck", "good"))}
+    assert marks == {"nca": True, "dyck": True, "good": False}
 
 
 def test_worse_than_scratch(tmp_path: Path) -> None:

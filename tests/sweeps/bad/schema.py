@@ -40,6 +40,9 @@ TOP = [
         "Did you mean 'upstream'?"),
     one("baseline_as_text", "baseline: {upstream: none}", "baseline: none", "baseline", "'none'", "must be a mapping"),
     one("plugins_as_text", "run: {cluster: local}", "plugins: mine.py", "plugins", "'mine.py'", "must be a list"),
+    one("gate_unknown", "protocol: fair", "gate: required", "gate", "'required'", "known: report, require",
+        "Did you mean 'require'?"),
+    one("gate_as_a_condition", "protocol: fair", "gate: true", "gate", "true", "known: report, require"),
     one("question_list", "question: What?", "question: [a]", "question", "['a']", "must be text"),
 ]
 

@@ -17,7 +17,7 @@ from workloads.contract import SequenceBatch
 from workloads.upstreams.nca.backend import fastest
 from workloads.upstreams.nca.open_bank import RuleBank, open_bank
 from workloads.upstreams.nca.philox import derive_key, split
-from workloads.upstreams.nca.rollout import Backend
+from workloads.upstreams.nca.rollout import Backend, Rules
 from workloads.upstreams.nca.science import NcaScience, bank_fields
 from workloads.upstreams.nca.tokens import delimit, patch_tokens, target_mask
 
@@ -68,10 +68,20 @@ class NcaSource:
                 list(pool.map(fill, spans))
         return SequenceBatch(tokens_BT=tokens, target_BT=np.tile(self._targets, (len(index_B), 1)))
 
-    def _tokens(self, index_B: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    def oracle(self, index_B: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+        """Return the expected loss (B, T) of who knows each sequence's rule; a `contract.Oracle`."""
+        from workloads.upstreams.nca.oracle import expected_nats
+
+        rules, frames = self._rolled(np.asarray(index_B, dtype=np.int64))
+        return expected_nats(self.bank, rules, frames, self.sequence_length)
+
+    def _rolled(self, index_B: npt.NDArray[np.int64]) -> tuple[Rules, npt.NDArray[np.uint8]]:
         unique = self.science.rules.unique
         rules = self.rules.take(index_B % unique if unique else index_B)
-        frames = self._backend.rollout(self.bank, rules, self._key, split(index_B), self._frames)
+        return rules, self._backend.rollout(self.bank, rules, self._key, split(index_B), self._frames)
+
+    def _tokens(self, index_B: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        _, frames = self._rolled(index_B)
         patches = patch_tokens(frames, self.science.states, self.science.patch)
         return delimit(patches, self.vocabulary - 2)[:, : self.sequence_length]
 
