@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -25,9 +26,21 @@ def vocabulary(science: ShuffleDyckScience) -> int:
     return 2 * science.k
 
 
+def spell(science: ShuffleDyckScience, tokens: Sequence[int]) -> list[tuple[str, int]]:
+    """Return each token as its bracket and type, at the number of brackets of all types that are open around it."""
+    found, depth = [], 0
+    for token in tokens:
+        opens = token < science.k
+        depth += opens
+        found.append((f"({token}" if opens else f"{token - science.k})", depth))
+        depth -= not opens
+    return found
+
+
 PLUGIN = Upstream(
     science=ShuffleDyckScience,
     revision=1,
     implementation="workloads.upstreams._shuffle_dyck:make_source",
     vocabulary=vocabulary,
+    spell=spell,
 )
