@@ -60,7 +60,8 @@ def summary(planned: Planned, states: Mapping[str, StageState], found: Sequence[
         "free_bytes": shutil.disk_usage(_existing(planned.layout.root)).free,
         "tokens_unshared": unshared, "tokens_saved": unshared - sum(n.tokens for n in nodes.values()),
         "seconds_saved": sum(seconds[k] * (n.trials - 1) for k, n in nodes.items()),
-        "warnings": [*_warnings(planned), *warnings(found)], **_budget(planned, [n.spec.fingerprint for n in to_run], seconds),
+        "warnings": [*_warnings(planned), *warnings(found)],
+        **_budget(planned, [n.spec.fingerprint for n in to_run], seconds),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.arguments import duration
 from orchestrator.plan import Planned, complete
+from sweeps.language.grid import Trial
 from sweeps.language.plugins import Survey
 
 SLOW_SECONDS = 600.0
@@ -63,25 +64,32 @@ def searches(planned: Planned) -> list[Search]:
     """Return every bank of the plan, in the order of its trials; the pilots' samples are computed once a process."""
     nodes = {key: node for key, node in planned.graph.nodes.items() if node.spec.kind == "rules"}
     done = complete(planned.layout, nodes.values())
-    surveys: dict[Any, Survey] = {}
+    measured: dict[int, tuple[Any, Survey] | None] = {}
     stages: dict[Any, dict[str, float]] = {}
-    banks: dict[int, Any] = {}
+    surveys: dict[Any, Survey] = {}
     for trial in planned.trials:
-        upstream = planned.registries.upstreams[trial.upstream]
-        if upstream.survey is None or upstream.bank is None:
+        key = id(trial.upstream_science)  # shared by the trials with equal fields
+        if key not in measured:
+            measured[key] = _measured(planned, trial)
+        if (found := measured[key]) is None:
             continue
-        if id(trial.upstream_science) not in banks:
-            bank = banks[id(trial.upstream_science)] = upstream.bank(trial.upstream_science)
-            if bank not in surveys:
-                surveys[bank] = upstream.survey(trial.upstream_science)
-        bank = banks[id(trial.upstream_science)]
+        bank, survey = found
+        surveys[bank] = survey
         mine = stages.setdefault(bank, {})
-        mine |= {step.fingerprint: _seconds(surveys[bank], nodes[step.fingerprint].spec.sections["block"].values)
+        mine |= {step.fingerprint: _seconds(survey, nodes[step.fingerprint].spec.sections["block"].values)
                  for step in planned.graph.paths[trial.id]
                  if step.fingerprint in nodes and step.fingerprint not in done and step.fingerprint not in mine}
     return [Search(survey=survey, stages=stages[bank],
-                   rules=sum(nodes[key].spec.sections["block"].values["count"] for key in stages[bank]))
+                   rules=sum(nodes[k].spec.sections["block"].values["count"] for k in stages[bank]))
             for bank, survey in surveys.items()]
+
+
+def _measured(planned: Planned, trial: Trial) -> tuple[Any, Survey] | None:
+    """Return the fields of the bank that a trial reads, and what its pilot measured; None where it reads none."""
+    upstream, science = planned.registries.upstreams[trial.upstream], trial.upstream_science
+    if upstream.survey is None or upstream.bank is None:
+        return None
+    return upstream.bank(science), upstream.survey(science)
 
 
 def _seconds(survey: Survey, block: Mapping[str, Any]) -> float:

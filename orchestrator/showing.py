@@ -75,7 +75,8 @@ def sciences(registries: Registries, wanted: Wanted) -> tuple[list[tuple[str, An
         SweepFileError: with every problem; the place is the flag.
     """
     upstream = find(registries, wanted)
-    axes: dict[str, Any] = {"upstream": [wanted.name], "domain": [next(iter(registries.domains))], "seed": [wanted.seed]}
+    axes: dict[str, Any] = {"upstream": [wanted.name], "domain": [next(iter(registries.domains))],
+                            "seed": [wanted.seed]}
     flags = {("protocol",): f"--protocol {wanted.protocol}", ("axes", AXIS): f"--complexity {','.join(wanted.bands)}",
              ("axes", "seed"): f"--seed {wanted.seed}"}
     values = {"schema_version": 1, "name": "show", "protocol": wanted.protocol, "baseline": {"upstream": wanted.name},

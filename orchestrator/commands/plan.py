@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_cap(parser)
     add_root(parser)
     add_json(parser)
-    parser.add_argument("--no-pilot", action="store_true", help="skip the pilot that refuses impossible bands and says what the others accept")
+    parser.add_argument("--no-pilot", action="store_true",
+                        help="skip the pilot that refuses impossible bands and says what the others accept")
     parser.add_argument("--show-sbatch", action="store_true",
                         help="print the whole script that Slurm would get first, and nothing else")
 

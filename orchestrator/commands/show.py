@@ -37,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     below = parser.add_subparsers(dest="what", metavar="upstream|bank", required=True)
     up = below.add_parser("upstream", help="sequences of an upstream")
     up.add_argument("name", metavar="NAME", help="an upstream, for instance nca or shuffle_dyck")
-    up.add_argument("--complexity", default="", metavar="BAND[,BAND]", help="bands, for instance 30-45 (default: as the "
-                                                                            "fields say)")
-    up.add_argument("--rules", type=positive, default=12, metavar="N", help="sequences, each of another rule "
-                                                                            "(default: 12)")
+    up.add_argument("--complexity", default="", metavar="BAND[,BAND]",
+                    help="bands, for instance 30-45 (default: as the fields say)")
+    up.add_argument("--rules", type=positive, default=12, metavar="N",
+                    help="sequences, each of another rule (default: 12)")
     up.add_argument("-o", "--output", type=Path, metavar="FILE", help="write a picture: .png, .svg or .pdf")
     up.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets",
                     help="a dotted field, the value read as YAML; may be repeated")
@@ -121,8 +121,8 @@ def _scores(one: Shown) -> list[str]:
     lines = [f"  accepted  {share(survey.acceptance, survey.interval)} of {len(survey.percents)} random rules",
              f"  shown     {len(one.percents)} sequences; scores of their rules: {shown} %"]
     if "realised_in_band" in bank:
-        lines.append(f"  training  {100 * bank['realised_in_band']:.0f} % of these rules score inside the band again from "
-                     "the grid that training starts them from")
+        lines.append(f"  training  {100 * bank['realised_in_band']:.0f} % of these score inside the band again from "
+                     "the grid of training")
     return [*lines, "", *bars([("random rules", counts(survey.percents))], survey.low, survey.high)]
 
 
@@ -138,7 +138,7 @@ def _print_tokens(one: Shown, upstream: Upstream) -> None:
     for place, (word, level) in enumerate(spelled):
         text.append(" " if place else "")
         text.append(word, style=COLOURS[level % len(COLOURS)] if level >= 0 else "")
-    Console(file=sys.stdout, highlight=False, width=80 if not sys.stdout.isatty() else None).print(text, "")
+    Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 80).print(text, end="\n\n")
 
 
 def _as_json(one: Shown, upstream: Upstream) -> dict[str, Any]:

@@ -121,8 +121,8 @@ def check_frames(resolver: Resolver, plugin: Upstream, science: Any, core: Mappi
     length, frame = core["model"].sequence_length, plugin.frame_tokens(science) if plugin.frame_tokens else 0
     if length < 2 * frame and not resolver.assumed & {"scale", "protocol"}:
         resolver.problem("fields.model.sequence_length", length,
-                         f"is less than two frames of {frame} tokens, and the first of them is never a target; write at "
-                         f"least {2 * frame}, or make frames smaller (grid, patch)")
+                         f"is less than two frames of {frame} tokens, and the first of them is never a target; write "
+                         f"at least {2 * frame}, or make frames smaller (grid, patch)")
 
 
 def check_arms(resolver: Resolver, arms: list[dict[str, Any]]) -> None:

@@ -75,7 +75,7 @@ def look(folder: Path) -> Held:
                           "makes them anew") from error
     found = hashlib.sha256(b"".join(kernel_digests(rules))).hexdigest()
     if found != recorded:
-        raise RecordError(f"{folder}: the kernels have the SHA-256 {found[:16]}..., not {recorded[:16]}... as recorded; "
+        raise RecordError(f"{folder}: the kernels have the SHA-256 {found[:16]}..., not {recorded[:16]}...: "
                           "the files were changed or are of another bank")
     return held
 
