@@ -56,7 +56,10 @@ def write_gallery(path: Path, panels: Sequence[Panel]) -> None:
         grid = figure.add_gridspec(len(panels), 2 if scored else 1, height_ratios=heights,
                                    width_ratios=(8.0, 2.4) if scored else None)
         for row, (panel, tile) in enumerate(zip(panels, tiles, strict=True)):
-            _draw_frames(figure.add_subplot(grid[row, 0]), panel, tile, _colours(states))
+            axes = figure.add_subplot(grid[row, 0])
+            _draw_frames(axes, panel, tile, _colours(states))
+            if row == len(panels) - 1 and panel.frames_RFHW.shape[2] > 1:
+                axes.set_xlabel("frame")
             if panel.percents:
                 _draw_scores(figure.add_subplot(grid[row, 1]), panel, last=row == len(panels) - 1)
         out = io.BytesIO()

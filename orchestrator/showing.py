@@ -130,15 +130,13 @@ def counts(percents: Sequence[float]) -> list[int]:
 
 def bars(columns: Sequence[tuple[str, Sequence[int]]], low: float, high: float) -> list[str]:
     """Return a histogram as text: a line per bin, a column of bars per name, `|` beside the bins that a band meets."""
-    used = [k for k in range(100 // BIN_PERCENT) if any(values[k] for _, values in columns)
-            or low < (k + 1) * BIN_PERCENT and k * BIN_PERCENT < high]
+    meets = [low < (k + 1) * BIN_PERCENT and k * BIN_PERCENT < high for k in range(100 // BIN_PERCENT)]
+    used = [k for k, inside in enumerate(meets) if inside or any(values[k] for _, values in columns)]
     width = BAR // len(columns)
     lines = ["  score %   " + "".join(f"{name:<{width + 2}}" for name, _ in columns).rstrip()]
     for k in range(min(used, default=0), max(used, default=-1) + 1):
-        inside = low < (k + 1) * BIN_PERCENT and k * BIN_PERCENT < high
-        parts = [f"{_bar(values, k, width):<{width + 2}}" for _, values in columns]
-        lines.append(f"  {k * BIN_PERCENT:>3}-{(k + 1) * BIN_PERCENT:<3} {'|' if inside else ' '} "
-                     f"{''.join(parts)}".rstrip())
+        parts = "".join(f"{_bar(values, k, width):<{width + 2}}" for _, values in columns)
+        lines.append(f"  {k * BIN_PERCENT:>3}-{(k + 1) * BIN_PERCENT:<3} {'|' if meets[k] else ' '} {parts}".rstrip())
     return lines
 
 

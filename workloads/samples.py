@@ -31,7 +31,7 @@ class Sample:
     """Cells, where the upstream can say them."""
 
 
-def sample(  # noqa: PLR0913 - what decides a sequence, and how many
+def sample(
     registries: Registries, upstream: Upstream, science: Any, *, seed: int, sequence_length: int, count: int,
 ) -> Sample:
     """Return sequences 0 to `count` - 1 that a sweep with this seed trains on.

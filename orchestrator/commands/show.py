@@ -81,7 +81,7 @@ def _upstream(arguments: argparse.Namespace) -> int:
                   "bands": [_as_json(one, upstream) for one in found]})
     else:
         for one in found:
-            out("\n".join([one.label, *_scores(one), ""]))
+            out("\n".join([one.label, *_scores(one)]))
             _print_tokens(one, upstream)
         if arguments.output is not None:
             say(f"picture: {arguments.output}")
@@ -123,7 +123,7 @@ def _scores(one: Shown) -> list[str]:
     if "realised_in_band" in bank:
         lines.append(f"  training  {100 * bank['realised_in_band']:.0f} % of these score inside the band again from "
                      "the grid of training")
-    return [*lines, "", *bars([("random rules", counts(survey.percents))], survey.low, survey.high)]
+    return [*lines, "", *bars([("random rules", counts(survey.percents))], survey.low, survey.high), ""]
 
 
 def _print_tokens(one: Shown, upstream: Upstream) -> None:
@@ -190,7 +190,8 @@ def _block(found: Any) -> list[str]:
         f"  kernels   sha256 {found.kernels_sha256[:16]}, {s['duplicates']:.0f} duplicates",
         f"  accepted  {s['accepted']:,.0f} of {s['candidates']:,.0f} candidates: "
         f"{share(s['acceptance'], (s['acceptance_low'], s['acceptance_high']))}",
-        f"  training  sees {share(s['realised_in_band'], (s['realised_in_band_low'], s['realised_in_band_high']))} of "
-        f"{s['realised_sequences']:.0f} sequences inside the band {found.band}", "",
+        f"  training  reads {s['realised_sequences']:.0f} sequences looked at, of which "
+        f"{share(s['realised_in_band'], (s['realised_in_band_low'], s['realised_in_band_high']))}",
+        f"            score inside the band {found.band}", "",
     ]
     return lines + bars([("accepted by", found.accepted), ("seen in training", found.realised)], found.low, found.high)
