@@ -18,7 +18,7 @@ from sweeps.errors import UsageError
 EXAMPLES = """  orchestrator conformance tests/data/nca_golden.npz
   orchestrator conformance *.npz --json"""
 
-NAME_WIDTH = 28
+NAME_WIDTH = 24
 """Columns of a file's name; of a longer one the end is shown, since folders differ less."""
 
 
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         out_json(rows[0] if len(rows) == 1 else {"files": rows, "ok": all(row["ok"] for row in rows)})
     else:
-        out("\n".join([f"{'file':<{NAME_WIDTH}}{'rules':>6}{'frames equal':>16}  tokens  scores  logit error  conforms",
+        out("\n".join([f"{'file':<{NAME_WIDTH}}{'rules':>6}{'frames equal':>14}  tokens  scores  logit error   ok",
                        *map(_line, rows)]))
     for row in rows:
         if "error" in row:
@@ -67,5 +67,5 @@ def _line(row: Mapping[str, Any]) -> str:
         return f"{name:<{NAME_WIDTH}}cannot be read"
     frames = f"{row['frames_identical']} of {row['frames_checked']}"
     tokens, scores, ok = ("yes" if row[key] else "NO" for key in ("tokens_identical", "scores_identical", "ok"))
-    return (f"{name:<{NAME_WIDTH}}{row['rules']:>6}{frames:>16}  {tokens:>6}  {scores:>6}  "
-            f"{row['max_logit_error']:>11.1e}  {ok:>8}")
+    return (f"{name:<{NAME_WIDTH}}{row['rules']:>6}{frames:>14}  {tokens:>6}  {scores:>6}  "
+            f"{row['max_logit_error']:>11.1e}  {ok:>3}")

@@ -18,6 +18,7 @@ from sweeps.errors import UsageError
 if TYPE_CHECKING:
     from orchestrator.showing import Shown
     from sweeps.language.plugins import Upstream
+    from workloads.upstreams.nca.look import Held
 
 EXAMPLES = """  orchestrator show upstream nca --complexity 30-40
   orchestrator show upstream nca --complexity 30-45,60-75 --scale 10m --rules 4 -o gallery.png
@@ -180,7 +181,7 @@ def _bank(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _block(found: Any) -> list[str]:
+def _block(found: Held) -> list[str]:
     from orchestrator.showing import bars, share
 
     s = found.scores

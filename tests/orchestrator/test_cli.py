@@ -166,7 +166,7 @@ def test_conformance_of_several_files_is_a_table_and_one_bad_file_hides_no_other
     Path(unreadable).write_text("no archive")
     assert main(["conformance", good, wrong]) == 1
     head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split() == ["file", "rules", "frames", "equal", "tokens", "scores", "logit", "error", "conforms"]
+    assert head.split() == ["file", "rules", "frames", "equal", "tokens", "scores", "logit", "error", "ok"]
     assert [row.split()[-1] for row in rows] == ["yes", "NO"] and max(map(len, [head, *rows])) <= 80
     assert main(["conformance", good, unreadable, wrong, "--json"]) == 2
     printed, told = capsys.readouterr()
