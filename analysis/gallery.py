@@ -117,7 +117,8 @@ def _draw_scores(axes: Axes, panel: Panel, *, last: bool) -> None:
     low, high = panel.band
     shares = np.full(len(panel.percents), 100 / len(panel.percents))
     axes.axvspan(low, high, color=_BAND, alpha=0.3, linewidth=0)
-    axes.hist(np.minimum(panel.percents, 99.9), bins=list(range(0, 100 + BIN_PERCENT, BIN_PERCENT)), weights=shares, color=_RANDOM)
+    bins = list(range(0, 100 + BIN_PERCENT, BIN_PERCENT))
+    axes.hist(np.minimum(panel.percents, 100 - BIN_PERCENT / 2), bins=bins, weights=shares, color=_RANDOM)
     axes.plot(panel.chosen, np.zeros(len(panel.chosen)), linestyle="", marker="|", markersize=9, color=_CHOSEN,
               clip_on=False)
     axes.set_xlim(0, 100)

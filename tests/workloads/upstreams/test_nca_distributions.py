@@ -105,7 +105,7 @@ def test_each_cell_is_drawn_from_the_softmax_of_its_logits(temperature: float) -
 
 @pytest.mark.proof
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_each_cell_is_drawn_from_the_softmax_of_its_logits_a_hundred_thousand_times(temperature: float, tell: Tell) -> None:
+def test_each_cell_is_drawn_from_the_softmax_of_its_logits_in_100_000_draws(temperature: float, tell: Tell) -> None:
     p_S = cell_p_values(temperature, 100_000)
     uniform = stats.kstest(p_S, "uniform").pvalue
     tell(f"temperature {temperature:g}: {CELLS} cells, 100,000 draws each: smallest p {p_S.min():.3g}, "
