@@ -169,6 +169,8 @@ def _bank(arguments: argparse.Namespace) -> int:
     if target.trial or stage.kind != "rules":
         what = f"{target.trial} is a trial" if target.trial else f"{label} is a stage {stage.kind}"
         raise UsageError(f"{what}; a bank is a stage `rules`: orchestrator why names those of a trial")
+    if store.simulated.exists():
+        raise UsageError(f"{store.root} holds simulated results; its banks have no rules")
     if read_result(stage) is None:
         raise UsageError(f"{label} is not complete; it holds no bank yet")
     from workloads.upstreams.nca.look import look

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.controller == "slurm":
         return _appoint(arguments, planned)
     run_pilots(planned)
-    for warning in warnings(searches(planned)):
+    for warning in () if arguments.quiet else warnings(searches(planned)):
         say(f"WARNING {warning}")
     name = planned.sweep.name
     try:

@@ -187,6 +187,13 @@ def test_what_is_no_finished_bank_is_refused(target: str, code: int, said: str, 
     assert found == code and said in error
 
 
+def test_a_simulated_bank_is_refused(store: Path, tmp_path: Path, capsys: Captured) -> None:
+    root = shutil.copytree(store, tmp_path / "store")
+    Layout(root).simulated.touch()
+    code, _, error = called(capsys, "show", "bank", FINGERPRINT, "--root", root)
+    assert code == 2 and "simulated results" in error
+
+
 def test_a_bank_that_was_changed_after_completion_is_refused(store: Path, tmp_path: Path, capsys: Captured) -> None:
     root = shutil.copytree(store, tmp_path / "store")
     [tables] = root.glob("stages/rules/*/attempts/1/artifacts/tables.npy")

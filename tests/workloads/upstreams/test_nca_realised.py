@@ -104,7 +104,7 @@ def _one_weight(folder: Path) -> None:
 
 
 def _of_another_bank(folder: Path) -> None:
-    make_bank(bank_fields(small(temperature=0.5)), seed=SEED, stream="train", first=25, count=50,
+    make_bank(bank_fields(small()), seed=SEED + 1, stream="train", first=25, count=50,
               folder=folder / "other", progress=never)
     shutil.copy(folder / "other" / "tables.npy", folder / "tables.npy")
 
