@@ -49,12 +49,10 @@ def survey(bank: NcaBankScience) -> Survey:
     accepted = int(band.accepts(scores).sum())
     cell_steps = bank.grid.height * bank.grid.width * (bank.burn_in + (scoring.frames - 1) * bank.frame_stride)
     return Survey(
-        band=f"{scoring.band} % {scoring.scale}", low=100 * band.low, high=100 * band.high,
-        unit=band.unit,
+        band=f"{scoring.band} % {scoring.scale}", low=100 * band.low, high=100 * band.high, unit=band.unit,
         percents=tuple(float(p) for p in 100 * scores.mean(axis=1) / band.unit),
         accepted=accepted, interval=wilson(accepted, len(scores)),
-        seconds_per_candidate=scoring.trials * (
-            cell_steps * CELL_STEP_SECONDS + raw_bytes(bank) * DEFLATE_SECONDS),
+        seconds_per_candidate=scoring.trials * (cell_steps * CELL_STEP_SECONDS + raw_bytes(bank) * DEFLATE_SECONDS),
     )
 
 
