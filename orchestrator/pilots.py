@@ -56,7 +56,8 @@ class Search:
         """Return the figures as plain data."""
         survey = self.survey
         return {"band": survey.band, "candidates": len(survey.percents), "accepted": survey.accepted,
-                "acceptance": survey.acceptance, "interval": survey.interval, "rules": self.rules,
+                "acceptance": survey.acceptance, "interval": survey.interval,
+                "ceiling_percent": survey.ceiling, "rules": self.rules,
                 "seconds": self.seconds, "warning": self.warning}
 
 

@@ -119,7 +119,8 @@ def _scores(one: Shown) -> list[str]:
         return []
     survey, bank = one.survey, one.sample.bank
     shown = ", ".join(f"{p:.0f}" for p in one.percents)
-    lines = [f"  accepted  {share(survey.acceptance, survey.interval)} of {len(survey.percents)} random rules",
+    lines = [f"  accepted  {share(survey.acceptance, survey.interval)} of {len(survey.percents)} random rules; "
+             f"noise scores {survey.ceiling:.0f} %",
              f"  shown     {len(one.percents)} sequences; scores of their rules: {shown} %"]
     if "realised_in_band" in bank:
         lines.append(f"  training  {100 * bank['realised_in_band']:.0f} % of these score inside the band again from "
@@ -153,7 +154,8 @@ def _as_json(one: Shown, upstream: Upstream) -> dict[str, Any]:
         "levels": [level for _, level in upstream.spell(one.science, row)] if upstream.spell else None,
         "survey": survey and {
             "band_percent": [survey.low, survey.high], "candidates": len(survey.percents), "accepted": survey.accepted,
-            "interval": survey.interval, "bin_percent": BIN_PERCENT, "histogram": counts(survey.percents)},
+            "interval": survey.interval, "ceiling_percent": survey.ceiling,
+            "bin_percent": BIN_PERCENT, "histogram": counts(survey.percents)},
     }
 
 

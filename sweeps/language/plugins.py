@@ -66,6 +66,8 @@ class Survey:
     high: float
     unit: float
     """Raw score that is 100 percent of the scale."""
+    ceiling: float
+    """Mean score of noise, in percent of the scale: a band above it can hardly be met."""
     percents: tuple[float, ...]
     """Score of each candidate, in percent of the scale."""
     accepted: int

@@ -15,8 +15,8 @@ from tests.orchestrator.verb_stores import SHIPPED, answer, called, run
 
 Captured = pytest.CaptureFixture[str]
 SMOKE = SHIPPED / "smoke.yaml"
-SURVEY = Survey(band="30-45 % normalized", low=30, high=45, unit=0.49, percents=(10.0,) * 180 + (40.0,) * 20,
-                accepted=20, interval=(0.066, 0.149), seconds_per_candidate=1e-3)
+SURVEY = Survey(band="30-45 % normalized", low=30, high=45, unit=0.49, ceiling=100.0, accepted=20,
+                percents=(10.0,) * 180 + (40.0,) * 20, interval=(0.066, 0.149), seconds_per_candidate=1e-3)
 
 
 def test_a_plan_shows_what_each_band_accepts_and_what_its_rules_cost(tmp_path: Path, capsys: Captured) -> None:
@@ -25,6 +25,7 @@ def test_a_plan_shows_what_each_band_accepts_and_what_its_rules_cost(tmp_path: P
     assert [r["band"] for r in plan["rules"]] == ["30-45 % normalized", "60-75 % normalized"]
     for rules in plan["rules"]:
         assert rules["candidates"] == 256 and rules["accepted"] > 0 and rules["warning"] == ""
+        assert rules["ceiling_percent"] == pytest.approx(100)
         assert rules["interval"][0] < rules["acceptance"] < rules["interval"][1]
         blocks = [s for s in plan["stages"] if s["kind"] == "rules"]
         assert 0 < rules["rules"] < 600 * len(blocks) + 1 and rules["seconds"] > 0

@@ -50,6 +50,7 @@ def survey(bank: NcaBankScience) -> Survey:
     cell_steps = bank.grid.height * bank.grid.width * (bank.burn_in + (scoring.frames - 1) * bank.frame_stride)
     return Survey(
         band=f"{scoring.band} % {scoring.scale}", low=100 * band.low, high=100 * band.high, unit=band.unit,
+        ceiling=100 * ceiling(bank) / band.unit,
         percents=tuple(float(p) for p in 100 * scores.mean(axis=1) / band.unit),
         accepted=accepted, interval=wilson(accepted, len(scores)),
         seconds_per_candidate=scoring.trials * (cell_steps * CELL_STEP_SECONDS + raw_bytes(bank) * DEFLATE_SECONDS),
