@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ EXAMPLES = """  orchestrator show upstream nca --complexity 30-40
   orchestrator show upstream shuffle_dyck --set shuffle_dyck.k=4
   orchestrator show bank 3fa94c1b"""
 
+WIDTH = 80
 TOKENS = 192
 """Tokens of a sequence that are printed."""
 COLOURS = ("bright_white", "cyan", "green", "yellow", "magenta", "red", "blue", "bright_cyan", "bright_green",
@@ -121,7 +123,8 @@ def _scores(one: Shown) -> list[str]:
     shown = ", ".join(f"{p:.0f}" for p in one.percents)
     lines = [f"  accepted  {share(survey.acceptance, survey.interval)} of {len(survey.percents)} random rules; "
              f"noise scores {survey.ceiling:.0f} %",
-             f"  shown     {len(one.percents)} sequences; scores of their rules: {shown} %"]
+             *textwrap.wrap(f"  shown     {len(one.percents)} sequences; scores of their rules: {shown} %", WIDTH,
+                            subsequent_indent=" " * 12)]
     if "realised_in_band" in bank:
         lines.append(f"  training  {100 * bank['realised_in_band']:.0f} % of these score inside the band again from "
                      "the grid of training")
@@ -140,7 +143,7 @@ def _print_tokens(one: Shown, upstream: Upstream) -> None:
     for place, (word, level) in enumerate(spelled):
         text.append(" " if place else "")
         text.append(word, style=COLOURS[level % len(COLOURS)] if level >= 0 else "")
-    Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 80).print(text, end="\n\n")
+    Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(text, end="\n\n")
 
 
 def _as_json(one: Shown, upstream: Upstream) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_upstream_with_bands_shows_scores_a_histogram_and_tokens_within_80_columns(capsys: Captured) -> None:
-    code, text, _ = called(capsys, "show", "upstream", "nca", "--complexity", "30-45,60-75", "--rules", 3)
+    code, text, _ = called(capsys, "show", "upstream", "nca", "--complexity", "30-45,60-75")
     assert code == 0
     assert "nca 30-45 % normalized (raw " in text and "nca 60-75 % normalized (raw " in text
     assert "random rules" in text and "tokens of sequence 0 (256; 64 more):" in text
