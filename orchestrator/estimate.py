@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from orchestrator.budget import cap_of, rest
 from orchestrator.clusters import slots_of
 from orchestrator.meter import spent
 from orchestrator.packer import Packer, add_measurement, throughput
+from orchestrator.pilots import Search, warnings
 from orchestrator.plan import Planned, StageState, seconds_guess, storage_bytes
 from sweeps.language.presets import SCALES
 from sweeps.store.ledger import fold, read_events
@@ -39,14 +40,15 @@ def measured_speed(planned: Planned, states: Mapping[str, StageState]) -> dict[s
     return found
 
 
-def summary(planned: Planned, states: Mapping[str, StageState]) -> dict[str, Any]:
-    """Return the totals that `plan` prints."""
+def summary(planned: Planned, states: Mapping[str, StageState], found: Sequence[Search] = ()) -> dict[str, Any]:
+    """Return the totals that `plan` prints; `found` is what the pilots measured, where they ran."""
     measured = measured_speed(planned, states)
     guess = SCALES[planned.sweep.scale].guessed_flops_per_second
 
     nodes = planned.graph.nodes
     speeds = {kind: throughput(measured, kind, guess) for kind in {n.spec.kind for n in nodes.values()}}
     seconds = {key: seconds_guess(node, speeds[node.spec.kind]) for key, node in nodes.items()}
+    seconds |= {key: seconds[key] + more for search in found for key, more in search.stages.items()}
     to_run = [n for k, n in nodes.items() if states[k].state in ("run", "blocked", "live")]
     slots = slots_of(planned.sweep.run)
     unshared = sum(n.tokens * n.trials for n in nodes.values())
@@ -58,7 +60,8 @@ def summary(planned: Planned, states: Mapping[str, StageState]) -> dict[str, Any
         "free_bytes": shutil.disk_usage(_existing(planned.layout.root)).free,
         "tokens_unshared": unshared, "tokens_saved": unshared - sum(n.tokens for n in nodes.values()),
         "seconds_saved": sum(seconds[k] * (n.trials - 1) for k, n in nodes.items()),
-        "warnings": _warnings(planned), **_budget(planned, [n.spec.fingerprint for n in to_run], seconds),
+        "warnings": [*_warnings(planned), *warnings(found)],
+        **_budget(planned, [n.spec.fingerprint for n in to_run], seconds),
     }
 
 

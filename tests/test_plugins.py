@@ -55,6 +55,13 @@ def test_an_upstream_can_be_planned(name: str) -> None:
         owner = REGISTRIES.upstreams[plugin.bank_owner]
         assert owner.bank_science is not None and isinstance(plugin.bank(science), owner.bank_science)
         assert plugin.rules_needed is not None and plugin.rules_needed(science, 10) > 0
+    if plugin.frame_tokens is not None:
+        assert plugin.frame_tokens(science) > 0
+    if plugin.frames_implementation:
+        assert callable(plugin.load_frames()), f"{name}: {plugin.frames_implementation} is no callable"
+    if plugin.spell is not None:
+        [(word, level)] = plugin.spell(science, [0])
+        assert word and not word.isspace() and level >= 0
 
 
 def defaults(model: type[BaseModel]) -> dict[str, object]:

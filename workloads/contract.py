@@ -92,6 +92,14 @@ class MakeMixture(Protocol):
         ...
 
 
+class Frames(Protocol):
+    """`Upstream.frames_implementation`: the pictures that tokens stand for."""
+
+    def __call__(self, science: Any, tokens_BT: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        """Return the cells' states (B, F, H, W) of the whole frames in each sequence; H = 1 for a row of cells."""
+        ...
+
+
 class MakeBank(Protocol):
     """`Upstream.bank_implementation`: makes accepted rules `first .. first + count - 1` of a stream."""
 
@@ -99,7 +107,9 @@ class MakeBank(Protocol):
         self, bank: Any, *, seed: int, stream: str, first: int, count: int, folder: Path,
         progress: Callable[[int], bool],
     ) -> Mapping[str, float]:
-        """Write the block's files into `folder`; return its scores (acceptance and so on).
+        """Write the block's files into `folder`, its rules' scores (rules, trials) as `scores.npy` among them.
+
+        Returns the stage's scores (acceptance and so on).
 
         `progress(n)` is called now and then with the rules done so far; True asks to stop (raise `Stopped`).
         """

@@ -193,7 +193,8 @@ def _checked(module: ModuleType, path: Path) -> tuple[str, Plugin]:
         raise _bad(path, line, "PLUGIN has no implementation; write \":function\" for one in this file")
     changes: dict[str, Any] = {"implementation": _resolved(plugin.implementation, module, path, line)}
     if isinstance(plugin, Upstream):
-        changes["bank_implementation"] = _resolved(plugin.bank_implementation, module, path, line)
+        changes |= {name: _resolved(getattr(plugin, name), module, path, line)
+                    for name in ("bank_implementation", "frames_implementation")}
     changes |= {f.name: _guarded(value, path.resolve()) for f in dataclasses.fields(plugin)
                 if f.name not in ("science", "bank_science") and callable(value := getattr(plugin, f.name))}
     return family, dataclasses.replace(plugin, **changes)

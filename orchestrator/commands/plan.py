@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from orchestrator.arguments import (
 )
 
 if TYPE_CHECKING:
+    from orchestrator.pilots import Search
     from orchestrator.plan import Planned
 
 LISTED = 6
@@ -41,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_cap(parser)
     add_root(parser)
     add_json(parser)
-    parser.add_argument("--no-pilot", action="store_true", help="skip the pilot that refuses impossible bands")
+    parser.add_argument("--no-pilot", action="store_true",
+                        help="skip the pilot that refuses impossible bands and says what the others accept")
     parser.add_argument("--show-sbatch", action="store_true",
                         help="print the whole script that Slurm would get first, and nothing else")
 
@@ -49,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan."""
     from orchestrator.estimate import summary
+    from orchestrator.pilots import searches
     from orchestrator.plan import make_plan, run_pilots, stage_states
     from orchestrator.watch import live_stages
 
@@ -58,17 +61,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.show_sbatch:
         return _show_sbatch(planned, as_json=arguments.json)
     states = stage_states(planned, live_stages(planned.layout))
-    totals = summary(planned, states)
+    found = [] if arguments.no_pilot else searches(planned)
+    totals = summary(planned, states, found)
     if arguments.json:
         out_json({
             "name": planned.sweep.name, "scale": planned.sweep.scale, "protocol": planned.sweep.protocol,
             "trials": len(planned.trials), **totals,
-            "departures": [d.model_dump() for d in planned.file.departures],
+            "departures": [d.model_dump() for d in planned.file.departures], "rules": [s.as_json() for s in found],
             "stages": [{**asdict(s), "state": states[s.fingerprint].state,
                         "reason": states[s.fingerprint].reason} for s in planned.file.stages],
         })
     else:
-        out(_text(planned, states, totals, arguments.file))
+        out(_text(planned, states, totals, found, arguments.file))
     return 0
 
 
@@ -90,7 +94,8 @@ def _show_sbatch(planned: Planned, *, as_json: bool) -> int:
     return 0
 
 
-def _text(planned: Planned, states: Mapping[str, Any], totals: Mapping[str, Any], file: Path) -> str:
+def _text(planned: Planned, states: Mapping[str, Any], totals: Mapping[str, Any], found: Sequence[Search],
+          file: Path) -> str:
     kinds: dict[str, Counter[str]] = {}
     shared: dict[str, list[int]] = {}
     for stage in planned.file.stages:
@@ -114,6 +119,7 @@ def _text(planned: Planned, states: Mapping[str, Any], totals: Mapping[str, Any]
         f"sharing   saves {totals['tokens_saved']:,} of {totals['tokens_unshared']:,} tokens "
         f"({100 * totals['tokens_saved'] / max(totals['tokens_unshared'], 1):.0f} %), about "
         f"{duration(totals['seconds_saved'])} of one slot", *_budget(totals),
+        *(f"{'' if k else 'rules':<10}{search.line}" for k, search in enumerate(found)),
     ]
     stopped = Counter((s.state, s.reason) for s in states.values() if s.state in ("blocked", "withheld"))
     lines += [f"{state:<10}{number} stages, {reason}" for (state, reason), number in list(stopped.items())[:3]]

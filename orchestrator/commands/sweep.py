@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the sweep, write the report, print the table."""
+    from orchestrator.pilots import searches, warnings
     from orchestrator.plan import make_plan, refuse_blocked, run_pilots
     from orchestrator.session import FAILED, INTERRUPTED, failures, report_path, run_sweep
 
@@ -61,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.controller == "slurm":
         return _appoint(arguments, planned)
     run_pilots(planned)
+    for warning in () if arguments.quiet else warnings(searches(planned)):
+        say(f"WARNING {warning}")
     name = planned.sweep.name
     try:
         progress, interrupted = run_sweep(planned, takeover=arguments.takeover, quiet=arguments.quiet or arguments.json)

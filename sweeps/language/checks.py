@@ -118,6 +118,15 @@ def check_layout(resolver: Resolver, cores: Iterable[Mapping[str, Any]]) -> None
                                  f"must divide a rank's share of {stage}.batch_sequences, {batch // run.ranks}")
 
 
+def check_frames(resolver: Resolver, plugin: Upstream, science: Any, core: Mapping[str, Any]) -> None:
+    """Note a sequence of fewer than two frames: nothing in the first is a target, so nothing would be learned."""
+    length, frame = core["model"].sequence_length, plugin.frame_tokens(science) if plugin.frame_tokens else 0
+    if length < 2 * frame and not resolver.assumed & {"scale", "protocol"}:
+        resolver.problem("fields.model.sequence_length", length,
+                         f"is less than two frames of {frame} tokens, and the first of them is never a target; write "
+                         f"at least {2 * frame}, or make frames smaller (grid, patch)")
+
+
 def check_arms(resolver: Resolver, arms: list[dict[str, Any]]) -> None:
     """See that no two arms are the same experiment or have the same name, and that the name can be a file's."""
     if any(key.startswith("axes") for key, _ in resolver.problems):

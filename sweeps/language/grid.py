@@ -15,6 +15,7 @@ from sweeps.language.checks import (
     check_arms,
     check_axes,
     check_claims,
+    check_frames,
     check_kept,
     own_axes,
     safe,
@@ -103,6 +104,7 @@ def _arm(resolver: Resolver, arm: Mapping[str, Any]) -> dict[str, Any] | None:
     plugins = [m for s in ("domains", "tasks") for m in core.get(s, {}).values()]
     if part is None or any(model is None for model in (*core.values(), *plugins)):
         return None
+    check_frames(resolver, plugin, science, core)
     sizes = _sizes(resolver, arm, core)
     if sizes is None:
         return None

@@ -7,7 +7,7 @@ YAML is `nca`. `implementation` is `module:attribute`, imported only inside the 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -56,6 +56,34 @@ def _import(implementation: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What an upstream's pilot measured of the random candidates that it chooses rules from."""
+
+    band: str
+    """What is accepted, for people: `30-45 % normalized`."""
+    low: float
+    """Limit of the band in percent of its scale, exclusive; `high` alike."""
+    high: float
+    unit: float
+    """Raw score that is 100 percent of the scale."""
+    ceiling: float
+    """Mean score of noise, in percent of the scale: a band above it can hardly be met."""
+    percents: tuple[float, ...]
+    """Score of each candidate, in percent of the scale."""
+    accepted: int
+    """How many of them lie inside."""
+    interval: tuple[float, float]
+    """Of the acceptance, 95 %."""
+    seconds_per_candidate: float
+    """One core's, for making and scoring one; a guess from benchmarks/."""
+
+    @property
+    def acceptance(self) -> float:
+        """Share of the candidates that is accepted."""
+        return self.accepted / len(self.percents)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Upstream(Plugin):
     """Something to pre-pre-train on. `implementation` has the signature of `workloads.contract.MakeSource`."""
 
@@ -91,10 +119,23 @@ class Upstream(Plugin):
     """science -> a short note for tables, for instance the raw band behind a normalized one: `raw 30-40 %`."""
     pilot: Callable[[Any], list[str]] | None = None
     """science -> reasons why no data can be made with it (impossible band); NumPy and zlib only, under 2 s."""
+    survey: Callable[[Any], Survey] | None = None
+    """science -> what its pilot measured, for plans and pictures; stated by upstreams with a bank, as light."""
+    frame_tokens: Callable[[Any], int] | None = None
+    """science -> tokens of a frame, where sequences are frames of which the first is no target."""
+    frames_implementation: str = ""
+    """`module:attribute`, signature of `workloads.contract.Frames`: what `show upstream` draws; empty: no picture."""
+    spell: Callable[[Any, Sequence[int]], list[tuple[str, int]]] | None = None
+    """(science, tokens of a sequence from its start) -> each token's text and level (depth of a bracket), by which
+    `show upstream` colours it; None: plain numbers."""
 
     def load_bank(self) -> Any:
         """Import and return the bank's implementation. Heavy: only inside a job."""
         return _import(self.bank_implementation)
+
+    def load_frames(self) -> Any:
+        """Import and return what turns tokens into frames. Heavy."""
+        return _import(self.frames_implementation)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from orchestrator.__main__ import main, verbs
@@ -152,6 +153,30 @@ def test_conformance_of_the_golden_rules(capsys: pytest.CaptureFixture[str]) -> 
     assert printed["ok"] and printed["rules"] == 24
     assert printed["frames_checked"] == printed["frames_identical"]
     assert main(["conformance", GOLDEN]) == 0
+
+
+def test_conformance_of_several_files_is_a_table_and_one_bad_file_hides_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(GOLDEN) as archive:
+        arrays = {name: archive[name][:2] for name in archive.files}
+    good, wrong, unreadable = (str(tmp_path / f"{name}.npz") for name in ("good", "wrong", "unreadable" * 4))
+    np.savez(good, **arrays)  # type: ignore[arg-type]
+    np.savez(wrong, **(arrays | {"gzip_score": arrays["gzip_score"] + 0.1}))  # type: ignore[arg-type]
+    Path(unreadable).write_text("no archive")
+    assert main(["conformance", good, wrong]) == 1
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["file", "rules", "frames", "equal", "tokens", "scores", "logit", "error", "ok"]
+    assert [row.split()[-1] for row in rows] == ["yes", "NO"] and max(map(len, [head, *rows])) <= 80
+    assert main(["conformance", good, unreadable, wrong, "--json"]) == 2
+    printed, told = capsys.readouterr()
+    found = json.loads(printed)
+    assert [row["ok"] for row in found["files"]] == [True, False, False] and not found["ok"]
+    assert set(found["files"][0]) == {"file", "rules", "frames_checked", "frames_identical", "tokens_identical",
+                                      "scores_identical", "max_logit_error", "ok"}
+    assert unreadable in found["files"][1]["error"] and unreadable in told
+    assert main(["conformance", good, good, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ok"]
 
 
 @pytest.mark.parametrize("name", verbs())

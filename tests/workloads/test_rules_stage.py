@@ -13,6 +13,7 @@ from tests.workloads.tickets import make_ticket, stage_folder
 from workloads.ranks import Ranks
 from workloads.registry import load_registries
 from workloads.run import Runner
+from workloads.stages.rules import PLUGIN
 
 UPSTREAM = '''
 from sweeps.language.plugins import Science, Upstream
@@ -39,7 +40,7 @@ PLUGIN = Upstream(
 
 def block(plugin: str = "bank:own") -> StageSpec:
     """A stage of three held-out rules."""
-    return StageSpec(kind="rules", revisions={"stage:rules": 1}, sections={
+    return StageSpec(kind="rules", revisions={"stage:rules": PLUGIN.revision}, sections={
         "bank": Section(plugin=plugin, values={"states": 3}, changed={"states": 3}),
         "block": Section(values={"stream": "held_out", "first": 6, "count": 3}, changed={}),
         "seed": Section(values={"seed": 4}, changed={}),

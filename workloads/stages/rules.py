@@ -36,4 +36,4 @@ def run(context: StageContext) -> Mapping[str, float]:
     )
 
 
-PLUGIN = StageKind(science=BlockScience, revision=1, implementation="workloads.stages.rules:run")
+PLUGIN = StageKind(science=BlockScience, revision=2, implementation="workloads.stages.rules:run")

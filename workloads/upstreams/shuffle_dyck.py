@@ -7,6 +7,7 @@ plus T/2 (log k + log min(k, max_depth)); see `_brackets.entropy`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -30,9 +31,21 @@ def vocabulary(science: ShuffleDyckScience) -> int:
     return 2 * science.k
 
 
+def spell(science: ShuffleDyckScience, tokens: Sequence[int]) -> list[tuple[str, int]]:
+    """Return each token as its bracket and type, at the number of brackets of all types that are open around it."""
+    found, depth = [], 0
+    for token in tokens:
+        opens = token < science.k
+        depth += opens
+        found.append((f"({token}" if opens else f"{token - science.k})", depth))
+        depth -= not opens
+    return found
+
+
 PLUGIN = Upstream(
     science=ShuffleDyckScience,
     revision=1,
     implementation="workloads.upstreams._brackets:make_shuffle_dyck",
     vocabulary=vocabulary,
+    spell=spell,
 )

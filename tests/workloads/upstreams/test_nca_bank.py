@@ -16,8 +16,8 @@ from workloads.contract import Stopped
 from workloads.upstreams import nca
 from workloads.upstreams.nca import bank as bank_module
 from workloads.upstreams.nca import complexity, kernels, reference
-from workloads.upstreams.nca.bank import Search, find_rules, make_bank, wilson
-from workloads.upstreams.nca.complexity import Band, ceiling, gzip_lengths
+from workloads.upstreams.nca.bank import Search, find_rules, make_bank
+from workloads.upstreams.nca.complexity import Band, ceiling, gzip_lengths, wilson
 from workloads.upstreams.nca.open_bank import open_bank
 from workloads.upstreams.nca.science import NcaBankScience, NcaScience, bank_fields
 from workloads.upstreams.nca.source import make_source

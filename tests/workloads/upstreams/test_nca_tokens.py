@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.workloads.upstreams.conftest import small
 from workloads.upstreams.nca.science import NcaScience
-from workloads.upstreams.nca.tokens import delimit, patch_positions, patch_tokens, target_mask
+from workloads.upstreams.nca.tokens import cells, delimit, frames_of, patch_positions, patch_tokens, target_mask
 
 
 def test_a_patch_counts_its_first_cell_least() -> None:
@@ -32,6 +32,24 @@ def test_tokens_can_be_turned_back_into_cells(n: int, p: int, rows: int, columns
     back = digits.reshape(2, 3, rows, columns, p, p).transpose(0, 1, 2, 4, 3, 5).reshape(frames.shape)
     np.testing.assert_array_equal(back, frames)
     assert tokens.max() < n ** (p * p)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 9), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2**32))
+def test_frames_are_read_back_from_finished_sequences_and_a_cut_frame_is_left_out(
+    n: int, p: int, rows: int, columns: int, seed: int
+) -> None:
+    science = NcaScience.model_validate({"states": min(n, 3) if p == 3 else n, "patch": p, "grid": {
+        "height": 2 * rows * p, "width": 2 * columns * p}})
+    frames = np.random.default_rng(seed).integers(0, science.states, (2, 3, 2 * rows * p, 2 * columns * p), np.uint8)
+    tokens = delimit(patch_tokens(frames, science.states, p), science.vocabulary - 2)
+    np.testing.assert_array_equal(frames_of(science, tokens), frames)
+    np.testing.assert_array_equal(frames_of(science, tokens[:, :-1]), frames[:, :2])
+
+
+def test_frames_of_a_ring_have_one_row() -> None:
+    tokens = np.array([[4, 1, 2, 5, 4, 3, 0, 5]], np.int32)
+    assert cells(tokens, 2, (1, 4), (1, 2)).tolist() == [[[[1, 0, 0, 1]], [[1, 1, 0, 0]]]]
 
 
 def test_each_frame_stands_between_its_delimiters() -> None:

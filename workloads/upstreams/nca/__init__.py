@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweeps.language.plugins import Upstream
+from sweeps.language.plugins import Survey, Upstream
 from workloads.upstreams.nca.science import (
     NcaBankScience,
     NcaScience,
@@ -12,6 +12,7 @@ from workloads.upstreams.nca.science import (
 )
 
 BANK_IMPLEMENTATION = "workloads.upstreams.nca.bank:make_bank"
+FRAMES_IMPLEMENTATION = "workloads.upstreams.nca.tokens:frames_of"
 SMALL = {"states": 4, "grid.height": 8, "grid.width": 8}
 PROTOCOLS = {
     "release": {
@@ -49,6 +50,18 @@ def pilot(science: NcaBankScience) -> list[str]:
     return reasons(bank_fields(science))
 
 
+def survey(science: NcaBankScience) -> Survey:
+    """Return what the pilot measured of random rules; see `feasibility.survey`."""
+    from workloads.upstreams.nca.feasibility import survey as measured
+
+    return measured(bank_fields(science))
+
+
+def frame_tokens(science: NcaBankScience) -> int:
+    """Return the tokens of a frame with its two delimiters."""
+    return science.patches + 2
+
+
 PLUGIN = Upstream(
     science=NcaScience,
     revision=1,
@@ -64,4 +77,7 @@ PLUGIN = Upstream(
     rules_needed=rules_needed,
     describe=describe,
     pilot=pilot,
+    survey=survey,
+    frame_tokens=frame_tokens,
+    frames_implementation=FRAMES_IMPLEMENTATION,
 )

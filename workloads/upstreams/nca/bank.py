@@ -4,13 +4,13 @@ Accepted rule k is the first of the candidates (k, 0), (k, 1), ... whose score l
 (seed, stream, bank fields, k), so blocks are independent and may be made in any order. A rule of n = 10 takes 6.4 KB.
 
 Files of a block: `bank.json`, `tables.npy` (rules, K, N, C) and `outputs.npy` (rules, C, N) in units of 2^-20,
-`candidates.npy` (rules,) = which j was accepted, `scores.npy` (rules, trials) = its raw scores.
+`candidates.npy` (rules,) = which j was accepted, `scores.npy` (rules, trials) = its raw scores, `realised.npy` = what
+training sees of some of them (`realised.py`).
 """
 
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from workloads.contract import Stopped
 from workloads.upstreams.nca.backend import fastest
 from workloads.upstreams.nca.complexity import Band, ceiling, gzip_lengths, raw_bytes, require_known_zlib
 from workloads.upstreams.nca.philox import Words, derive_key
+from workloads.upstreams.nca.realised import account
 from workloads.upstreams.nca.rollout import Backend, Rules
 from workloads.upstreams.nca.science import NcaBankScience
 from workloads.upstreams.nca.tokens import patch_tokens
@@ -111,14 +112,6 @@ def _refuse_endless(bank: NcaBankScience, candidate_B: Ints) -> None:
         )
 
 
-def wilson(accepted: int, candidates: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of a share."""
-    share, square = accepted / candidates, z * z / candidates
-    middle = (share + square / 2) / (1 + square)
-    half = z * math.sqrt(share * (1 - share) / candidates + square / (4 * candidates)) / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def make_bank(  # noqa: PLR0913 - the arguments of contract.MakeBank
     bank: NcaBankScience, *, seed: int, stream: str, first: int, count: int, folder: Path,
     progress: Callable[[int], bool],
@@ -126,8 +119,7 @@ def make_bank(  # noqa: PLR0913 - the arguments of contract.MakeBank
     """Write the block of accepted rules `first .. first + count - 1` into `folder`; a `contract.MakeBank`.
 
     Returns:
-        Shares and raw scores as fractions: accepted, candidates, acceptance with its 95 % interval, score_mean,
-        score_min, score_max, noise_ceiling.
+        Shares and raw scores as fractions, and counts: `realised.account` states them.
 
     Raises:
         EnvironmentError_: another compressor than zlib.
@@ -137,23 +129,18 @@ def make_bank(  # noqa: PLR0913 - the arguments of contract.MakeBank
     if first < 0 or count < 1:
         raise UsageError(f"a block of rules starts at 0 or later and holds at least 1: first {first}, count {count}")
     require_known_zlib()
-    block = find_rules(Search(bank=bank, seed=seed, stream=stream), first, count, progress)
+    search = Search(bank=bank, seed=seed, stream=stream)
+    block = find_rules(search, first, count, progress)
+    found = account(search, block, first)
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "tables.npy", block.rules.tables_BKNC)
     np.save(folder / "outputs.npy", block.rules.outputs_BCN)
     np.save(folder / "candidates.npy", block.candidate_B)
     np.save(folder / "scores.npy", block.score_BK)
+    np.save(folder / "realised.npy", found.realised_S2)
     header = {
         "schema": SCHEMA, "first": first, "count": count, "seed": seed, "stream": stream,
-        "bank": bank.model_dump(mode="json"), "zlib": zlib.ZLIB_RUNTIME_VERSION,
+        "bank": bank.model_dump(mode="json"), "zlib": zlib.ZLIB_RUNTIME_VERSION, "record": found.record,
     }
     (folder / "bank.json").write_text(json.dumps(header, indent=1, sort_keys=True) + "\n")
-    candidates = int(block.candidate_B.sum()) + count
-    low, high = wilson(count, candidates)
-    mean = block.score_BK.mean(axis=1)
-    return {
-        "accepted": float(count), "candidates": float(candidates), "acceptance": count / candidates,
-        "acceptance_low": low, "acceptance_high": high, "score_mean": float(mean.mean()),
-        "score_min": float(mean.min()), "score_max": float(mean.max()), "noise_ceiling": ceiling(bank),
-    }
-
+    return found.scores

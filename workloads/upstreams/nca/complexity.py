@@ -80,6 +80,14 @@ class Band:
         return math.floor(self.low * self.unit * steps) + 1 < self.high * self.unit * steps
 
 
+def wilson(accepted: int, candidates: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of a share."""
+    share, square = accepted / candidates, z * z / candidates
+    middle = (share + square / 2) / (1 + square)
+    half = z * math.sqrt(share * (1 - share) / candidates + square / (4 * candidates)) / (1 + square)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def require_known_zlib() -> None:
     """Refuse a compressor that would accept other rules from the same candidates.
 

@@ -8,15 +8,19 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from sweeps.language.plugins import Survey
 from workloads.upstreams.nca import reference
 from workloads.upstreams.nca.bank import Search
-from workloads.upstreams.nca.complexity import Band, ceiling, raw_bytes
+from workloads.upstreams.nca.complexity import Band, ceiling, raw_bytes, wilson
 from workloads.upstreams.nca.rollout import Backend
 from workloads.upstreams.nca.science import ComplexityScience, NcaBankScience, parse_band
 
 CANDIDATES = 256
 CELL_STEPS = 800_000
 """Cells times steps that are computed at most (about a second): large grids get fewer candidates, 32 at least."""
+CELL_STEP_SECONDS, DEFLATE_SECONDS = 125e-9, 52e-9
+"""What one core takes for a cell's step and for a byte that is compressed, from the figures of benchmarks/README.md: a
+plan's guess, which decides nothing."""
 
 
 def reasons(bank: NcaBankScience) -> list[str]:
@@ -39,10 +43,18 @@ def reasons(bank: NcaBankScience) -> list[str]:
     ]
 
 
-def acceptance(bank: NcaBankScience) -> tuple[int, int]:
-    """Return (accepted, candidates) of the pilot's sample."""
-    scores = pilot_scores(bank)
-    return int(Band.of(bank).accepts(scores).sum()), len(scores)
+def survey(bank: NcaBankScience) -> Survey:
+    """Return what the pilot's random rules scored, how many the band accepts, and about what a candidate costs."""
+    scoring, band, scores = bank.complexity, Band.of(bank), pilot_scores(bank)
+    accepted = int(band.accepts(scores).sum())
+    cell_steps = bank.grid.height * bank.grid.width * (bank.burn_in + (scoring.frames - 1) * bank.frame_stride)
+    return Survey(
+        band=f"{scoring.band} % {scoring.scale}", low=100 * band.low, high=100 * band.high, unit=band.unit,
+        ceiling=100 * ceiling(bank) / band.unit,
+        percents=tuple(float(p) for p in 100 * scores.mean(axis=1) / band.unit),
+        accepted=accepted, interval=wilson(accepted, len(scores)),
+        seconds_per_candidate=scoring.trials * (cell_steps * CELL_STEP_SECONDS + raw_bytes(bank) * DEFLATE_SECONDS),
+    )
 
 
 def pilot_scores(bank: NcaBankScience) -> npt.NDArray[np.float64]:

@@ -25,6 +25,29 @@ def patch_tokens(frames_BFHW: npt.NDArray[np.integer], states: int, patch: int) 
     return tokens.reshape(*tokens.shape[:2], -1)
 
 
+def cells(tokens_BT: Int32s, states: int, grid: tuple[int, int], patch: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """Return the cells (B, F, H, W) of the whole frames in each sequence: the way back from delimited patches.
+
+    Args:
+        tokens_BT: sequences that begin with a frame.
+        states: alphabet of a cell.
+        grid: its height and width.
+        patch: height and width of the cells that make one token.
+    """
+    rows, columns = grid[0] // patch[0], grid[1] // patch[1]
+    period, size = rows * columns + 2, patch[0] * patch[1]
+    frames = tokens_BT.shape[1] // period
+    patches = tokens_BT[:, : frames * period].reshape(-1, frames, period)[..., 1:-1].astype(np.int64)
+    digits = patches[..., None] // states ** np.arange(size) % states
+    return digits.reshape(-1, frames, rows, columns, *patch).swapaxes(3, 4).reshape(-1, frames, *grid)
+
+
+def frames_of(science: NcaBankScience, tokens_BT: Int32s) -> npt.NDArray[np.int64]:
+    """Return the cells of NCA sequences; a `contract.Frames`."""
+    grid = science.grid.height, science.grid.width
+    return cells(tokens_BT, science.states, grid, (science.patch, science.patch))
+
+
 def delimit(patches_BFP: Int32s, start: int) -> Int32s:
     """Return (B, F (P + 2)): each frame between the tokens `start` and `start + 1`."""
     batch, frames, patches = patches_BFP.shape

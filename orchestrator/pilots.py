@@ -1,0 +1,103 @@
+"""What the pilots measured, for people: how much of each band is accepted, and what its rules will about cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.arguments import duration
+from orchestrator.plan import Planned, complete
+from sweeps.language.grid import Trial
+from sweeps.language.plugins import Survey
+
+SLOW_SECONDS = 600.0
+"""Rules of one bank that take longer than this on one core deserve a warning."""
+RARE = 0.02
+"""So does a band that accepts less than this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """The rules of one bank that a sweep has still to find."""
+
+    survey: Survey
+    rules: int
+    stages: Mapping[str, float]
+    """Fingerprint of a stage `rules` that is to run -> seconds of one core."""
+
+    @property
+    def seconds(self) -> float:
+        """Of one core; a lower bound where the pilot accepted none."""
+        return sum(self.stages.values())
+
+    @property
+    def line(self) -> str:
+        """Return acceptance and cost in a line of a plan."""
+        survey = self.survey
+        low, high = survey.interval
+        return (f"{survey.band}: accepts {100 * survey.acceptance:.2g} % ({100 * low:.2g} to {100 * high:.2g}); "
+                f"{self.rules:,} rules, {duration(self.seconds)}")
+
+    @property
+    def warning(self) -> str:
+        """Return what a person should know before paying for it; empty where there is nothing."""
+        survey, cost = self.survey, f"{self.rules:,} rules take about {duration(self.seconds)} of one core"
+        if not self.rules:
+            return ""
+        if not survey.accepted:
+            return (f"band {survey.band}: none of {len(survey.percents)} random rules was accepted, so at most "
+                    f"{100 * survey.interval[1]:.2g} % are, and {cost} or more; choose a wider band")
+        if survey.acceptance < RARE or self.seconds > SLOW_SECONDS:
+            return f"band {survey.band}: accepts about {100 * survey.acceptance:.2g} % of random rules, so {cost}"
+        return ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures as plain data."""
+        survey = self.survey
+        return {"band": survey.band, "candidates": len(survey.percents), "accepted": survey.accepted,
+                "acceptance": survey.acceptance, "interval": survey.interval,
+                "ceiling_percent": survey.ceiling, "rules": self.rules,
+                "seconds": self.seconds, "warning": self.warning}
+
+
+def searches(planned: Planned) -> list[Search]:
+    """Return every bank of the plan, in the order of its trials; the pilots' samples are computed once a process."""
+    nodes = {key: node for key, node in planned.graph.nodes.items() if node.spec.kind == "rules"}
+    done = complete(planned.layout, nodes.values())
+    measured: dict[int, tuple[Any, Survey] | None] = {}
+    stages: dict[Any, dict[str, float]] = {}
+    surveys: dict[Any, Survey] = {}
+    for trial in planned.trials:
+        key = id(trial.upstream_science)  # shared by the trials with equal fields
+        if key not in measured:
+            measured[key] = _measured(planned, trial)
+        if (found := measured[key]) is None:
+            continue
+        bank, survey = found
+        surveys[bank] = survey
+        mine = stages.setdefault(bank, {})
+        mine |= {step.fingerprint: _seconds(survey, nodes[step.fingerprint].spec.sections["block"].values)
+                 for step in planned.graph.paths[trial.id]
+                 if step.fingerprint in nodes and step.fingerprint not in done and step.fingerprint not in mine}
+    return [Search(survey=survey, stages=stages[bank],
+                   rules=sum(nodes[k].spec.sections["block"].values["count"] for k in stages[bank]))
+            for bank, survey in surveys.items()]
+
+
+def _measured(planned: Planned, trial: Trial) -> tuple[Any, Survey] | None:
+    """Return the fields of the bank that a trial reads, and what its pilot measured; None where it reads none."""
+    upstream, science = planned.registries.upstreams[trial.upstream], trial.upstream_science
+    if upstream.survey is None or upstream.bank is None:
+        return None
+    return upstream.bank(science), upstream.survey(science)
+
+
+def _seconds(survey: Survey, block: Mapping[str, Any]) -> float:
+    share = survey.acceptance or survey.interval[1]
+    return float(block["count"] / share * survey.seconds_per_candidate)
+
+
+def warnings(found: Iterable[Search]) -> Iterator[str]:
+    """Yield the warning of each bank that has one."""
+    yield from filter(None, (search.warning for search in found))
