@@ -18,8 +18,7 @@ import numpy.typing as npt
 
 from sweeps.errors import UsageError
 from workloads.contract import SequenceBatch
-from workloads.upstreams.nca import reference
-from workloads.upstreams.nca.backend import fastest
+from workloads.upstreams.nca.backend import fastest, has_numba
 from workloads.upstreams.nca.philox import derive_key, split
 from workloads.upstreams.shuffle_dyck import ShuffleDyckScience
 
@@ -41,7 +40,7 @@ class ShuffleDyckSource:
         self.sequence_length = sequence_length
         self._key = derive_key("shuffle_dyck", stream, seed)
         self._backend = fastest()
-        self._compiled = compiled and self._backend is not reference
+        self._compiled = compiled and has_numba()
 
     def sequences(self, index_B: Ints) -> SequenceBatch:
         """Return the sequences with these indices, in this order."""

@@ -1,4 +1,4 @@
-"""What a rollout is, in numbers: shared by the NumPy path (`reference.py`) and the numba path (`kernels.py`).
+"""What a rollout is, in numbers: shared by the NumPy (`reference.py`), numba (`kernels.py`) and C paths (`native.py`).
 
 The definition of the data (revision 1; only ever made faster):
 
@@ -49,7 +49,7 @@ class Rules:
 
 
 class Backend(Protocol):
-    """The two computations that have a NumPy and a numba version with the same bits."""
+    """The computations that have several versions with the same bits."""
 
     def draw_rules(self, bank: NcaBankScience, key: Words, number_B2: Words) -> Rules:
         """Return the candidates numbered (k, j)."""
@@ -63,6 +63,10 @@ class Backend(Protocol):
 
     def words(self, key: Words, number_B2: Words, count: int) -> Words:
         """Return (B, count) 64-bit words: the first ones of blocks (a, b, 0, position)."""
+        ...
+
+    def patch_tokens(self, frames_BFHW: npt.NDArray[np.uint8], states: int, patch: int) -> Int32s:
+        """Return the tokens (B, F, P) of frames; see `tokens.patch_tokens`."""
         ...
 
 
