@@ -60,23 +60,22 @@ struct plan {
 
 /* ---- random numbers: philox.py in C -------------------------------------------------------------------------- */
 
-/* The two words of Philox4x32-10 at LANES counters (a, b, c, d[i]). */
-INLINE void philox(uint64_t *first, uint64_t *second, const uint64_t *key, const uint64_t *number, uint32_t step,
-                   const uint32_t *cell) {
-    uint32_t a[LANES], b[LANES], c[LANES], d[LANES], k0 = (uint32_t)key[0], k1 = (uint32_t)key[1];
+/* The two words of Philox4x32-10 at LANES counters (a, b, step, cell[i]). One loop over lanes with its rounds laid out
+ * inside is what compilers turn into vectors. */
+INLINE void philox(uint64_t *restrict first, uint64_t *restrict second, const uint64_t *key, const uint64_t *number,
+                   uint32_t step, const uint32_t *restrict cell) {
+    const uint32_t number0 = (uint32_t)number[0], number1 = (uint32_t)number[1];
+    const uint32_t key0 = (uint32_t)key[0], key1 = (uint32_t)key[1];
     for (int i = 0; i < LANES; i++) {
-        a[i] = (uint32_t)number[0], b[i] = (uint32_t)number[1], c[i] = step, d[i] = cell[i];
-    }
-    for (int round = 0; round < 10; round++) {
-        for (int i = 0; i < LANES; i++) {
-            uint64_t p0 = (uint64_t)a[i] * 0xD2511F53u, p1 = (uint64_t)c[i] * 0xCD9E8D57u;
-            a[i] = (uint32_t)(p1 >> 32) ^ b[i] ^ k0, b[i] = (uint32_t)p1;
-            c[i] = (uint32_t)(p0 >> 32) ^ d[i] ^ k1, d[i] = (uint32_t)p0;
+        uint32_t a = number0, b = number1, c = step, d = cell[i], k0 = key0, k1 = key1;
+#pragma GCC unroll 10
+        for (int round = 0; round < 10; round++) {
+            uint32_t low0 = a * 0xD2511F53u, high0 = (uint32_t)(((uint64_t)a * 0xD2511F53u) >> 32);
+            uint32_t low1 = c * 0xCD9E8D57u, high1 = (uint32_t)(((uint64_t)c * 0xCD9E8D57u) >> 32);
+            a = high1 ^ b ^ k0, b = low1, c = high0 ^ d ^ k1, d = low0;
+            k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
         }
-        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
-    }
-    for (int i = 0; i < LANES; i++) {
-        first[i] = a[i] | (uint64_t)b[i] << 32, second[i] = c[i] | (uint64_t)d[i] << 32;
+        first[i] = a | (uint64_t)b << 32, second[i] = c | (uint64_t)d << 32;
     }
 }
 
@@ -340,7 +339,7 @@ INLINE void sum_logits(struct scratch *s) {
 
 INLINE Floats choose(Ints mask, Floats yes, Floats no) { return (Floats)((mask & (Ints)yes) | (~mask & (Ints)no)); }
 
-/* Write the argmax of a tile's cells (ties to the lowest state) and append the cells in doubt; return their new count. */
+/* Write the argmax of a tile's cells (ties to the lowest state), append the cells in doubt, return their new count. */
 INLINE int64_t decide(struct scratch *s, int64_t start, int64_t cells, int64_t doubts) {
     int32_t name[TILE], clear[TILE];
     for (int v = 0; v < TILE / 8; v++) {
@@ -497,6 +496,15 @@ INLINE void fill_initial(struct scratch *s, const struct plan *plan, const uint6
 /* ---- entry points ------------------------------------------------------------------------------------------------ */
 
 __attribute__((visibility("default"))) int64_t nca_abi(void) { return ABI; }
+
+/* The error bound B of a rule, in units of 2^-40; -1 where there is no memory. For tests. */
+__attribute__((visibility("default"))) double nca_error_bound(const int32_t *table, const int32_t *output,
+                                                              const struct plan *plan) {
+    double *sums = malloc((size_t)plan->states * sizeof(double));
+    double bound = sums == NULL ? -1.0 : error_bound(plan, table, output, sums);
+    free(sums);
+    return bound;
+}
 
 /* Fill kept (B, F, S) with the frames of B rollouts; -1 where there is no memory. */
 EXPORT int64_t nca_rollout(uint8_t *kept, const int32_t *tables, const int32_t *outputs, const uint64_t *numbers,

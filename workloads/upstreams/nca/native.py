@@ -42,6 +42,7 @@ class Plan(ctypes.Structure):
 SIGNATURES = {
     "nca_rollout": ([POINTER] * 5 + [I64], I64),
     "nca_draw_rules": ([POINTER] * 5 + [I64], I64),
+    "nca_error_bound": ([POINTER] * 3, F64),
     "nca_words": ([POINTER] * 3 + [I64] * 2, None),
     "nca_patch_tokens": ([POINTER, POINTER, I64, POINTER], None),
 }
@@ -133,6 +134,13 @@ def patch_tokens(frames_BFHW: npt.NDArray[np.uint8], states: int, patch: int) ->
     return out
 
 
+def error_bound(bank: NcaBankScience, rules: Rules) -> float:
+    """Return how far a float32 logit of the first of `rules` may be from the exact one, in units of 2^-40."""
+    plan = _plan(bank, np.zeros(2, np.uint64), 0)
+    tables, outputs = (np.ascontiguousarray(part[0], np.int32) for part in (rules.tables_BKNC, rules.outputs_BCN))
+    return _called("nca_error_bound", tables.ctypes.data, outputs.ctypes.data, ctypes.addressof(plan))
+
+
 def _plan(bank: NcaBankScience, key: Words, frames: int) -> Plan:
     net, states = bank.network, bank.states
     return Plan(
@@ -148,9 +156,11 @@ def _words(array: Words) -> Words:
     return np.ascontiguousarray(array, np.uint64)
 
 
-def _called(name: str, *arguments: int) -> None:
+def _called(name: str, *arguments: int) -> float:
     made = library()
     if made is None:
         raise RuntimeError("the compiled generator is not built; ask `backend.fastest` for a path that is there")
-    if getattr(made, name)(*arguments) == -1:
+    answer = getattr(made, name)(*arguments)
+    if answer == -1:
         raise MemoryError(f"{name}: no memory")
+    return 0.0 if answer is None else float(answer)
