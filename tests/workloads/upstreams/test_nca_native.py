@@ -43,8 +43,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The library of this checkout's native.c, whatever is installed."""
     folder = tmp_path_factory.mktemp("library")
     build(folder)
+    made = native.load(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "library", lambda made=native.load(folder): made)
+        patch.setattr(native, "library", lambda: made)
         yield
 
 

@@ -10,11 +10,11 @@ The definition of the data (revision 1; only ever made faster):
   (a, b, 0, cell); step t (1, 2, ...): block (a, b, t, cell). A draw multiplies the block's first 64-bit word with the
   sum of the integer weights floor(2^48 exp(-(max - logit) / temperature)) and takes the state that the upper 64 bits
   fall on.
-- How far that draw is from the softmax p: let S = sum exp(-x) >= 1, x = (max - logit) / temperature. A weight is off
+- How far that draw is from the softmax: with x = (max - logit) / temperature and S = sum exp(-x) >= 1, a weight is off
   2^48 exp(-x) by less than 2 (two floors, or a state beyond x = 34) and a relative 2^-46 (roundings of x and of the
-  exponential: 34 2^-52 + 16 2^-53 < 2^-46), so all together by 2n + 2^-46 2^48 S, and shares of sums by at most that over
-  2^48 S; picking by a 64-bit word adds 2^-64 a state. Total variation <= 2n 2^-48 + 2^-46 + n 2^-64: at most 2e-12 for the
-  largest alphabet (n = 256), below 1e-9 by far.
+  exponential: 34 2^-52 + 16 2^-53 < 2^-46). Together that is at most 2n + 2^-46 2^48 S, and half the difference of the
+  shares at most as much over 2^48 S; picking by a 64-bit word adds 2^-64 a state. Total variation <= 2n 2^-48 + 2^-46 +
+  n 2^-64, which is 2e-12 for the largest alphabet (n = 256): below 1e-9 by far.
 
 Shapes: B rollouts, F kept frames, K window cells, N states, C ReLU channels, H x W grid.
 """
