@@ -124,36 +124,37 @@ INLINE void fill_normals(double *out, int64_t count, const struct plan *plan, co
 /* ---- a rule as the loops want it ------------------------------------------------------------------------------ */
 
 struct rule {
-    int64_t channels, padded, states; /* multiples of BLOCK and of STATES; states of the plan padded to 4 in `exact` */
-    int64_t exact_states;
-    float threshold;
-    int32_t *table;  /* (K, N, C) */
-    float *output;   /* (N / STATES, C, STATES): a pass over the channels reads it in order */
-    double *exact;   /* (N / 4, C, 4) */
+    int64_t channels;             /* C, a multiple of BLOCK; what is added to the plan's is zero */
+    int64_t states;               /* N of the plan */
+    int64_t padded, exact_states; /* N as multiples of STATES and of 4 */
+    float threshold;              /* gap of float32 logits, in units of 2^-40, from which the argmax is certain */
+    int32_t *table;               /* (K, N, C) */
+    float *output;                /* (N / STATES, C, STATES): a pass over the channels reads it in order */
+    double *exact;                /* (N / 4, C, 4): the same, exact */
 };
 
 /* Everything that one rollout needs, in one allocation. */
 struct scratch {
     struct rule rule;
-    uint8_t *state;         /* (S) */
-    uint32_t *placed;       /* (side, rows, W): byte offsets of table rows, columns shifted by -r .. r */
+    uint8_t *state;          /* (S) */
+    uint32_t *placed;        /* (side, rows, W): byte offsets of table rows, columns shifted by -r .. r */
+    int64_t copy;            /* length of one of these shifted grids */
     const uint32_t **window; /* (K): where in `placed` the k-th neighbour of cell 0 lies */
-    int32_t *rows;          /* (TILE, C) */
-    float *hidden;          /* (C, TILE) */
-    float *logits;          /* (N, TILE) */
-    uint32_t *doubt;        /* (S): cells to decide again */
-    double *units;          /* (C): a cell's hidden layer */
-    double *column;         /* (N) and LANES more: its exact logits, then how far they are below the largest */
-    int64_t choices;        /* states that can follow: */
-    double *below;          /* (choices) and 4 more: distance in temperatures */
-    int64_t *weights;       /* (choices) and 4 more: cumulative integer weights */
-    uint8_t *choice;        /* (choices) and 4 more: names */
-    int64_t copy;           /* length of one of the shifted grids */
+    int32_t *rows;           /* (TILE, C): sums of table rows */
+    float *hidden;           /* (C, TILE): rectified */
+    float *logits;           /* (N, TILE) */
+    uint32_t *doubt;         /* (S): cells to decide again */
+    double *units;           /* (C): hidden layer of one of them */
+    double *column;          /* (N) and LANES more: its exact logits, then how far they are below the largest */
+    int64_t choices;         /* states that can follow it; their */
+    double *below;           /* (choices) and 4 more: distances in temperatures */
+    int64_t *weights;        /* (choices) and 4 more: cumulative integer weights */
+    uint8_t *choice;         /* (choices) and 4 more: names */
 };
 
 INLINE int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
-/* Give out `count` items of the arena (or only count bytes where base is NULL), on cache lines. */
+/* Give out `bytes` of the arena on cache lines; where `base` is NULL only count them. */
 INLINE void *take(char *base, int64_t *used, int64_t bytes) {
     void *place = base ? base + *used : NULL;
     *used += round_up(bytes, 64) + 64;
@@ -267,7 +268,7 @@ INLINE void place(struct scratch *s, const struct plan *plan) {
 
 INLINE Ints row_at(const char *table, uint32_t offset) { return *(const Ints *)(table + offset); }
 
-/* Sum the window's table rows of TILE cells, rectify: (TILE, C) floats in `rows`. */
+/* Sum the window's table rows of TILE cells: (TILE, C) in `rows`. */
 INLINE void sum_rows(struct scratch *s, int64_t window, int64_t start) {
     int64_t channels = s->rule.channels, step = s->rule.states * channels * 4;
     for (int64_t c = 0; c < channels; c += BLOCK) {
