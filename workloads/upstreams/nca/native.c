@@ -4,8 +4,8 @@
  * How a cell is decided.  The hidden layer is a sum of table rows in int32, exact in any order. The logits are first
  * computed in float32, eight cells to a vector, only to see whether the largest of them is the largest beyond doubt:
  * by more than what float32 may be wrong (B below, on both sides) and what a temperature can bridge. If not, the cell
- * is decided again from exact logits (`decide_exactly`). So float32 never decides anything that it could get wrong,
- * and the bits depend on neither vector width nor order of sums.
+ * is decided again (`decide_exactly`) from exact logits of the states that are not out of the question. So float32
+ * never decides anything that it could get wrong, and the bits depend on neither vector width nor order of sums.
  *
  * The bound B.  A logit is f = sum_c w_c h_c with integers w_c and h_c >= 0, c < C. Let u = 2^-24. float32 computes it
  * with each term touched by at most C + 2 roundings: one of w_c, one of h_c, one of the product, at most C - 1 of the
@@ -126,11 +126,11 @@ INLINE void fill_normals(double *out, int64_t count, const struct plan *plan, co
 struct rule {
     int64_t channels;             /* C, a multiple of BLOCK; what is added to the plan's is zero */
     int64_t states;               /* N of the plan */
-    int64_t padded, exact_states; /* N as multiples of STATES and of 4 */
+    int64_t padded;               /* N as a multiple of STATES */
     float threshold;              /* gap of float32 logits, in units of 2^-40, from which the argmax is certain */
     int32_t *table;               /* (K, N, C) */
     float *output;                /* (N / STATES, C, STATES): a pass over the channels reads it in order */
-    double *exact;                /* (N / 4, C, 4): the same, exact */
+    double *exact;                /* (N, C): the same, exact */
 };
 
 /* Everything that one rollout needs, in one allocation. */
@@ -143,13 +143,11 @@ struct scratch {
     int32_t *rows;           /* (TILE, C): sums of table rows */
     float *hidden;           /* (C, TILE): rectified */
     float *logits;           /* (N, TILE) */
-    uint32_t *doubt;         /* (S): cells to decide again */
-    double *units;           /* (C): hidden layer of one of them */
-    double *column;          /* (N) and LANES more: its exact logits, then how far they are below the largest */
-    int64_t choices;         /* states that can follow it; their */
-    double *below;           /* (choices) and 4 more: distances in temperatures */
-    int64_t *weights;        /* (choices) and 4 more: cumulative integer weights */
-    uint8_t *choice;         /* (choices) and 4 more: names */
+    double *units;           /* (C): hidden layer of a cell that is decided again */
+    int64_t choices;         /* states that can follow it, rounded up to 4, and for each its */
+    uint8_t *choice;         /* name, */
+    double *column;          /* exact logit (and room for LANES more) */
+    int64_t *weights;        /* and the integer weights up to it */
 };
 
 INLINE int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
@@ -165,21 +163,18 @@ INLINE int64_t lay_out(struct scratch *s, const struct plan *plan, char *base) {
     int64_t used = 0, window = plan->side * plan->side, cells = plan->height * plan->width;
     int64_t channels = round_up(plan->channels, BLOCK), states = round_up(plan->states, STATES);
     s->rule.channels = channels, s->rule.padded = states, s->rule.states = plan->states;
-    s->rule.exact_states = round_up(plan->states, 4);
     s->copy = (plan->height + plan->side) * plan->width + 2 * TILE; /* slack: shifts and the last tile read beyond */
     s->rule.table = take(base, &used, window * plan->states * channels * 4);
     s->rule.output = take(base, &used, states * channels * 4);
-    s->rule.exact = take(base, &used, s->rule.exact_states * channels * 8);
+    s->rule.exact = take(base, &used, plan->states * channels * 8);
     s->state = take(base, &used, round_up(cells, TILE));
     s->placed = take(base, &used, (plan->side + 1) * s->copy * 4);
     s->window = take(base, &used, window * (int64_t)sizeof(uint32_t *));
     s->rows = take(base, &used, TILE * channels * 4);
     s->hidden = take(base, &used, TILE * channels * 4);
     s->logits = take(base, &used, TILE * states * 4);
-    s->doubt = take(base, &used, (cells + TILE) * 4);
     s->column = take(base, &used, (states + LANES) * 8);
     s->units = take(base, &used, channels * 8);
-    s->below = take(base, &used, (states + 4) * 8);
     s->weights = take(base, &used, (states + 4) * 8);
     s->choice = take(base, &used, states + 4);
     return used;
@@ -223,7 +218,7 @@ INLINE void load_rule(struct scratch *s, const struct plan *plan, const int32_t 
         for (int64_t n = 0; n < states; n++) {
             int32_t weight = output[c * states + n];
             rule->output[(n / STATES * rule->channels + c) * STATES + n % STATES] = (float)weight;
-            rule->exact[(n / 4 * rule->channels + c) * 4 + n % 4] = weight;
+            rule->exact[n * rule->channels + c] = weight;
         }
     }
     double bridged = plan->temperature > 0 ? (plan->no_weight + 1.0) * plan->temperature * 0x1p40 : 0.0;
@@ -340,9 +335,81 @@ INLINE void sum_logits(struct scratch *s) {
 
 INLINE Floats choose(Ints mask, Floats yes, Floats no) { return (Floats)((mask & (Ints)yes) | (~mask & (Ints)no)); }
 
-/* Write the argmax of a tile's cells (ties to the lowest state), append the cells in doubt, return their new count. */
-INLINE int64_t decide(struct scratch *s, int64_t start, int64_t cells, int64_t doubts) {
-    int32_t name[TILE], clear[TILE];
+/* Turn the logits in `column` (units of 2^-40) into the cumulative weights of the `count` states in `choice`. */
+INLINE void weigh(struct scratch *s, const struct plan *plan, int64_t count, double temperature) {
+    const Longs order = {0, 1, 2, 3};
+    double top = s->column[0];
+    for (int64_t j = 1; j < count; j++) {
+        top = s->column[j] > top ? s->column[j] : top;
+    }
+    int64_t total = 0;
+    for (int64_t j = 0; j < count; j += 4) {
+        Doubles x = (top - *(const Doubles *)(s->column + j)) * 0x1p-40 / temperature, whole;
+        Longs weighs = (x < plan->no_weight) & (order < count - j);
+        Doubles value = exp_parts((Doubles)((Longs)x & weighs), &whole, plan->exp_terms) * 0x1p48;
+        value = (Doubles)((Longs)value & weighs);
+        for (int i = 0; i < 4; i++) {
+            s->weights[j + i] = total += (int64_t)value[i] >> (int64_t)whole[i];
+        }
+    }
+    s->choices = round_up(count, 4);
+}
+
+/* Return the state that `word` picks: as many weights are at most the point as come before it. */
+INLINE uint8_t draw(const struct scratch *s, uint64_t word) {
+    int64_t point = multiply_high(word, (uint64_t)s->weights[s->choices - 1]), before = 0;
+    for (int64_t i = 0; i < s->choices; i += 4) { /* by fours, so that the branch can be foretold */
+        before += (s->weights[i] <= point) + (s->weights[i + 1] <= point);
+        before += (s->weights[i + 2] <= point) + (s->weights[i + 3] <= point);
+    }
+    return s->choice[before];
+}
+
+/* Return the exact logit of a state: float64 holds every partial sum. */
+INLINE double exact_logit(const struct scratch *s, uint8_t state) {
+    const Doubles *unit = (const Doubles *)s->units;
+    const Doubles *weight = (const Doubles *)(s->rule.exact + state * s->rule.channels);
+    Doubles sum = {0};
+    for (int64_t c = 0; c < s->rule.channels / 4; c++) {
+        sum += unit[c] * weight[c];
+    }
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/* Decide a cell of the tile again: exact logits of the states in question, integer weights, one random word. */
+INLINE uint8_t decide_exactly(struct scratch *s, const struct plan *plan, int64_t lane, float best, uint64_t word) {
+    int64_t count = 0;
+    for (int64_t n = 0; n < s->rule.states; n++) { /* the others are below the best by more than the threshold */
+        s->choice[count] = (uint8_t)n;
+        count += best - s->logits[n * TILE + lane] < s->rule.threshold;
+    }
+    for (int i = 0; i < 4; i++) {
+        s->choice[count + i] = s->choice[0];
+    }
+    for (int64_t c = 0; c < s->rule.channels; c++) {
+        int32_t sum = s->rows[lane * s->rule.channels + c];
+        s->units[c] = sum > 0 ? sum : 0;
+    }
+    for (int64_t j = 0; j < count; j += 4) {
+        const uint8_t *at = s->choice + j;
+        *(Doubles *)(s->column + j) = (Doubles){exact_logit(s, at[0]), exact_logit(s, at[1]), exact_logit(s, at[2]),
+                                                exact_logit(s, at[3])};
+    }
+    if (plan->temperature > 0) {
+        weigh(s, plan, count, plan->temperature);
+        return draw(s, word);
+    }
+    int64_t first = 0;
+    for (int64_t j = 1; j < count; j++) {
+        first = s->column[j] > s->column[first] ? j : first;
+    }
+    return s->choice[first];
+}
+
+/* Write the next states of a tile: the argmax (ties to the lowest state), and cells in doubt by `decide_exactly`. */
+INLINE void decide(struct scratch *s, const struct plan *plan, const uint64_t *number, uint32_t step, int64_t start) {
+    int32_t name[TILE], unclear[TILE];
+    float top[TILE];
     for (int v = 0; v < TILE / 8; v++) {
         const Floats *logits = (const Floats *)s->logits + v;
         Floats best = logits[0], second = best - best - 0x1p100f;
@@ -355,133 +422,60 @@ INLINE int64_t decide(struct scratch *s, int64_t start, int64_t cells, int64_t d
             second = choose(loser > second, loser, second);
             index = (above & (int32_t)n) | (~above & index);
         }
+        memcpy(top + 8 * v, &best, sizeof best);
         memcpy(name + 8 * v, &index, sizeof index);
         index = best - second < s->rule.threshold;
-        memcpy(clear + 8 * v, &index, sizeof index);
+        memcpy(unclear + 8 * v, &index, sizeof index);
     }
+    uint32_t doubt[TILE + LANES] = {0};
+    int64_t doubts = 0, cells = plan->height * plan->width;
     for (int i = 0; i < TILE; i++) {
         s->state[start + i] = (uint8_t)name[i];
+        doubt[doubts] = (uint32_t)(start + i);
+        doubts -= unclear[i] & -(start + i < cells);
     }
-    for (int64_t i = 0; i < TILE && start + i < cells; i++) {
-        s->doubt[doubts] = (uint32_t)(start + i);
-        doubts -= clear[i];
-    }
-    return doubts;
-}
-
-/* Fill `column` with the exact logits of a cell: float64 holds every partial sum. */
-INLINE void exact_logits(struct scratch *s, int64_t window, int64_t cell) {
-    const struct rule *rule = &s->rule;
-    int64_t channels = rule->channels, step = rule->states * channels * 4;
-    for (int64_t c = 0; c < channels; c += 8) {
-        const char *table = (const char *)(rule->table + c);
-        Ints sum = {0};
-        for (int64_t k = 0; k < window; k++, table += step) {
-            sum += row_at(table, s->window[k][cell]);
-        }
-        sum &= sum > 0;
-        for (int i = 0; i < 8; i++) {
-            s->units[c + i] = sum[i];
-        }
-    }
-    const Doubles *weight = (const Doubles *)rule->exact;
-    Doubles *out = (Doubles *)s->column;
-    for (int64_t n = 0; n < rule->exact_states; n += 4) {
-        Doubles sum = {0};
-        for (int64_t c = 0; c < channels; c++) {
-            sum += s->units[c] * *weight++;
-        }
-        *out++ = sum;
-    }
-}
-
-/* Turn the logits in `column` (units of 2^-40) into the cumulative weights of the states that have any. */
-INLINE void weigh(struct scratch *s, const struct plan *plan, double temperature) {
-    double top = s->column[0];
-    for (int64_t n = 1; n < plan->states; n++) {
-        top = s->column[n] > top ? s->column[n] : top;
-    }
-    Doubles *distance = (Doubles *)s->column;
-    for (int64_t n = 0; n < s->rule.exact_states; n += 4, distance++) {
-        *distance = (top - *distance) * 0x1p-40 / temperature;
-    }
-    int64_t count = 0, total = 0;
-    for (int64_t n = 0; n < plan->states; n++) {
-        s->below[count] = s->column[n], s->choice[count] = (uint8_t)n;
-        count += s->column[n] < plan->no_weight;
-    }
-    memset(s->below + count, 0, 4 * sizeof(double));
-    for (int64_t i = 0; i < count; i += 4) {
-        Doubles whole, value = exp_parts(*(const Doubles *)(s->below + i), &whole, plan->exp_terms) * 0x1p48;
-        for (int j = 0; j < 4; j++) {
-            s->weights[i + j] = total += (int64_t)value[j] >> (int64_t)whole[j];
-        }
-    }
-    s->choices = count;
-}
-
-/* Return the state that `word` picks: as many weights are at most the point as come before it. */
-INLINE uint8_t draw(const struct scratch *s, uint64_t word) {
-    int64_t point = multiply_high(word, (uint64_t)s->weights[s->choices - 1]), before = 0;
-    for (int64_t i = 0; i < s->choices - 1; i++) {
-        before += s->weights[i] <= point;
-    }
-    return s->choice[before];
-}
-
-/* Decide the cells in doubt again: exact logits, integer weights, one random word each. */
-INLINE void decide_exactly(struct scratch *s, const struct plan *plan, const uint64_t *number, uint32_t step,
-                           int64_t doubts) {
-    int64_t window = plan->side * plan->side;
-    uint64_t first[LANES], second[LANES];
-    for (int64_t i = doubts; i < round_up(doubts, LANES); i++) {
-        s->doubt[i] = 0;
-    }
+    uint64_t first[LANES] = {0}, second[LANES];
     for (int64_t i = 0; i < doubts; i++) {
         if (i % LANES == 0 && plan->temperature > 0) {
-            philox(first, second, plan->key, number, step, s->doubt + i);
+            philox(first, second, plan->key, number, step, doubt + i);
         }
-        exact_logits(s, window, s->doubt[i]);
-        uint8_t state = 0;
-        if (plan->temperature > 0) {
-            weigh(s, plan, plan->temperature);
-            state = draw(s, first[i % LANES]);
-        } else {
-            for (int64_t n = 1; n < plan->states; n++) {
-                state = s->column[n] > s->column[state] ? (uint8_t)n : state;
-            }
-        }
-        s->state[s->doubt[i]] = state;
+        int64_t lane = doubt[i] - start;
+        s->state[doubt[i]] = decide_exactly(s, plan, lane, top[lane], first[i % LANES]);
     }
 }
 
 INLINE void advance(struct scratch *s, const struct plan *plan, const uint64_t *number, uint32_t step) {
-    int64_t cells = plan->height * plan->width, doubts = 0;
+    int64_t cells = plan->height * plan->width;
     place(s, plan);
     for (int64_t start = 0; start < cells; start += TILE) {
         sum_rows(s, plan->side * plan->side, start);
         transpose(s);
         sum_logits(s);
-        doubts = decide(s, start, cells, doubts);
+        decide(s, plan, number, step, start);
     }
-    decide_exactly(s, plan, number, step, doubts);
 }
 
 INLINE void fill_initial(struct scratch *s, const struct plan *plan, const uint64_t *number) {
     int64_t states = plan->states, cells = plan->height * plan->width;
     uint64_t first[LANES], second[LANES];
     uint32_t cell[LANES];
+    for (int64_t state = 0; state < states; state++) {
+        s->choice[state] = (uint8_t)state;
+    }
     if (plan->uniform) {
         for (int64_t state = 0; state < states; state++) {
-            s->weights[state] = state + 1, s->choice[state] = (uint8_t)state;
+            s->weights[state] = state + 1;
         }
-        s->choices = states;
+        for (int64_t state = states; state < round_up(states, 4); state++) {
+            s->weights[state] = states;
+        }
+        s->choices = round_up(states, 4);
     } else {
         fill_normals(s->column, states, plan, number, 0xFFFFFFFFu, plan->normal_range);
         for (int64_t state = 0; state < states; state++) {
             s->column[state] *= 0x1p40;
         }
-        weigh(s, plan, 1.0);
+        weigh(s, plan, states, 1.0);
     }
     for (int64_t start = 0; start < cells; start += LANES) {
         for (int i = 0; i < LANES; i++) {
