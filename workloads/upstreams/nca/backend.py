@@ -13,7 +13,7 @@ from workloads.upstreams.nca.rollout import Backend
 
 @cache
 def fastest() -> Backend:
-    """Return the fastest path that is there. Importing numba takes 0.6 s, the library 10 ms."""
+    """Return the fastest path that is there. Importing numba takes 0.6 s."""
     if native.usable():
         return cast(Backend, native)
     if has_numba():

@@ -610,8 +610,10 @@ EXPORT void nca_patch_tokens(int32_t *tokens, const uint8_t *cells, int64_t fram
         for (int64_t y = 0; y < height; y += patch) {
             for (int64_t x = 0; x < width; x += patch) {
                 int32_t token = 0;
-                for (int64_t p = patch * patch - 1; p >= 0; p--) {
-                    token = token * (int32_t)states + cells[(y + p / patch) * width + x + p % patch];
+                for (int64_t row = y + patch - 1; row >= y; row--) {
+                    for (int64_t column = x + patch - 1; column >= x; column--) {
+                        token = token * (int32_t)states + cells[row * width + column];
+                    }
                 }
                 *tokens++ = token;
             }

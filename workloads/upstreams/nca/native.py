@@ -76,7 +76,7 @@ def library() -> ctypes.CDLL | None:
 
 @cache
 def usable() -> bool:
-    """Return whether the library is there and gives the bits of `reference.py` on a small case (5 ms)."""
+    """Return whether the library is there and gives the bits of `reference.py` on a small case."""
     if library() is None:
         return False
     bank = NcaBankScience.model_validate({"states": 5, "grid": {"height": 6, "width": 4}, "temperature": 0.02})
