@@ -163,7 +163,8 @@ def crossing(profile: SlurmProfile, request: JobRequest) -> list[str]:
 
 
 def environment(request: JobRequest, profile: SlurmProfile, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment in which sbatch runs, which is what the job gets: an allow-list, and one thread."""
+    """Return the environment in which sbatch runs, and so the job: an allow-list, and the threads of a rank."""
     wanted = {*PASSED_ON, *profile.environment}
     kept = {k: v for k, v in inherited.items() if k in wanted or k.startswith("LC_")}
-    return {"PATH": os.defpath, **kept, "OMP_NUM_THREADS": "1", **request.environment}
+    threads = str(math.ceil(request.cores / request.ranks))
+    return {"PATH": os.defpath, **kept, "OMP_NUM_THREADS": threads, **request.environment}

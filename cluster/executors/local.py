@@ -74,9 +74,9 @@ def command(ticket: str, note: Path, token: str) -> list[str]:
 
 
 def environment(request: JobRequest, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Return a job's environment: an allow-list, one thread, and what the request adds."""
+    """Return a job's environment: an allow-list, a thread for each of its cores, and what the request adds."""
     kept = {k: v for k, v in inherited.items() if k in PASSED_ON or k.startswith("LC_")}
-    return {**kept, "OMP_NUM_THREADS": "1", **request.environment}
+    return {**kept, "OMP_NUM_THREADS": str(request.cores), **request.environment}
 
 
 @dataclass(kw_only=True)

@@ -205,6 +205,10 @@ def test_only_listed_variables_travel() -> None:
     assert environment(wanted, given) == {"PATH": "/bin", "LC_ALL": "C", "OMP_NUM_THREADS": "2", "X": "1"}
 
 
+def test_a_job_has_a_thread_for_each_of_its_cores() -> None:
+    assert environment(JobRequest(name="a", tickets=(), folder="f", cores=3), {}) == {"OMP_NUM_THREADS": "3"}
+
+
 @pytest.mark.parametrize(("cores", "memory_mb", "slots"), [(2, 8_000, 2), (16, 8_000, 4), (1, 500, 1), (8, 64_000, 8)])
 def test_default_slots(cores: int, memory_mb: int, slots: int) -> None:
     assert default_slots(cores, memory_mb) == slots

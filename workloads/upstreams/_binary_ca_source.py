@@ -22,8 +22,7 @@ from workloads.contract import SequenceBatch
 from workloads.upstreams import eca, life
 from workloads.upstreams._bankless import refuse_banks
 from workloads.upstreams._binary_ca import BinaryCaScience
-from workloads.upstreams.nca import reference
-from workloads.upstreams.nca.backend import fastest
+from workloads.upstreams.nca.backend import fastest, has_numba
 from workloads.upstreams.nca.philox import Words, derive_key, split
 from workloads.upstreams.nca.tokens import delimit
 
@@ -75,7 +74,7 @@ class BinaryCaSource:
         self._rules = np.asarray(automaton.rules, dtype=np.int64)
         self._key = derive_key(automaton.name, stream, seed)
         self._backend = fastest()
-        self._compiled = compiled and self._backend is not reference
+        self._compiled = compiled and has_numba()
 
     def sequences(self, index_B: Ints) -> SequenceBatch:
         """Return the sequences with these indices, in this order."""

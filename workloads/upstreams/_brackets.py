@@ -23,8 +23,7 @@ import numpy.typing as npt
 
 from sweeps.errors import UsageError
 from workloads.contract import SequenceBatch
-from workloads.upstreams.nca import reference
-from workloads.upstreams.nca.backend import fastest
+from workloads.upstreams.nca.backend import fastest, has_numba
 from workloads.upstreams.nca.philox import derive_key, split
 
 Bools = npt.NDArray[np.bool_]
@@ -67,7 +66,7 @@ class BracketSource:
         self._language = language
         self._key = derive_key(language, stream, seed)
         self._backend = fastest()
-        self._compiled = compiled and self._backend is not reference
+        self._compiled = compiled and has_numba()
 
     def sequences(self, index_B: Ints) -> SequenceBatch:
         """Return the sequences with these indices, in this order; every token but the first is a target."""

@@ -18,8 +18,7 @@ import numpy.typing as npt
 
 from workloads.contract import SequenceBatch
 from workloads.upstreams._bankless import all_but_first, refuse_banks
-from workloads.upstreams.nca import reference
-from workloads.upstreams.nca.backend import fastest
+from workloads.upstreams.nca.backend import fastest, has_numba
 from workloads.upstreams.nca.philox import LOW32, Words, derive_key, split
 from workloads.upstreams.regular import RegularScience
 
@@ -124,7 +123,7 @@ class RegularSource:
         self._automaton_key, self._string_key = (derive_key("regular", part, stream, seed)
                                                  for part in ("automaton", "string"))
         self._backend = fastest()
-        self._compiled = compiled and self._backend is not reference
+        self._compiled = compiled and has_numba()
 
     def automata(self, index_B: Ints) -> Automata:
         """Return the automata of these sequences."""

@@ -21,7 +21,7 @@ from sweeps.errors import UsageError
 from workloads.contract import SequenceBatch
 from workloads.upstreams._bankless import all_but_first, refuse_banks
 from workloads.upstreams.nca import reference
-from workloads.upstreams.nca.backend import fastest
+from workloads.upstreams.nca.backend import fastest, has_numba
 from workloads.upstreams.nca.philox import LOW32, Words, derive_key, split
 from workloads.upstreams.nca.rollout import Backend
 from workloads.upstreams.utm import UtmScience
@@ -119,7 +119,7 @@ class UtmSource:
         self.sequence_length = sequence_length
         self._seed, self._stream = seed, stream
         self._backend = fastest() if compiled else cast(Backend, reference)
-        self._compiled = self._backend is not reference
+        self._compiled = compiled and has_numba()
 
     def programs(self, index_B: Ints, number: int) -> Programs:
         """Return the programs (B, R, L) of round `number` of these sequences."""

@@ -76,6 +76,11 @@ def test_the_environment_is_an_allow_list() -> None:
     assert found == {"PATH": "/bin", "LC_ALL": "C", "HF_HOME": "/hf", "OMP_NUM_THREADS": "1", "RUN": "x"}
 
 
+def test_a_rank_has_a_thread_for_each_of_its_cores() -> None:
+    wanted = REQUEST.model_copy(update={"cores": 8, "ranks": 4})
+    assert _slurm_script.environment(wanted, profile(), {})["OMP_NUM_THREADS"] == "2"
+
+
 @pytest.mark.parametrize("name", ["rehearsal", "gpu", "apptainer"])
 def test_shipped_profiles_are_valid_and_commented(name: str) -> None:
     path = registry.profiles()[name]

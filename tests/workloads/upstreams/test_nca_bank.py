@@ -74,6 +74,17 @@ def test_a_rule_does_not_depend_on_the_block_or_the_path_that_finds_it(monkeypat
     np.testing.assert_array_equal(part.score_BK, whole.score_BK[5:9])
 
 
+@pytest.mark.parametrize("threads", [2, 5])
+def test_a_bank_does_not_depend_on_the_threads_that_look_for_it(threads: int) -> None:
+    bank = bank_fields(small())
+    one = find_rules(Search(bank=bank, seed=1, stream="train", threads=1), 0, 9, never)
+    many = find_rules(Search(bank=bank, seed=1, stream="train", threads=threads), 0, 9, never)
+    np.testing.assert_array_equal(many.rules.tables_BKNC, one.rules.tables_BKNC)
+    np.testing.assert_array_equal(many.rules.outputs_BCN, one.rules.outputs_BCN)
+    np.testing.assert_array_equal(many.candidate_B, one.candidate_B)
+    np.testing.assert_array_equal(many.score_BK, one.score_BK)
+
+
 def test_streams_seeds_and_rules_share_nothing() -> None:
     bank = bank_fields(small())
     tables = [find_rules(Search(bank=bank, seed=seed, stream=stream), 0, 3, never).rules.tables_BKNC

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import decimal
 import hashlib
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,13 @@ import pytest
 
 from tests.workloads.upstreams.conftest import SEED, small
 from workloads.upstreams.nca import backend, kernels, philox, reference
-from workloads.upstreams.nca.rollout import LOGIT_UNIT, Rules
+from workloads.upstreams.nca.rollout import LOGIT_UNIT, Backend, Rules
 from workloads.upstreams.nca.science import NcaBankScience
 from workloads.upstreams.nca.source import NcaSource, make_source
 
 KEY = philox.derive_key("test")
+PATHS = [backend.fastest(), kernels, reference]
+"""The C path where it was built; `test_nca_native.py` builds it."""
 
 
 def numbers(count: int) -> philox.Words:
@@ -63,7 +67,9 @@ def test_numpy_and_numba_give_the_same_bits(fields: dict[str, object]) -> None:
     np.testing.assert_array_equal(reference.words(KEY, number, 5), kernels.words(KEY, number, 5))
 
 
-def test_without_numba_the_numpy_path_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_library_numba_is_taken_and_without_both_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend.native, "usable", lambda: False)
+    assert backend.fastest.__wrapped__() is kernels
     monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: None)
     assert backend.fastest.__wrapped__() is reference
 
@@ -74,15 +80,18 @@ def test_the_bits_are_those_of_the_first_version(small_banks: list[Path]) -> Non
     assert digest[:16] == "cc22f27c8b1172b8"
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("fields, recorded", [
     ({}, "25807c8194fd63a4"),
     ({"temperature": 1.0, "initial_grid": "uniform"}, "b74e3822242f3851"),
     ({"temperature": 0, "pad_channels": False}, "710164c5d252afb8"),
 ])
-def test_rollouts_at_the_default_size_are_those_of_the_first_version(fields: dict[str, object], recorded: str) -> None:
+def test_rollouts_at_the_default_size_are_those_of_the_first_version(
+    fields: dict[str, object], recorded: str, path: Backend
+) -> None:
     bank = NcaBankScience.model_validate(fields)
-    rules = kernels.draw_rules(bank, KEY, numbers(8))
-    frames = kernels.rollout(bank, rules, KEY, numbers(8), 27)
+    rules = path.draw_rules(bank, KEY, numbers(8))
+    frames = path.rollout(bank, rules, KEY, numbers(8), 27)
     assert hashlib.sha256(frames.tobytes()).hexdigest()[:16] == recorded
 
 
@@ -123,17 +132,34 @@ def ties(logits_N: list[float], cells: int) -> tuple[NcaBankScience, Rules]:
     return bank, Rules(tables_BKNC=tables, outputs_BCN=outputs)
 
 
-@pytest.mark.parametrize("temperature", [1e-3, 0.1, 1.0])
-def test_cells_are_drawn_from_the_softmax_at_a_temperature(temperature: float) -> None:
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("temperature", [1e-4, 1e-3, 0.1, 1.0])
+def test_cells_are_drawn_from_the_softmax_at_a_temperature(temperature: float, path: Backend) -> None:
     shape = np.array([0.0, -0.5, -1.0, -3.0, 0.25])
     bank, rules = ties((shape * temperature).tolist(), 200)
     exact = rules.outputs_BCN[0, 0] * 2.0**20 * LOGIT_UNIT
     p = np.exp((exact - exact.max()) / temperature)
     p /= p.sum()
-    drawn = kernels.rollout(bank.model_copy(update={"temperature": temperature}), rules, KEY, numbers(1), 4)
+    drawn = path.rollout(bank.model_copy(update={"temperature": temperature}), rules, KEY, numbers(1), 4)
     counts = np.bincount(drawn.ravel(), minlength=5)
     chi_square = ((counts - p * counts.sum()) ** 2 / (p * counts.sum())).sum()
     assert chi_square < 18.5  # 99.9 % of chi-square with 4 degrees of freedom; the draw is fixed
+
+
+@pytest.mark.parametrize("states", [2, 10, 256])
+@pytest.mark.parametrize("temperature", [1e-4, 1.0])
+def test_the_total_variation_from_the_softmax_is_below_the_calculated_bound(states: int, temperature: float) -> None:
+    gaps = np.random.default_rng(states).uniform(0, 40 * temperature, states)
+    logits = np.rint(gaps / LOGIT_UNIT)
+    weights = reference.weights(logits[None], temperature)[0]
+    with decimal.localcontext(prec=60):
+        unit, heat = Decimal(2) ** -40, Decimal(temperature)
+        exact = [((Decimal(int(value)) - Decimal(int(logits.max()))) * unit / heat).exp() for value in logits]
+        total = sum(Decimal(int(weight)) for weight in weights)
+        shares = zip(weights, exact, strict=True)
+        distance = sum(abs(Decimal(int(w)) / total - p / sum(exact)) for w, p in shares) / 2
+    # A word of 64 bits adds at most 2^-64 a state.
+    assert float(distance) + states * 2.0**-64 < 2 * states * 2.0**-48 + 2.0**-46 < 2e-12
 
 
 def test_temperature_zero_is_argmax_and_ties_go_to_the_lowest_state() -> None:

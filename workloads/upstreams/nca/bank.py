@@ -13,7 +13,9 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +23,12 @@ import numpy.typing as npt
 
 from sweeps.errors import UsageError
 from workloads.contract import Stopped
-from workloads.upstreams.nca.backend import fastest
+from workloads.upstreams.nca.backend import fastest, threads
 from workloads.upstreams.nca.complexity import Band, ceiling, gzip_lengths, raw_bytes, require_known_zlib
 from workloads.upstreams.nca.philox import Words, derive_key
 from workloads.upstreams.nca.realised import account
 from workloads.upstreams.nca.rollout import Backend, Rules
 from workloads.upstreams.nca.science import NcaBankScience
-from workloads.upstreams.nca.tokens import patch_tokens
 
 Ints = npt.NDArray[np.int64]
 SCHEMA = 1
@@ -45,19 +46,33 @@ class Search:
     seed: int
     stream: str
     backend: Backend = field(default_factory=fastest)
+    threads: int = field(default_factory=threads)
 
     def score(self, rule_B: Ints, candidate_B: Ints) -> tuple[Rules, npt.NDArray[np.float64]]:
         """Return the candidates (k, j) and their raw scores (B, trials)."""
-        bank, scoring = self.bank, self.bank.complexity
         number = np.stack([rule_B, candidate_B], axis=1).astype(np.uint64)
-        rules = self.backend.draw_rules(bank, derive_key("nca", "rules", self.stream, self.seed), number)
-        lengths = [self._lengths(rules, number, trial) for trial in range(scoring.trials)]
-        return rules, np.stack(lengths, axis=1) / raw_bytes(bank)
+        if self.threads == 1 or len(number) == 1:
+            return self._score(number)
+        parts = list(self._pool.map(self._score, np.array_split(number, min(self.threads, len(number)))))
+        rules = Rules(
+            tables_BKNC=np.concatenate([rules.tables_BKNC for rules, _ in parts]),
+            outputs_BCN=np.concatenate([rules.outputs_BCN for rules, _ in parts]),
+        )
+        return rules, np.concatenate([scores for _, scores in parts])
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads)
+
+    def _score(self, number_B2: Words) -> tuple[Rules, npt.NDArray[np.float64]]:
+        rules = self.backend.draw_rules(self.bank, derive_key("nca", "rules", self.stream, self.seed), number_B2)
+        lengths = [self._lengths(rules, number_B2, trial) for trial in range(self.bank.complexity.trials)]
+        return rules, np.stack(lengths, axis=1) / raw_bytes(self.bank)
 
     def _lengths(self, rules: Rules, number_B2: Words, trial: int) -> Ints:
         key = derive_key("nca", "score", trial, self.stream, self.seed)
         frames = self.backend.rollout(self.bank, rules, key, number_B2, self.bank.complexity.frames)
-        return gzip_lengths(patch_tokens(frames, self.bank.states, self.bank.patch))
+        return gzip_lengths(self.backend.patch_tokens(frames, self.bank.states, self.bank.patch))
 
 
 @dataclass(frozen=True, kw_only=True)

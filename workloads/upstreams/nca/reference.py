@@ -1,4 +1,4 @@
-"""The NumPy path of the generator: slow, plain, and the same bits as `kernels.py`. Needs no compiler.
+"""The NumPy path of the generator: slow, plain, and what the bits of the other paths are compared with.
 
 Shapes as in `rollout.py`; S cells of the flat grid, L linear channels, I input channels of the first convolution.
 """
@@ -25,6 +25,7 @@ from workloads.upstreams.nca.philox import (
 )
 from workloads.upstreams.nca.rollout import LOGIT_UNIT, LOGITS_STEP, UNIT, Rules, neighbours
 from workloads.upstreams.nca.science import TRUNCATION, NcaBankScience
+from workloads.upstreams.nca.tokens import patch_tokens as patch_tokens
 
 Ints = npt.NDArray[np.int64]
 

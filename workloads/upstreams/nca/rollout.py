@@ -1,4 +1,4 @@
-"""What a rollout is, in numbers: shared by the NumPy path (`reference.py`) and the numba path (`kernels.py`).
+"""What a rollout is, in numbers: shared by the NumPy (`reference.py`), numba (`kernels.py`) and C paths (`native.py`).
 
 The definition of the data (revision 1; only ever made faster):
 
@@ -10,6 +10,11 @@ The definition of the data (revision 1; only ever made faster):
   (a, b, 0, cell); step t (1, 2, ...): block (a, b, t, cell). A draw multiplies the block's first 64-bit word with the
   sum of the integer weights floor(2^48 exp(-(max - logit) / temperature)) and takes the state that the upper 64 bits
   fall on.
+- How far that draw is from the softmax: with x = (max - logit) / temperature and S = sum exp(-x) >= 1, a weight is off
+  2^48 exp(-x) by less than 2 (two floors, or a state beyond x = 34) and a relative 2^-46 (roundings of x and of the
+  exponential: 34 2^-52 + 16 2^-53 < 2^-46). Together that is at most 2n + 2^-46 2^48 S, and half the difference of the
+  shares at most as much over 2^48 S; picking by a 64-bit word adds 2^-64 a state. Total variation <= 2n 2^-48 + 2^-46 +
+  n 2^-64, which is 2e-12 for the largest alphabet (n = 256): below 1e-9 by far.
 
 Shapes: B rollouts, F kept frames, K window cells, N states, C ReLU channels, H x W grid.
 """
@@ -49,7 +54,7 @@ class Rules:
 
 
 class Backend(Protocol):
-    """The two computations that have a NumPy and a numba version with the same bits."""
+    """The computations that have several versions with the same bits."""
 
     def draw_rules(self, bank: NcaBankScience, key: Words, number_B2: Words) -> Rules:
         """Return the candidates numbered (k, j)."""
@@ -63,6 +68,10 @@ class Backend(Protocol):
 
     def words(self, key: Words, number_B2: Words, count: int) -> Words:
         """Return (B, count) 64-bit words: the first ones of blocks (a, b, 0, position)."""
+        ...
+
+    def patch_tokens(self, frames_BFHW: npt.NDArray[np.uint8], states: int, patch: int) -> Int32s:
+        """Return the tokens (B, F, P) of frames; see `tokens.patch_tokens`."""
         ...
 
 

@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from workloads.contract import SequenceBatch
-from workloads.upstreams.nca.backend import fastest
+from workloads.upstreams.nca.backend import fastest, threads
 from workloads.upstreams.nca.open_bank import RuleBank, open_bank
 from workloads.upstreams.nca.philox import derive_key, split
 from workloads.upstreams.nca.rollout import Backend, Rules
 from workloads.upstreams.nca.science import NcaScience, bank_fields
-from workloads.upstreams.nca.tokens import delimit, patch_tokens, target_mask
+from workloads.upstreams.nca.tokens import delimit, target_mask
 
-CHUNK = 16
-"""Sequences that one thread makes at a time; changes no bit."""
+CHUNK = 32
+"""Sequences that one thread makes at a time, at most; changes no bit."""
 
 
 class NcaSource:
@@ -36,12 +36,12 @@ class NcaSource:
         self, science: NcaScience, rules: RuleBank, *, seed: int, stream: str, sequence_length: int,
         backend: Backend | None = None,
     ) -> None:
-        """Make a source of sequences of `sequence_length` tokens; `threads` may be raised afterwards."""
+        """Make a source of sequences of `sequence_length` tokens; `threads` may be changed afterwards."""
         self.science, self.bank, self.rules = science, bank_fields(science), rules
         self.vocabulary = science.vocabulary
         self.sequence_length = sequence_length
         self.period: int | None = science.patches + 2
-        self.threads = 1
+        self.threads = threads()
         self._backend = backend or fastest()
         self._key = derive_key("nca", "sequence", stream, seed)
         self._frames = math.ceil(sequence_length / self.period)
@@ -55,7 +55,8 @@ class NcaSource:
         """
         index_B = np.asarray(index_B, dtype=np.int64)
         tokens = np.empty((len(index_B), self.sequence_length), np.int32)
-        spans = [slice(start, start + CHUNK) for start in range(0, len(index_B), CHUNK)]
+        chunk = max(1, min(CHUNK, math.ceil(len(index_B) / self.threads)))
+        spans = [slice(start, start + chunk) for start in range(0, len(index_B), chunk)]
 
         def fill(span: slice) -> None:
             tokens[span] = self._tokens(index_B[span])
@@ -82,7 +83,7 @@ class NcaSource:
 
     def _tokens(self, index_B: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         _, frames = self._rolled(index_B)
-        patches = patch_tokens(frames, self.science.states, self.science.patch)
+        patches = self._backend.patch_tokens(frames, self.science.states, self.science.patch)
         return delimit(patches, self.vocabulary - 2)[:, : self.sequence_length]
 
 
