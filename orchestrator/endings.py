@@ -27,6 +27,7 @@ from sweeps.language.stage import Execution
 from sweeps.store import claims, files, records
 from sweeps.store.layout import AttemptFolder, StageFolder
 from sweeps.store.ledger import Ledger, State
+from sweeps.store.stretch import Stretch, stretch
 
 TAIL_BYTES, TAIL_LINES = 16_384, 60
 """What is read of a log's end."""
@@ -62,7 +63,7 @@ class Endings:
 
     def __init__(self, planned: Planned, board: Board, executor: Executor, ledger: Ledger, state: State,
                  notify: Callable[[Notice], None]) -> None:
-        """`state` is what older terms left: which stages run with another micro-batch."""
+        """`state` is what older terms left: which stages run with another micro-batch, which nodes failed stages."""
         self.planned = planned
         self.policy = planned.sweep.run.policy
         self.board = board
@@ -70,7 +71,7 @@ class Endings:
         self.ledger = ledger
         self.notify = notify
         self.breaker = Breaker(policy=self.policy)
-        self.nodes = Nodes(exclude_after=self.policy.exclude_node_after)
+        self.nodes = Nodes(exclude_after=self.policy.exclude_node_after, failed=state.bad_nodes)
         self._micro_batch = dict(state.micro_batch)
         self._records: dict[str, Record] = {}
         self._pause: PausedError | None = None
@@ -149,12 +150,12 @@ class Endings:
              ) -> Action:
         """Classify, ask the policy, do what it says to the board, tell, and record: the ledger says what was done."""
         key = node.spec.fingerprint
-        verdict = classify(evidence)
+        verdict, came = classify(evidence), _stretch(attempt)
         decision = self._records.setdefault(key, Record()).decide(End(
-            failure=verdict.failure, asked=job.asked, advanced=attempt is not None and _advanced(attempt),
+            failure=verdict.failure, asked=job.asked, advanced=came.saved > came.began,
             whole=key == job.first, half_batch=self._half_batch(node)), self.policy)
         reason = _reason(evidence, verdict, began=attempt is not None)
-        text = f"{told(verdict.failure, reason)}; {decision.text}"
+        text = f"{told(verdict.failure, reason)}; {decision.text}{_again(came, decision.action)}"
         if decision.action is Action.PAUSE:
             self._pause = StorageError(f"{node.label} {told(verdict.failure, reason)}")
         elif decision.action is Action.GIVE_UP:
@@ -168,7 +169,8 @@ class Endings:
             self.ledger.append(
                 "failed" if decision.action is Action.GIVE_UP else "interrupted", fingerprint=key, text=text,
                 attempt=attempt.number if attempt else 0, action=decision.action, evidence=list(verdict.evidence),
-                detail=report.detail, node=report.node, time=_now(), **more, **{"class": verdict.failure})
+                detail=report.detail, node=report.node, time=_now(), saved_tokens=came.saved, lost_tokens=came.lost,
+                **more, **{"class": verdict.failure})
         if verdict.failure is Failure.NODE and report.node:
             self._blame(report.node, key)
         return decision.action
@@ -257,16 +259,19 @@ def tail(path: Path | None, stage: StageFolder, attempt: AttemptFolder | None) -
     return tuple(lines[start:][-TAIL_LINES:])
 
 
-def _advanced(attempt: AttemptFolder) -> bool:
-    """Tell whether an attempt has a checkpoint further than the one that it continued."""
-    furthest = records.furthest(attempt)
-    if furthest is None:
-        return False
-    try:
-        parent = records.read_parent(attempt)
-    except RecordError:
-        return False
-    return furthest > (parent.tokens if parent else 0)
+def _stretch(attempt: AttemptFolder | None) -> Stretch:
+    """Return what an attempt trained; nothing where its records cannot be read."""
+    if attempt is not None:
+        with suppress(RecordError):
+            return stretch(attempt)
+    return Stretch(began=0, saved=0, reached=0)
+
+
+def _again(came: Stretch, action: Action) -> str:
+    """Return where an interrupted training goes on, and what of it is trained again."""
+    if not came.reached or action not in (Action.RESUME, Action.HALVE):
+        return ""
+    return f" (at {came.saved:,} tokens; {came.lost:,} are trained again)"
 
 
 def _reason(evidence: Evidence, verdict: Verdict, *, began: bool) -> str:

@@ -207,11 +207,13 @@ class SlurmExecutor:
         if isinstance(found, NoAnswer):
             doubt.text = f"whether {submission.name} was submitted cannot be told: {found.text}"
         elif found:
+            del self._doubts[submission.name]
             submission.job = min(found, key=int)
             notes.number(self._notes, submission.name, submission.job)
             return
         elif doubt.absent_since is not None and now - doubt.absent_since >= self._watch.setting(
                 "MessageTimeout", MESSAGE_TIMEOUT_S):
+            del self._doubts[submission.name]
             notes.refuse(self._notes, submission.name, "no job of this name was found")
             submission.refused = True
             return

@@ -189,6 +189,13 @@ def test_no_more_jobs_go_to_a_node_on_which_two_stages_failed(tmp_path: Path) ->
     assert cluster.requests[-1].exclude == ("n7",)
     assert [n.text for n in notices if n.kind == "excluded"] == [
         "node n7 gets no more jobs: 2 stages failed there; run.policy.exclude_node_after changes when"]
+    reconciler.ledger.close(release=False)
+    ledger, state = begin_term(plan.layout.sweep("t"), takeover=True)
+    successor = Reconciler(plan, Cluster(slots=2), ledger, state, notices.append)
+    assert successor.endings.nodes.excluded == ("n7",), "whoever takes over knows it too"
+    ledger.close()
+    fresh, _ = begin(plan, Cluster(slots=2))
+    assert fresh.endings.nodes.excluded == (), "a person who runs the command again may have mended it"
 
 
 def test_the_first_stages_that_die_alike_pause_the_sweep_and_it_goes_on_once_mended(tmp_path: Path) -> None:
