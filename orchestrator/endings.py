@@ -27,6 +27,7 @@ from sweeps.language.stage import Execution
 from sweeps.store import claims, files, records
 from sweeps.store.layout import AttemptFolder, StageFolder
 from sweeps.store.ledger import Ledger, State
+from sweeps.store.space import probe
 from sweeps.store.stretch import Stretch, stretch
 
 TAIL_BYTES, TAIL_LINES = 16_384, 60
@@ -46,6 +47,8 @@ class Job:
     """The ticket's first stage."""
     asked: bool = False
     """This sweep asked it to leave."""
+    adopted: bool = False
+    """An older reign submitted it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +156,8 @@ class Endings:
         verdict, came = classify(evidence), _stretch(attempt)
         decision = self._records.setdefault(key, Record()).decide(End(
             failure=verdict.failure, asked=job.asked, advanced=came.saved > came.began,
-            whole=key == job.first, half_batch=self._half_batch(node)), self.policy)
+            whole=key == job.first, half_batch=self._half_batch(node), mended=job.adopted and self._has_space(node)),
+            self.policy)
         reason = _reason(evidence, verdict, began=attempt is not None)
         text = f"{told(verdict.failure, reason)}; {decision.text}{_again(came, decision.action)}"
         if decision.action is Action.PAUSE:
@@ -189,6 +193,10 @@ class Endings:
         if self.nodes.note(node, key):
             self._say("excluded", key, f"node {node} gets no more jobs: {self.nodes.exclude_after} stages failed "
                                        "there; run.policy.exclude_node_after changes when")
+
+    def _has_space(self, node: Node) -> bool:
+        """Tell whether the store takes files: a person who made space runs the same command, and it is to go on."""
+        return probe(self.planned.layout.stage(node.spec.kind, node.spec.fingerprint).path) is None
 
     def _half_batch(self, node: Node) -> int | None:
         """Return half of what a forward pass takes now; None: it was halved before, or cannot be."""
