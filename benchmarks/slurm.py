@@ -6,7 +6,9 @@ Runs alternate: bare array, one stage a job, 20 stages a job (`pack: 20`). The p
 tickets, ledger, one array per batch, one process per job, attempt and result for each stage) without Ray Tune, whose
 own cost benchmarks/controller.py has. `--live N` then holds N jobs in the queue (nodes drained) and measures calls of
 Slurm per minute for 1 and for N of them, the controller's memory, adoption by the next controller, and how fast all
-are cancelled. Each node of the private Slurm has 8 CPUs configured, whatever the machine has.
+are cancelled. `to_dependant` is from a stage's result to the submission of the stage that waits for it,
+`signal_to_checkpoint` from a signal to the checkpoint of a training job. Each node of the private Slurm has 8 CPUs
+configured, whatever the machine has.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ import platform
 import resource
 import statistics
 import tempfile
+import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import rehearsal
-from cluster.clients import Answer, Clients, NoAnswer
+from cluster.clients import Clients
 from cluster.executors.slurm import SlurmExecutor
 from cluster.profiles import SlurmProfile
 from cluster.rehearsal import Rehearsal, Shape, breaks
@@ -40,13 +42,17 @@ from sweeps.language.manifest import PathStep
 from sweeps.language.spec import Overrides
 from sweeps.language.stage import Input, Section, StageSpec
 from sweeps.language.units import Pack
+from sweeps.store import requests
 from sweeps.store.ledger import begin_term
+from sweeps.store.records import MANIFEST
 
 SWEEP = Path(__file__).parent.parent / "sweeps" / "smoke.yaml"
 NODES, CPUS = 2, 8
 PACKED = 20
 PASS_SECONDS = 0.25
 """Distance of the reconciler's passes, as in orchestrator/controller.py."""
+TRAINING = ("upstream=[none]", "seed=[0]", "pretrain.tokens=10x")
+"""Changes to the sweep that make its training long enough to be signalled."""
 PLUGIN = '''
 from sweeps.language.plugins import Science, StageKind
 
@@ -63,15 +69,9 @@ PLUGIN = StageKind(science=Nothing, revision=1, implementation=":run")
 '''
 
 
-class Counted(Clients):
-    """Counts the calls of Slurm's programs."""
-
-    calls: Counter[str] = Counter()
-
-    def query(self, program: str, *arguments: str) -> Answer | NoAnswer:
-        """Ask, and count."""
-        self.calls[program] += 1
-        return super().query(program, *arguments)
+def clients_of(slurm: Rehearsal) -> Clients:
+    """Return the programs of a private Slurm."""
+    return Clients(conf=str(slurm.conf))
 
 
 def stage(number: int, before: StageSpec | None = None) -> StageSpec:
@@ -93,17 +93,17 @@ def plan(root: Path, stages: Sequence[StageSpec], pack: str | int) -> Planned:
                                  graph=Graph(nodes=nodes, paths=paths)))
 
 
-def profile(slots: int) -> SlurmProfile:
+def profile(slots: int, memory_mb: int) -> SlurmProfile:
     """Return the rehearsal's profile: an interval of 5 s, as real clusters have it."""
-    return SlurmProfile(slots=slots, memory_mb=200, time_limit_min=60, lead_s=30, interval_s=5.0)
+    return SlurmProfile(slots=slots, memory_mb=memory_mb, time_limit_min=60, lead_s=30, interval_s=5.0)
 
 
 @contextmanager
-def reign(planned: Planned, slurm: Rehearsal, slots: int) -> Iterator[Reconciler]:
+def reign(planned: Planned, clients: Clients, slots: int, memory_mb: int = 200) -> Iterator[Reconciler]:
     """A controller of the plan, without Ray Tune."""
     folder = planned.layout.sweep(planned.sweep.name)
     ledger, state = begin_term(folder)
-    executor = SlurmExecutor(planned.layout.jobs, profile(slots), Counted(conf=str(slurm.conf), timeout_s=20))
+    executor = SlurmExecutor(planned.layout.jobs, profile(slots, memory_mb), clients)
     try:
         yield Reconciler(planned, executor, ledger, state, lambda notice: None)
     finally:
@@ -119,12 +119,19 @@ def until(done: Callable[[], object], step: Callable[[], None] = lambda: None) -
     return time.monotonic() - began
 
 
+CONTROLLER: dict[str, list[float]] = {}
+"""Processor seconds of the controller itself, per stage."""
+
+
 def ours(root: Path, slurm: Rehearsal, count: int, pack: str | int) -> float:
-    """Return seconds from the first submission until every stage is settled."""
+    """Return seconds from the first submission until every stage is known to be complete."""
     planned = plan(root, [stage(i) for i in range(count)], pack)
-    with reign(planned, slurm, count) as reconciler:
-        seconds = until(lambda: reconciler.finished, reconciler.step)
-        assert len(reconciler.board.done) == count, reconciler.board.counts()
+    with reign(planned, clients_of(slurm), count) as reconciler:
+        began = time.process_time()
+        seconds = until(lambda: len(reconciler.board.done) == count, reconciler.step)
+        CONTROLLER.setdefault(f"controller_cpu_s_per_stage_pack_{pack}", []).append(
+            (time.process_time() - began) / count)
+        until(lambda: reconciler.finished, reconciler.step)  # the next run is to have the cluster for itself
     return seconds
 
 
@@ -132,8 +139,7 @@ def bare(root: Path, slurm: Rehearsal, count: int) -> float:
     """Return seconds from submission until submitit's last result file is there; nothing polls Slurm meanwhile."""
     from submitit import SlurmExecutor as Submitit
 
-    os.environ["SLURM_CONF"] = str(slurm.conf)
-    os.environ["PATH"] = f"{slurm.environment().get('PATH', os.environ['PATH'])}"
+    os.environ.update(slurm.environment())
     executor = Submitit(folder=root)
     executor.update_parameters(time=60, mem="200M", cpus_per_task=1, array_parallelism=count)
     began = time.monotonic()
@@ -151,7 +157,7 @@ def chain(root: Path, slurm: Rehearsal) -> float:
     first = stage(0)
     second = stage(1, before=first)
     planned = plan(root, [first, second], 1)
-    with reign(planned, slurm, 1) as reconciler:
+    with reign(planned, clients_of(slurm), 1) as reconciler:
         until(lambda: reconciler.finished, reconciler.step)
     result = planned.layout.stage(first.kind, first.fingerprint).result
     intents = sorted(p.stat().st_mtime for p in planned.layout.jobs.glob("*/intent.json"))
@@ -167,24 +173,37 @@ def live(root: Path, slurm: Rehearsal, count: int) -> dict[str, Any]:
         folder = root / str(jobs)
         folder.mkdir()
         planned = plan(folder, [stage(i) for i in range(jobs)], 1)
-        with reign(planned, slurm, jobs) as reconciler:
+        clients = clients_of(slurm)
+        with reign(planned, clients, jobs) as reconciler:
             reconciler.step()
-            Counted.calls.clear()
+            clients.calls.clear()
             began = time.monotonic()
-            until(lambda since=began: time.monotonic() - since > 60, reconciler.step)
-            figures[f"calls_per_minute_{jobs}"] = dict(Counted.calls)
+            until(lambda since=began: time.monotonic() - since > 60, reconciler.step)  # type: ignore[misc]
+            figures[f"calls_per_minute_{jobs}"] = dict(clients.calls)
         began = time.monotonic()
-        with reign(planned, slurm, jobs) as reconciler:
+        with reign(planned, clients_of(slurm), jobs) as reconciler:
             figures[f"adopt_{jobs}_s"] = time.monotonic() - began
             assert len(reconciler._jobs) == jobs
-            began = time.monotonic()
-            reconciler._ask_to_leave(reconciler._jobs)
-            handles = [j.handle for j in reconciler._jobs]
-            until(lambda h=handles, r=reconciler: all(x.state == "ended" for x in r.executor.poll(h)))
-            figures[f"cancel_{jobs}_s"] = time.monotonic() - began
+            requests.ask(reconciler.folder, requests.Wish.CANCEL, planned.graph.paths)
+            figures[f"cancel_{jobs}_s"] = until(lambda r=reconciler: r.finished, reconciler.step)  # type: ignore[misc]
     figures["controller_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     breaks(slurm, "repair")
     return figures
+
+
+def checkpoint(root: Path, slurm: Rehearsal) -> float:
+    """Return seconds from a person's or Slurm's signal to the committed checkpoint of a training job (3 MB)."""
+    planned = with_snapshot(make_plan(SWEEP, Overrides(sets=TRAINING), root / "store"))
+    trunks = planned.layout.stages / "pretrain"
+    clients = clients_of(slurm)
+    with reign(planned, clients, 1, memory_mb=3500) as reconciler:
+        until(lambda: any(p.stat().st_size for p in trunks.glob("*/attempts/1/metrics.jsonl")), reconciler.step)
+        signalled = time.time()
+        clients.scancel("--signal=USR2", reconciler._jobs[0].handle.job_id)
+        until(lambda: any(trunks.glob("*/attempts/1/stopped.json")))
+        reconciler.stop(30.0, threading.Event())
+    saved = trunks.glob(f"*/attempts/1/checkpoints/*/{MANIFEST}")
+    return max(path.stat().st_mtime for path in saved) - signalled
 
 
 def main() -> None:
@@ -196,26 +215,29 @@ def main() -> None:
     parser.add_argument("--live", type=int, default=500)
     arguments = parser.parse_args()
     count = arguments.stages
+    measures: dict[str, Callable[[Path, Rehearsal], float]] = {
+        "bare": lambda root, slurm: bare(root, slurm, count),
+        "one_a_job": lambda root, slurm: ours(root, slurm, count, 1),
+        f"packed_{PACKED}": lambda root, slurm: ours(root, slurm, count, PACKED),
+        "to_dependant": chain,
+        "signal_to_checkpoint": checkpoint,
+    }
+    measured: dict[str, list[float]] = {name: [] for name in measures}
     slurm = rehearsal.up(f"bench-{uuid.uuid4().hex[:8]}", Shape(nodes=NODES, cpus=CPUS))
-    measured: dict[str, list[float]] = {"bare": [], "one_a_job": [], f"packed_{PACKED}": [], "to_dependant": []}
     try:
         for _ in range(arguments.runs):
-            with tempfile.TemporaryDirectory() as base:
-                roots = [Path(base) / name for name in measured]
-                for root in roots:
-                    root.mkdir()
-                measured["bare"].append(bare(roots[0], slurm, count))
-                measured["one_a_job"].append(ours(roots[1], slurm, count, 1))
-                measured[f"packed_{PACKED}"].append(ours(roots[2], slurm, count, PACKED))
-                measured["to_dependant"].append(chain(roots[3], slurm))
-        with tempfile.TemporaryDirectory() as base:
-            figures = live(Path(base), slurm, arguments.live)
+            for name, measure in measures.items():
+                with tempfile.TemporaryDirectory() as root:
+                    measured[name].append(measure(Path(root), slurm))
+        with tempfile.TemporaryDirectory() as root:
+            figures = live(Path(root), slurm, arguments.live)
     finally:
         rehearsal.down(slurm.name)
     medians = {f"{name}_s": statistics.median(values) for name, values in measured.items()}
     found = {
         "machine": f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "stages": count, "runs": arguments.runs, **medians,
+        **{name: statistics.median(values) for name, values in CONTROLLER.items()},
         "on_top_s_per_stage": (medians["one_a_job_s"] - medians["bare_s"]) / count,
         "ratio_one_a_job": medians["one_a_job_s"] / medians["bare_s"],
         f"ratio_packed_{PACKED}": medians[f"packed_{PACKED}_s"] / medians["bare_s"], **figures,
@@ -224,7 +246,7 @@ def main() -> None:
         print(json.dumps({"schema_version": 1, **found}, indent=2))
     else:
         for name, value in found.items():
-            print(f"{name:<24}{format(value, '.3f') if isinstance(value, float) else value}")
+            print(f"{name:<36}{format(value, '.3f') if isinstance(value, float) else value}")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ from sweeps.language.stage import Execution
 from sweeps.store import claims, files, records
 from sweeps.store.layout import AttemptFolder, StageFolder
 from sweeps.store.ledger import Ledger, State
+from sweeps.store.space import probe
+from sweeps.store.stretch import Stretch, stretch
 
 TAIL_BYTES, TAIL_LINES = 16_384, 60
 """What is read of a log's end."""
@@ -45,6 +47,8 @@ class Job:
     """The ticket's first stage."""
     asked: bool = False
     """This sweep asked it to leave."""
+    adopted: bool = False
+    """An older reign submitted it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,7 @@ class Endings:
 
     def __init__(self, planned: Planned, board: Board, executor: Executor, ledger: Ledger, state: State,
                  notify: Callable[[Notice], None]) -> None:
-        """`state` is what older terms left: which stages run with another micro-batch."""
+        """`state` is what older terms left: which stages run with another micro-batch, which nodes failed stages."""
         self.planned = planned
         self.policy = planned.sweep.run.policy
         self.board = board
@@ -70,7 +74,7 @@ class Endings:
         self.ledger = ledger
         self.notify = notify
         self.breaker = Breaker(policy=self.policy)
-        self.nodes = Nodes(exclude_after=self.policy.exclude_node_after)
+        self.nodes = Nodes(exclude_after=self.policy.exclude_node_after, failed=state.bad_nodes)
         self._micro_batch = dict(state.micro_batch)
         self._records: dict[str, Record] = {}
         self._pause: PausedError | None = None
@@ -145,12 +149,13 @@ class Endings:
              ) -> Action:
         """Classify, ask the policy, do what it says to the board, tell, and record: the ledger says what was done."""
         key = node.spec.fingerprint
-        verdict = classify(evidence)
+        verdict, came = classify(evidence), _stretch(attempt)
         decision = self._records.setdefault(key, Record()).decide(End(
-            failure=verdict.failure, asked=job.asked, advanced=attempt is not None and _advanced(attempt),
-            whole=key == job.first, half_batch=self._half_batch(node)), self.policy)
+            failure=verdict.failure, asked=job.asked, advanced=came.saved > came.began,
+            whole=key == job.first, half_batch=self._half_batch(node), mended=job.adopted and self._has_space(node)),
+            self.policy)
         reason = _reason(evidence, verdict, began=attempt is not None)
-        text = f"{told(verdict.failure, reason)}; {decision.text}"
+        text = f"{told(verdict.failure, reason)}; {decision.text}{_again(came, decision.action)}"
         if decision.action is Action.PAUSE:
             self._pause = StorageError(f"{node.label} {told(verdict.failure, reason)}")
         elif decision.action is Action.GIVE_UP:
@@ -164,7 +169,8 @@ class Endings:
             self.ledger.append(
                 "failed" if decision.action is Action.GIVE_UP else "interrupted", fingerprint=key, text=text,
                 attempt=attempt.number if attempt else 0, action=decision.action, evidence=list(verdict.evidence),
-                detail=report.detail, node=report.node, time=_now(), **more, **{"class": verdict.failure})
+                detail=report.detail, node=report.node, time=_now(), saved_tokens=came.saved, lost_tokens=came.lost,
+                **more, **{"class": verdict.failure})
         if verdict.failure is Failure.NODE and report.node:
             self._blame(report.node, key)
         return decision.action
@@ -183,6 +189,10 @@ class Endings:
         if self.nodes.note(node, key):
             self._say("excluded", key, f"node {node} gets no more jobs: {self.nodes.exclude_after} stages failed "
                                        "there; run.policy.exclude_node_after changes when")
+
+    def _has_space(self, node: Node) -> bool:
+        """Tell whether the store takes files: a person who made space runs the same command, and it is to go on."""
+        return probe(self.planned.layout.stage(node.spec.kind, node.spec.fingerprint).path) is None
 
     def _half_batch(self, node: Node) -> int | None:
         """Return half of what a forward pass takes now; None: it was halved before, or cannot be."""
@@ -253,16 +263,19 @@ def tail(path: Path | None, stage: StageFolder, attempt: AttemptFolder | None) -
     return tuple(lines[start:][-TAIL_LINES:])
 
 
-def _advanced(attempt: AttemptFolder) -> bool:
-    """Tell whether an attempt has a checkpoint further than the one that it continued."""
-    furthest = records.furthest(attempt)
-    if furthest is None:
-        return False
-    try:
-        parent = records.read_parent(attempt)
-    except RecordError:
-        return False
-    return furthest > (parent.tokens if parent else 0)
+def _stretch(attempt: AttemptFolder | None) -> Stretch:
+    """Return what an attempt trained; nothing where its records cannot be read."""
+    if attempt is not None:
+        with suppress(RecordError):
+            return stretch(attempt)
+    return Stretch(began=0, saved=0, reached=0)
+
+
+def _again(came: Stretch, action: Action) -> str:
+    """Return where an interrupted training goes on, and what of it is trained again."""
+    if not came.reached or action not in (Action.RESUME, Action.HALVE):
+        return ""
+    return f" (at {came.saved:,} tokens; {came.lost:,} are trained again)"
 
 
 def _reason(evidence: Evidence, verdict: Verdict, *, began: bool) -> str:

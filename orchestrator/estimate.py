@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from orchestrator.budget import cap_of, rest
-from orchestrator.clusters import slots_of
+from orchestrator.clusters import cluster, slots_of
 from orchestrator.meter import spent
 from orchestrator.packer import Packer, add_measurement, throughput
 from orchestrator.pilots import Search, warnings
 from orchestrator.plan import Planned, StageState, seconds_guess, storage_bytes
 from sweeps.language.presets import SCALES
+from sweeps.language.spec import Run
 from sweeps.store.ledger import fold, read_events
 from sweeps.store.records import read_result
 
@@ -100,9 +101,9 @@ def _existing(path: Path) -> Path:
 
 def _warnings(planned: Planned) -> list[str]:
     """Return what a person should know before paying for it."""
+    found = dict.fromkeys(_too_few_slots(planned.sweep.run))
     if planned.sweep.scale in ("tiny", "1m"):
-        return []
-    found: dict[str, None] = {}
+        return list(found)
     for trial in planned.trials:
         length = trial.core["model"].sequence_length
         for name, tokens in (("prepretrain", trial.upstream_tokens), ("pretrain", trial.pretrain_tokens)):
@@ -110,3 +111,11 @@ def _warnings(planned: Planned) -> list[str]:
             if 0 < updates < FEW_UPDATES:
                 found[f"{name}: only {updates} updates; under {FEW_UPDATES:,} little is learned"] = None
     return list(found)
+
+
+def _too_few_slots(run: Run) -> Iterator[str]:
+    """Yield that the sweep file, perhaps written for a laptop, leaves most of a cluster idle."""
+    offered = cluster(run.model_copy(update={"slots": None})).options.slots
+    if run.slots is not None and offered is not None and run.slots < offered:
+        yield (f"run.slots: {run.slots} jobs at once, where the cluster profile {Path(run.cluster).name} allows "
+               f"{offered}; leave it out, or give --slots")

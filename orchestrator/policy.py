@@ -48,6 +48,8 @@ class End:
     """It left a checkpoint further than where it began."""
     whole: bool = True
     """It had its job's whole time: no other stage of the ticket ran before it."""
+    mended: bool = False
+    """It is an older reign's job, and there is space now: that it found none is known, and is past."""
     half_batch: int | None = None
     """Sequences per forward pass and rank after halving; None: it was halved before, or cannot be."""
 
@@ -69,6 +71,8 @@ class Record:
     def decide(self, end: End, policy: Policy) -> Decision:
         """Count an end, and return what follows."""
         failure = end.failure
+        if failure is Failure.STORAGE and end.mended:
+            return Decision(action=Action.RESUME, text="there is space again, and it goes on")
         if failure is Failure.STORAGE:
             return Decision(action=Action.PAUSE, text="the sweep pauses until there is space")
         if failure is Failure.CANCELLED:

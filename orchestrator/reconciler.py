@@ -330,7 +330,7 @@ class Reconciler:
             open_ = [i for i in range(len(submission.tickets)) if i not in submission.ended]
             jobs = [Job(handle=JobHandle(submission=submission.name, index=index, job_id=""),
                         stages=[k for k in submission.tickets[index] if k in self.board.waiting],
-                        first=submission.tickets[index][0], asked=(submission.name, index) in state.asked)
+                        first=submission.tickets[index][0], asked=(submission.name, index) in state.asked, adopted=True)
                     for index in open_]
             if jobs:
                 self._doubt(submission.name, jobs, "adopted")

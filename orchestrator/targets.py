@@ -165,20 +165,35 @@ def _matching(plan: Plan, text: str) -> list[str]:
 
 
 def logs(store: Layout, stage: StageFolder) -> Iterator[Path]:
-    """Yield the log files of the jobs that tried a stage, oldest first; one log holds all stages of its ticket."""
+    """Yield the log files of the jobs that were to run a stage, oldest first; one log holds all stages of its ticket.
+
+    Also of a job that died before it came to the stage: then nothing else says why.
+    """
     states: dict[str, State] = {}
-    for execution in sorted(stage.attempts.glob("*/execution.json"), key=lambda p: int(p.parent.name)):
-        try:
-            raw = read_json(execution)
-        except ValueError:  # cut short by a crash: nothing says where its log is
-            continue
-        name = raw.get("sweep") or ""
+    for name, submitted in dict.fromkeys(_submissions(stage)):
         if not name or not store.sweep(name).path.is_dir():
             continue
         state = states.setdefault(name, fold(read_events(store.sweep(name))))
-        submission = state.submissions.get(raw.get("submission", ""))
+        submission = state.submissions.get(submitted)
         for index, stages in enumerate(submission.tickets if submission else ()):
             if stage.fingerprint in stages:
-                folder = store.sweep(name).submissions / raw["submission"]
-                files = [folder / f"{index}.{end}" for end in ("out", "err")]
-                yield from (f for f in files if f.is_file() and f.stat().st_size)
+                yield from _logs_of_job(store.sweep(name).submissions / submitted, index)
+
+
+def _submissions(stage: StageFolder) -> Iterator[tuple[str, str]]:
+    """Yield the sweep and submission of each job that was to run a stage, by its claims and attempts."""
+    for folder, names in ((stage.claims, "*.json"), (stage.attempts, "*/execution.json")):
+        for path in sorted(folder.glob(names), key=lambda p: [(len(part), part) for part in p.parts]):
+            try:
+                raw = read_json(path)
+            except ValueError:  # cut short by a crash: nothing says where its log is
+                continue
+            yield str(raw.get("sweep") or ""), str(raw.get("submission", ""))
+
+
+def _logs_of_job(folder: Path, index: int) -> Iterator[Path]:
+    """Yield a job's logs that say something: the local executor's, or those of Slurm's first rank."""
+    for end in ("out", "err"):
+        for path in (folder / f"{index}.{end}", *sorted(folder.glob(f"*_{index}_0_log.{end}"))):
+            if path.is_file() and path.stat().st_size:
+                yield path

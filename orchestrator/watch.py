@@ -39,6 +39,8 @@ class SweepStatus:
     """Stages that run now: label, tokens so far, tokens at the end, tokens per second."""
     failed: tuple[Mapping[str, str], ...]
     """Stages that were given up: label, fingerprint, class, action, and a sentence."""
+    lost_tokens: tuple[int, ...]
+    """Of each interruption of a training stage: what is trained again."""
     asked: Mapping[str, int]
     """Wish (`cancel`, `retry`) -> trials for which it was asked and not yet applied."""
     budget: Mapping[str, Any] | None
@@ -126,6 +128,7 @@ def sweep_status(layout: Layout, name: str) -> SweepStatus:
                       if s == "running"),
         failed=tuple({"stage": stages[k]["label"], "fingerprint": k, **_how(view.state.ends.get(k, {}))}
                      for k, s in view.stages.items() if s == "failed"),
+        lost_tokens=tuple(view.state.lost_tokens),
         asked=Counter(view.asked.values()),
         budget=_budget(layout, name, view.state),
     )

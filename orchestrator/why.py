@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +22,7 @@ from sweeps.store.layout import Layout, StageFolder
 from sweeps.store.ledger import Event, State, fold, read_events
 from sweeps.store.records import newest_attempt
 from sweeps.store.requests import Wish
+from sweeps.store.stretch import stretch
 
 TRACEBACK_LINES = 8
 NAMED = 4
@@ -179,7 +181,8 @@ class Explainer:
         facts = {"attempt": result.attempt, "sweep": maker, "when": when, "seconds": result.seconds,
                  "reused_by": others}
         who = f"attempt {result.attempt} of sweep {maker or '(unknown)'}"
-        return self._say(stage, state, f"{what}{who}, {when}, took {duration(result.seconds)}{reused}", facts=facts)
+        return self._say(stage, state, f"{what}{who}, {when}, took {duration(result.seconds)}{reused}",
+                         [*_lost(stage, result.attempt)], facts)
 
     def _origin(self, stage: StageFolder, number: int) -> tuple[str, str]:
         """Return the sweep that ran an attempt, and when it was."""
@@ -365,6 +368,20 @@ class Explainer:
 
 def _again(stage: StageFolder) -> str:
     return f"to run it again, remove {stage.path} and run its sweep"
+
+
+def _lost(stage: StageFolder, committed: int) -> Iterator[str]:
+    """Yield what the attempts that gave no result trained in vain; nothing where there is none, or it trains nothing.
+
+    By their records: Slurm starts jobs again of which no ledger knows.
+    """
+    others = [stage.attempt(n) for n in range(1, newest_attempt(stage) + 1) if n != committed]
+    for attempt in others:
+        with suppress(RecordError):
+            came = stretch(attempt)
+            if came.reached:
+                yield (f"attempt {attempt.number} came to {came.reached:,} tokens and saved {came.saved:,}: "
+                       f"{came.lost:,} were trained again")
 
 
 def _submission(stage: StageFolder, number: int) -> str:

@@ -207,11 +207,13 @@ class SlurmExecutor:
         if isinstance(found, NoAnswer):
             doubt.text = f"whether {submission.name} was submitted cannot be told: {found.text}"
         elif found:
+            del self._doubts[submission.name]
             submission.job = min(found, key=int)
             notes.number(self._notes, submission.name, submission.job)
             return
         elif doubt.absent_since is not None and now - doubt.absent_since >= self._watch.setting(
                 "MessageTimeout", MESSAGE_TIMEOUT_S):
+            del self._doubts[submission.name]
             notes.refuse(self._notes, submission.name, "no job of this name was found")
             submission.refused = True
             return
@@ -243,13 +245,20 @@ class SlurmExecutor:
         return self._ended(handle, detail)
 
     def _ended(self, handle: JobHandle, detail: str) -> JobReport:
-        """Return the report of a job that has ended: with its node, and whether its time limit had come near."""
+        """Return the report of a job that has ended: with its node, and whether its time limit had come near.
+
+        Preemption cuts a job's time short by setting its end to the end of the grace: one that leaves after that, and
+        before it is killed, is TIMEOUT to Slurm (22.05, seen). Its own notes tell how long it really had.
+        """
         submission = self._watch.submission(handle.submission)
         assert submission is not None
         folder, profile = Path(submission.folder), self._profile
         near_s = profile.time_limit_min * 60 - profile.lead_s - EARLY_S
-        if detail == "exit 0" and lasted_s(folder, handle.index) >= max(near_s, 0):
+        lasted = lasted_s(folder, handle.index)
+        if detail == "exit 0" and lasted >= max(near_s, 0):
             detail = f"{detail}, {NEAR_LIMIT}"
+        elif detail.startswith("TIMEOUT") and 0 < lasted < near_s:
+            detail = f"PREEMPTED after {lasted:.0f} s ({detail})"
         node = where_it_ran(folder, handle.index) if profile.nodes == 1 else ""
         return JobReport(handle=handle, state=JobState.ENDED, detail=detail, node=node)
 

@@ -7,8 +7,11 @@ check is ok, a warning, failed or unknown. Exit code 4 where one failed. With `l
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -49,10 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
     writable(store.root)
     try:
         findings: list[Finding] = []
-        for finding in examination.findings():
-            findings.append(finding)
-            if not arguments.json:
-                out("\n".join(lines(finding)))
+        with _terminable():
+            for finding in examination.findings():
+                findings.append(finding)
+                if not arguments.json:
+                    out("\n".join(lines(finding)))
     finally:
         if fresh and not any(store.root.iterdir()):
             store.root.rmdir()
@@ -65,6 +69,16 @@ def run(arguments: argparse.Namespace) -> int:
         out("\n" + ", ".join(f"{count} {v}" for v, count in counts.items() if count)
             + f"  ({arguments.cluster}, {store.root})")
     return EnvironmentError_.exit_code if verdict is Verdict.FAILED else 0
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the verb as Ctrl-C does: its job is taken off the cluster first."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def lines(finding: Finding) -> Iterator[str]:

@@ -49,6 +49,10 @@ class State:
     """Fingerprint -> how often it was given up since the last start; older ledgers also count what was tried again."""
     ends: dict[str, Event] = field(default_factory=dict)
     """Fingerprint -> how its last attempt without a result ended, and what followed."""
+    bad_nodes: dict[str, set[str]] = field(default_factory=dict)
+    """Node -> stages whose attempts ended for its sake, since a controller last left in order: it may be mended."""
+    lost_tokens: list[int] = field(default_factory=list)
+    """Of each interruption of a training stage: tokens trained beyond the checkpoint from which it goes on."""
     micro_batch: dict[str, int] = field(default_factory=dict)
     """Fingerprint -> sequences per forward pass and rank, where its GPU had no room for what was planned."""
     asked: set[tuple[str, int]] = field(default_factory=set)
@@ -93,13 +97,22 @@ def _ended(state: State, event: Event) -> None:
         state.submissions[event["name"]].ended[int(event["index"])] = event["detail"]
 
 
+def _node(state: State, event: Event) -> None:
+    if event.get("class") == "node" and event.get("node"):
+        state.bad_nodes.setdefault(event["node"], set()).add(event["fingerprint"])
+
+
 def _failed(state: State, event: Event) -> None:
+    _node(state, event)
     state.failures[event["fingerprint"]] = state.failures.get(event["fingerprint"], 0) + 1
     state.ends[event["fingerprint"]] = event
 
 
 def _interrupted(state: State, event: Event) -> None:
+    _node(state, event)
     state.ends[event["fingerprint"]] = event
+    if event.get("saved_tokens", 0) or event.get("lost_tokens", 0):
+        state.lost_tokens.append(event["lost_tokens"])
     if "micro_batch" in event:
         state.micro_batch[event["fingerprint"]] = event["micro_batch"]
 
@@ -126,6 +139,7 @@ def _cap(state: State, event: Event) -> None:
 
 def _release(state: State, event: Event) -> None:
     state.released, state.exit_code = True, event.get("exit_code")
+    state.bad_nodes = {}
 
 
 _STEPS = {"start": _start, "owner": _owner, "intent": _intent, "ended": _ended, "failed": _failed,

@@ -52,6 +52,13 @@ class Live:
                               capture_output=True, timeout=PATIENCE_SECONDS)
         assert done.returncode == 0, done.stderr
 
+    def says(self, verb: str, *more: str) -> str:
+        """Run another verb on the store; return what it prints."""
+        command = [sys.executable, "-m", "orchestrator", verb, *more, "--root", str(self.root)]
+        done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=PATIENCE_SECONDS)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def tables(self) -> dict[str, bytes]:
         """Return every table but the costs."""
         folder = next((self.root / "sweeps").iterdir()) / "report" / "tables"

@@ -14,8 +14,9 @@ from cluster.executors.memory import MemoryExecutor
 from cluster.job import JobHandle, JobRequest
 from orchestrator import batch
 from orchestrator.__main__ import main
+from orchestrator.estimate import summary
 from orchestrator.memory import BASE_MB, FLOOR_MB, job_mb, process_mb
-from orchestrator.plan import Planned, make_plan
+from orchestrator.plan import Planned, make_plan, stage_states
 from orchestrator.reconciler import Reconciler
 from sweeps.language.spec import Overrides
 from sweeps.language.stage import Ticket
@@ -157,3 +158,13 @@ class TestMemory:
         small = replace(plan, sweep=plan.sweep.model_copy(update={"run": run}))
         host, activations = job_mb(plan, [key])
         assert job_mb(small, [key]) == (pytest.approx(2 * host, abs=2), pytest.approx(activations * 2 * 8 / 512, abs=2))
+
+
+def test_a_plan_says_that_the_sweep_file_leaves_a_cluster_idle(tmp_path: Path) -> None:
+    few = make_plan(Path(SMOKE), Overrides(cluster="gpu"), tmp_path).with_slots(2)
+    states = stage_states(few, {})
+    told, = summary(few, states)["warnings"]
+    assert "run.slots: 2 jobs at once" in told and "gpu allows 100" in told
+    assert not summary(few.with_slots(100), states)["warnings"]
+    laptop = make_plan(Path(SMOKE), Overrides(), tmp_path).with_slots(1)
+    assert not summary(laptop, states)["warnings"]

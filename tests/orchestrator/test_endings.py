@@ -17,6 +17,7 @@ from orchestrator.plan import Planned
 from orchestrator.progress import Progress
 from orchestrator.reconciler import Notice, Reconciler
 from orchestrator.reporting import write_report
+from orchestrator.session import record
 from sweeps.errors import PausedError
 from sweeps.language.stage import StageSpec, Ticket
 from sweeps.store import files, requests
@@ -112,6 +113,27 @@ def test_what_this_sweep_asked_to_leave_is_nobodys_cancellation_for_the_next_rei
     assert set(successor.board.status.values()) == {Status.DONE}
 
 
+def test_what_an_interruption_loses_is_recorded_told_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, reconciler, cluster, notices = start(tmp_path)
+    record(plan, plan.layout.sweep("t"))
+    handle = cluster.running()[0]
+    while (attempt := cluster.process(handle).attempt) is None or attempt.stage.kind != "pretrain":
+        cluster.advance(handle)
+    (attempt.checkpoint_folder(1) / "state").write_text("x")
+    attempt.commit_checkpoint(1)
+    attempt.row(tokens=10**9, kind="train", values={"loss": 1.0})
+    cluster.lose(handle, "PREEMPTED").kill()
+    reconciler.step()
+    event, = events(plan, "interrupted")
+    assert (event["saved_tokens"], event["lost_tokens"]) == (1, 10**9 - 1)
+    told = next(n for n in notices if n.kind == "lost").text
+    assert "goes on from its last checkpoint (at 1 tokens; 999,999,999 are trained again)" in told
+    _, text, _ = called(capsys, "status", "--root", tmp_path)
+    assert "999,999,999 tokens trained twice in 1 interruptions of training, at most 999,999,999 in one" in text
+
+
 def test_a_cancelled_job_takes_the_rest_of_its_ticket_with_it_and_leaves_others_alone(tmp_path: Path) -> None:
     axes = {"upstream": ["none"], "domain": ["web", "math"], "seed": [0]}
     plan, cluster = planned(tmp_path, axes=axes), Cluster(slots=2)
@@ -189,6 +211,13 @@ def test_no_more_jobs_go_to_a_node_on_which_two_stages_failed(tmp_path: Path) ->
     assert cluster.requests[-1].exclude == ("n7",)
     assert [n.text for n in notices if n.kind == "excluded"] == [
         "node n7 gets no more jobs: 2 stages failed there; run.policy.exclude_node_after changes when"]
+    reconciler.ledger.close(release=False)
+    ledger, state = begin_term(plan.layout.sweep("t"), takeover=True)
+    successor = Reconciler(plan, Cluster(slots=2), ledger, state, notices.append)
+    assert successor.endings.nodes.excluded == ("n7",), "whoever takes over knows it too"
+    ledger.close()
+    fresh, _ = begin(plan, Cluster(slots=2))
+    assert fresh.endings.nodes.excluded == (), "a person who runs the command again may have mended it"
 
 
 def test_the_first_stages_that_die_alike_pause_the_sweep_and_it_goes_on_once_mended(tmp_path: Path) -> None:

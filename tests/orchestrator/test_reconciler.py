@@ -286,6 +286,27 @@ def test_a_job_without_space_pauses_the_sweep_and_counts_as_no_failure(tmp_path:
     assert again.board.counts()[Status.DONE] == len(plan.graph.nodes)
 
 
+def test_a_job_that_found_no_space_is_past_once_there_is_some_though_its_end_could_not_be_noted(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    full = MemoryExecutor(slots=2, fail=lambda spec, attempt: "StorageError" if spec.kind == "corpus" else "")
+    reconciler, ledger = begin(plan, full)
+    append = ledger.append
+
+    def without_space(event: str, **fields: object) -> None:
+        if event == "ended" and plan.layout.stages.joinpath("corpus").exists():
+            raise StorageError("no space is left")
+        append(event, **fields)
+
+    ledger.append = without_space  # type: ignore[method-assign]
+    with pytest.raises(StorageError):
+        drive(reconciler)
+    ledger.close()
+    full.fail = lambda spec, attempt: ""
+    again, _ = begin(plan, full)
+    drive(again)
+    assert again.board.counts()[Status.DONE] == len(plan.graph.nodes)
+
+
 def test_a_stage_that_was_changed_after_completion_is_not_believed(tmp_path: Path) -> None:
     plan = planned(tmp_path)
     first, ledger = begin(plan, MemoryExecutor(slots=2))

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.plan import Planned, make_plan
+from orchestrator.session import record
 from sweeps.language.spec import Overrides
 from sweeps.language.stage import StageSpec
-from sweeps.store import files
+from sweeps.store import claims, files
 from sweeps.store.ledger import begin_term
 from sweeps.store.requests import Wish, ask
 from tests.orchestrator.plans import planned
@@ -103,6 +104,27 @@ def test_the_log_of_a_failed_stage_is_named(tmp_path: Path, capsys: pytest.Captu
     told = answer(capsys, "why", failed.fingerprint, "--root", tmp_path)["stage"]
     assert told["facts"]["logs"][0].startswith(str(plan.layout.sweep("t").submissions))
     assert answer(capsys, "logs", failed.fingerprint, "--root", tmp_path)["logs"][0]["text"] == "boom\n"
+
+
+def test_the_log_of_a_slurm_job_that_died_before_it_began_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = planned(tmp_path)
+    folder = plan.layout.sweep("t")
+    stage = folder_of(plan, node(plan, "text"))
+    claims.take(stage, sweep="t", term=1, submission="t-t1-0001", after=0)
+    ledger, _ = begin_term(folder)
+    record(plan, folder)
+    ledger.append("intent", name="t-t1-0001", tickets=[["other"], [stage.fingerprint]])
+    ledger.append("failed", fingerprint=stage.fingerprint, attempt=0, text="its job ended before it began",
+                  action="give up", **{"class": "code"})
+    ledger.append("ended", name="t-t1-0001", index=1, detail="FAILED, exit 1")
+    ledger.close()
+    for index, text in enumerate(("not this", "module: command not found")):
+        files.replace(folder.submissions / "t-t1-0001" / f"17_{index}_0_log.err", text)
+    told = answer(capsys, "why", stage.fingerprint, "--root", tmp_path)["stage"]
+    assert told["state"] == "failed" and [Path(p).name for p in told["facts"]["logs"]] == ["17_1_0_log.err"]
+    assert answer(capsys, "logs", stage.fingerprint, "--root", tmp_path)["logs"][0]["text"].endswith("not found")
 
 
 def test_files_changed_or_deleted_after_completion_are_told_apart(

@@ -48,6 +48,12 @@ def run(context):
             context.attempt.commit_checkpoint(7)
             raise Stopped
         time.sleep(0.02)
+    while science.act == "hold" and not (context.attempt.stage.path / "go").exists():
+        if context.should_stop():
+            raise Stopped
+        time.sleep(0.02)
+    if science.act == "write":
+        (context.attempt.artifacts / "much").write_bytes(bytes(20_000_000))
     (context.attempt.artifacts / "text").write_text("hello")
     return {"resumed_from": float(found[0].tokens) if found else 0.0, "inputs": float(len(context.inputs("before")))}
 

@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,20 +21,29 @@ REUSED = "ORCHESTRATOR_TEST_REHEARSAL"
 """Name of a rehearsal that is up already, for running one test again and again."""
 
 
-@pytest.fixture(scope="session")
-def slurm() -> Iterator[Rehearsal]:
-    """A rehearsal cluster of its own; skips, with the line that installs Slurm, where it cannot be had."""
-    if REUSED in os.environ:
-        yield rehearsal.find(os.environ[REUSED])
-        return
+@contextmanager
+def rehearsed(shape: Shape) -> Iterator[Rehearsal]:
+    """A rehearsal cluster of this shape; skips, with the line that installs Slurm, where it cannot be had."""
     try:
-        started = rehearsal.up(f"tests-{uuid.uuid4().hex[:8]}", Shape(cpus=4))
+        started = rehearsal.up(f"tests-{uuid.uuid4().hex[:8]}", shape)
     except EnvironmentError_ as error:
         if "apt-get" not in str(error):
             raise
         pytest.skip(str(error))
-    yield started
-    rehearsal.down(started.name)
+    try:
+        yield started
+    finally:
+        rehearsal.down(started.name)
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Rehearsal]:
+    """A rehearsal cluster for all tests."""
+    if REUSED in os.environ:
+        yield rehearsal.find(os.environ[REUSED])
+        return
+    with rehearsed(Shape(cpus=4)) as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)

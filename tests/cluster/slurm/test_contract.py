@@ -16,11 +16,11 @@ from tests.cluster.test_executors import Make
 pytestmark = pytest.mark.slurm
 
 
-def executor(root: Path, slurm: Rehearsal, **options: object) -> SlurmExecutor:
+def executor(root: Path, slurm: Rehearsal, *, clients: Clients | None = None, **options: object) -> SlurmExecutor:
     """An executor whose notes lie in `root`."""
     chosen = {"slots": 8, "interval_s": 0.2, "lead_s": 30, "memory_mb": 1000, "grace_s": 10, **options}
     profile = SlurmProfile.model_validate(chosen)
-    return SlurmExecutor(root / "notes", profile, Clients(conf=str(slurm.conf)))
+    return SlurmExecutor(root / "notes", profile, clients or Clients(conf=str(slurm.conf)))
 
 
 @pytest.fixture

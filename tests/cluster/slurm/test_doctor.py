@@ -116,7 +116,10 @@ def test_a_busy_cluster_is_waited_for_so_long_and_no_longer(
     assert "doctor" not in needed(clients.query("squeue", "-h", "-o", "%j")), "the job was not cancelled"
 
 
-def test_ctrl_c_takes_the_job_and_its_folder_away(slurm: Rehearsal, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number, code, words", [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "")])
+def test_ctrl_c_or_a_termination_takes_the_job_and_its_folder_away(
+    slurm: Rehearsal, tmp_path: Path, number: signal.Signals, code: int, words: str
+) -> None:
     store = tmp_path / "store"
     store.mkdir()
     profile = written(tmp_path, slurm, setup=["sleep 300"])
@@ -127,7 +130,7 @@ def test_ctrl_c_takes_the_job_and_its_folder_away(slurm: Rehearsal, tmp_path: Pa
         assert time.monotonic() < deadline and doctor.poll() is None
         time.sleep(0.2)
     assert any(store.iterdir())
-    doctor.send_signal(signal.SIGINT)
+    doctor.send_signal(number)
     _, said = doctor.communicate(timeout=60)
-    assert doctor.returncode == 130 and "interrupted" in said
+    assert doctor.returncode == code and words in said
     assert queue(slurm) == "" and not any(store.iterdir())

@@ -5,25 +5,30 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from cluster import rehearsal
-from cluster.clients import Clients
+from cluster.clients import Answer, Clients, NoAnswer, Why
 from cluster.executors.slurm import SlurmExecutor
 from cluster.job import JobState
 from cluster.profiles import SlurmProfile
 from cluster.rehearsal import Rehearsal, Shape, breaks
+from orchestrator.board import Status
 from sweeps.errors import EnvironmentError_
 from sweeps.store.records import read_result
 from tests.cluster.jobs import ended, known, request, until
 from tests.cluster.slurm.test_contract import executor
-from tests.cluster.slurm.test_real import began, state
+from tests.cluster.slurm.test_policy import reign, toys
+from tests.cluster.slurm.test_real import began, client, state
 from tests.workloads.tickets import spec, stage_folder
 
 pytestmark = pytest.mark.slurm
+TROUBLES = 10
 
 
 @pytest.fixture
@@ -55,6 +60,51 @@ def test_an_sbatch_whose_daemon_hangs_is_found_when_it_goes_on(broken: Rehearsal
     assert found == again
     reports = ended(cluster, found)
     assert (read_result(stage_folder(tmp_path, stage)) is not None) == bool(reports)
+
+
+@dataclass(kw_only=True)
+class Troubled(Clients):
+    """Its first `TROUBLES` calls of sbatch meet a daemon that fails around them, in three ways by turns."""
+
+    slurm: Rehearsal
+    met: int = 0
+    repairs: list[threading.Timer] = field(default_factory=list)
+
+    def sbatch(self, script: str, environment: Mapping[str, str]) -> Answer | NoAnswer:
+        if self.met == TROUBLES:
+            return super().sbatch(script, environment)
+        self.met += 1
+        if self.met % 3 == 0:  # it takes the request, and is gone before it can say so
+            super().sbatch(script, environment)
+            self._break("stop-slurmctld", "start-slurmctld")
+            return NoAnswer(why=Why.TIMEOUT, text="sbatch: no answer")
+        if self.met % 3 == 1:  # it hangs: the request lies in its socket
+            self._break("hang-slurmctld", "release-slurmctld")
+        else:
+            self._break("stop-slurmctld", "start-slurmctld")
+        return super().sbatch(script, environment)
+
+    def _break(self, fault: str, repair: str) -> None:
+        breaks(self.slurm, fault)
+        self.repairs.append(threading.Timer(4.0, lambda: breaks(self.slurm, repair)))
+        self.repairs[-1].start()
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(900)
+def test_ten_submissions_without_an_answer_run_every_stage_once(broken: Rehearsal, tmp_path: Path) -> None:
+    plan = toys(tmp_path, {f"t{i}": spec(salt=i) for i in range(TROUBLES + 2)})
+    clients = Troubled(conf=str(broken.conf), timeout_s=3, sbatch_timeout_s=2, slurm=broken)
+    with reign(plan, broken, slots=1, clients=clients) as run:
+        run.drive(patience_s=800)
+    for repair in clients.repairs:
+        repair.join()
+    assert clients.met == TROUBLES and set(run.reconciler.board.status.values()) == {Status.DONE}
+    assert {run.attempts(node.spec) for node in plan.graph.nodes.values()} == {1}
+    names = Counter(client(broken, "sacct", "-n", "-X", "-P", "-S", "now-1hours", "-o", "JobName").split())
+    ours = {e["name"] for e in run.events("intent")}
+    assert all(names[name] <= 1 for name in ours), "no submission became two jobs"
+    assert sum(names[name] for name in ours) == len(plan.graph.nodes), "and no stage had two"
 
 
 def test_a_daemon_that_restarts_ends_no_job(broken: Rehearsal, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from cluster import rehearsal
-from cluster.rehearsal import Rehearsal
+from cluster.rehearsal import Rehearsal, breaks
+from cluster.rehearsal.scratch import mounted
 from orchestrator.board import Status
 from orchestrator.plan import Planned
 from orchestrator.reconciler import Notice, Reconciler
-from sweeps.errors import EnvironmentError_
+from sweeps.errors import EnvironmentError_, StorageError
 from sweeps.language.graph import Graph, Node
-from sweeps.language.manifest import PathStep, PlanFile, PlanTrial
+from sweeps.language.manifest import PathStep, PlanFile, PlanStage, PlanTrial
 from sweeps.language.stage import StageSpec
 from sweeps.store import requests
 from sweeps.store.files import read_json
@@ -27,23 +28,25 @@ from sweeps.store.ledger import Event, begin_term, read_events
 from tests.cluster.slurm.test_contract import executor
 from tests.cluster.slurm.test_real import began, client
 from tests.orchestrator.plans import planned
-from tests.workloads.tickets import PLUGIN_TEXT, spec
+from tests.workloads.tickets import PLUGIN_TEXT, spec, stage_folder
 
 pytestmark = pytest.mark.slurm
 PATIENCE_S = 120.0
 
 
-def toys(root: Path, stages: dict[str, StageSpec], **policy: Any) -> Planned:
-    """Return a plan of a sweep `s`: each trial is one toy stage."""
+def toys(root: Path, stages: dict[str, StageSpec], name: str = "s", **policy: Any) -> Planned:
+    """Return a plan of a sweep: each trial is one toy stage."""
     plugin = root / "toy.py"
     plugin.write_text(PLUGIN_TEXT)
-    base = planned(root, name="s", run={"cluster": "memory", "pack": "1 s", "policy": policy})
+    base = planned(root, name=name, run={"cluster": "memory", "pack": "1 s", "policy": policy})
     paths = {t: (PathStep(role="toy", kind=s.kind, fingerprint=s.fingerprint),) for t, s in stages.items()}
     trials = tuple(PlanTrial(id=t, arm=t, cell=t, upstream="none", domain="web", seed=0, pretrain_tokens=0, path=path)
                    for t, path in paths.items())
+    planned_stages = tuple(PlanStage(kind=s.kind, fingerprint=s.fingerprint, label=t, trials=1)
+                           for t, s in stages.items())
     return replace(base, plugins=(plugin,), graph=Graph(paths=paths, nodes={
         s.fingerprint: Node(spec=s, label=t) for t, s in stages.items()}), file=PlanFile(
-            name="s", question="", protocol="fair", scale="tiny", trials=trials, stages=()))
+            name=name, question="", protocol="fair", scale="tiny", trials=trials, stages=planned_stages))
 
 
 @dataclass(kw_only=True)
@@ -54,15 +57,15 @@ class Reign:
     reconciler: Reconciler
     notices: list[Notice] = field(default_factory=list)
 
-    def drive(self, until: Callable[[], bool] = lambda: False) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+    def drive(self, until: Callable[[], object] = lambda: False, *, patience_s: float = PATIENCE_S) -> None:
+        deadline = time.monotonic() + patience_s
         while not self.reconciler.finished and not until():
             assert time.monotonic() < deadline, self.notices
             self.reconciler.step()
             time.sleep(0.1)
 
     def events(self, *kinds: str) -> list[Event]:
-        return [e for e in read_events(self.plan.layout.sweep("s")) if e["event"] in kinds]
+        return [e for e in read_events(self.plan.layout.sweep(self.plan.sweep.name)) if e["event"] in kinds]
 
     def attempts(self, stage: StageSpec) -> int:
         folder = self.plan.layout.stage(stage.kind, stage.fingerprint).attempts
@@ -71,7 +74,7 @@ class Reign:
 
 @contextmanager
 def reign(plan: Planned, slurm: Rehearsal, **options: Any) -> Iterator[Reign]:
-    ledger, state = begin_term(plan.layout.sweep("s"))
+    ledger, state = begin_term(plan.layout.sweep(plan.sweep.name))
     notices: list[Notice] = []
     cluster = executor(plan.layout.root, slurm, **options)
     yield Reign(plan=plan, notices=notices, reconciler=Reconciler(plan, cluster, ledger, state, notices.append))
@@ -164,10 +167,52 @@ def test_a_job_that_had_to_make_room_goes_on_from_its_checkpoint(slurm: Rehearsa
     stage = spec("wait")
     with reign(toys(tmp_path, {"a": stage}), slurm) as run:
         run.drive(lambda: began(tmp_path, stage))
-        rehearsal.breaks(slurm, "preempt", run.reconciler._jobs[0].handle.job_id)
+        breaks(slurm, "preempt", run.reconciler._jobs[0].handle.job_id)
         run.drive()
         assert [(e["class"], e["action"]) for e in run.events("failed", "interrupted")] == [("preempted", "resume")]
         assert run.reconciler.board.status[stage.fingerprint] is Status.DONE
+
+
+def test_a_full_disk_pauses_all_submission_and_room_lets_it_go_on(slurm: Rehearsal, tmp_path: Path) -> None:
+    if not mounted(slurm):
+        pytest.skip("this machine does not allow mounting a small disk")
+    root = slurm.scratch / tmp_path.name
+    root.mkdir()
+    full, other = spec("write"), spec(salt=1)
+    plan = toys(root, {"a": full, "b": other})
+    breaks(slurm, "fill-scratch", "10")
+    try:
+        with reign(plan, slurm, slots=1) as run, pytest.raises(StorageError, match="(?i)no space"):
+            run.drive()
+        assert len(run.events("intent")) == 1 and not run.events("failed", "interrupted")
+        assert run.attempts(other) == 0
+        breaks(slurm, "free-scratch")
+        with reign(plan, slurm, slots=1) as run:
+            run.drive()
+            assert set(run.reconciler.board.status.values()) == {Status.DONE}
+            assert run.attempts(full) == 2 and not run.events("failed"), "no space is no failure of a stage"
+    finally:
+        breaks(slurm, "free-scratch")
+        shutil.rmtree(root)
+
+
+def test_a_stage_that_two_sweeps_share_goes_on_when_one_of_them_is_cancelled(slurm: Rehearsal, tmp_path: Path) -> None:
+    shared, alone = spec("hold"), spec("hold", salt=1)
+    mine, yours = toys(tmp_path, {"a": shared, "b": alone}), toys(tmp_path, {"c": shared}, name="other")
+    with reign(mine, slurm) as one, reign(yours, slurm) as two:
+        one.drive(lambda: began(tmp_path, shared) and began(tmp_path, alone))
+        two.reconciler.step()
+        assert [n.kind for n in two.notices] == ["follow"]
+        requests.ask(mine.layout.sweep("s"), requests.Wish.CANCEL, ["a", "b"])
+        one.drive(lambda: one.reconciler.board.status[alone.fingerprint] is Status.CANCELLED
+                  and not any(alone.fingerprint in j.stages for j in one.reconciler._jobs))
+        job, = one.reconciler._jobs
+        assert job.stages == [shared.fingerprint] and not job.asked, "the other sweep still wants it"
+        (stage_folder(tmp_path, shared).path / "go").touch()
+        two.drive()
+        assert two.reconciler.board.status[shared.fingerprint] is Status.DONE
+        assert one.attempts(shared) == 1 and not two.events("intent"), "it ran once, in the job that was there"
+        one.drive()
 
 
 def test_an_excluded_node_gets_no_job(slurm: Rehearsal, tmp_path: Path) -> None:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import random
 import signal
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cluster.rehearsal import Rehearsal, breaks, status
+from cluster.clients import Clients, needed
+from cluster.rehearsal import Preemption, Rehearsal, Shape, breaks, status
+from cluster.rehearsal.scratch import mounted
+from sweeps.store.layout import Layout
+from sweeps.store.ledger import fold, read_events
+from tests.cluster.slurm.conftest import rehearsed
 from tests.faults import crash
 from tests.faults.conftest import Undisturbed
 from tests.faults.conftest import nothing_left as nothing_left
 from tests.faults.conftest import undisturbed as undisturbed
 from tests.faults.crash import Crash, died, environment
 from tests.faults.live import SWEEP, Live, check_resumed, check_same, kill, wait_for
-from tests.faults.points import stages, wrong_after
+from tests.faults.points import records, stages, wrong_after
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
@@ -33,7 +39,11 @@ interval_s: 0.5
 grace_s: 20
 """
 MOMENTS = 10
+LONG = {"[none, shuffle_dyck]": "[none]", "pretrain.tokens: 0.2x": "pretrain.tokens: 6x",
+        "checkpoint_every: 1 s": "checkpoint_every: 1 h"}
+"""Changes that make one training stage of a minute and a half on one quiet core."""
 _ID = Crash(calls=("link",), path=r"/jobs/[^/]+/job\.json$")
+MEASURED = ("tokens_per_second", "seconds_to_first_step")
 POINTS = {
     "after the intent": crash.POINTS["after the intent"],
     "before sbatch": Crash(calls=("link",), when="after", path=r"/jobs/[^/]+/intent\.json$"),
@@ -60,9 +70,16 @@ def mended(slurm: Rehearsal) -> Iterator[Rehearsal]:
     breaks(slurm, "repair")
 
 
-def first_then_proofs(cases: list[str] | list[int]) -> list[object]:
+def first_then_proofs(cases: Sequence[object]) -> list[object]:
     """One case in CI, the others as proofs."""
-    return [pytest.param(case, marks=pytest.mark.proof if i else ()) for i, case in enumerate(cases)]
+    return [pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.proof if i else ())
+            for i, case in enumerate(cases)]
+
+
+def ended_well(controller: subprocess.Popen[str]) -> None:
+    """Wait for a sweep's good end."""
+    _, said = controller.communicate(timeout=1500)
+    assert controller.returncode == 0, said
 
 
 def test_slurm_gives_the_local_tables_and_no_secret_crosses(
@@ -101,8 +118,9 @@ def test_a_controller_killed_at_a_named_point_submits_nothing_twice(
 
 
 @pytest.mark.proof
+@pytest.mark.parametrize("declared", [True, False], ids=["declared down", "by time-outs alone"])
 def test_a_node_that_dies_under_a_job_costs_one_attempt(
-    mended: Rehearsal, tmp_path: Path, undisturbed: Undisturbed
+    mended: Rehearsal, tmp_path: Path, undisturbed: Undisturbed, declared: bool
 ) -> None:
     """Slurm starts the job elsewhere while its old processes go on writing."""
     live = on(mended, tmp_path)
@@ -110,13 +128,115 @@ def test_a_node_that_dies_under_a_job_costs_one_attempt(
     wait_for(live.training, controller)
     node = next(n.name for n in status(mended).nodes if n.state.lower().startswith(("alloc", "mix")))
     breaks(mended, "kill-slurmd", node)
-    breaks(mended, "down", node)
-    _, said = controller.communicate(timeout=600)
-    assert controller.returncode == 0, said
+    if declared:
+        breaks(mended, "down", node)
+    ended_well(controller)
     assert live.tables() == undisturbed.live.tables()
     found = stages(live.root)
     assert all(result for _, result in found.values())
     assert sum(attempts - 1 for attempts, _ in found.values()) <= 1
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(1800)
+def test_time_limits_far_shorter_than_a_stage_change_no_bit_of_it(slurm: Rehearsal, tmp_path: Path) -> None:
+    """Nothing is saved but at the limit's early signal, so that every job lives by it."""
+    text = SWEEP.read_text(encoding="utf-8")
+    for old, new in LONG.items():
+        assert old in text
+        text = text.replace(old, new)
+    file = tmp_path / "long.yaml"
+    file.write_text(text, encoding="utf-8")
+    whole = Live(root=tmp_path / "whole", file=file)
+    ended_well(whole.start("--quiet"))
+    live = on(slurm, tmp_path, minutes=1, lead=10, file=file)
+    ended_well(live.start("--quiet"))
+    assert live.tables() == whole.tables()
+    assert records(Layout(live.root), measured=MEASURED) == records(Layout(whole.root), measured=MEASURED)
+    ends = [e for e in read_events(Layout(live.root).sweep("faults")) if e["event"] in ("interrupted", "failed")]
+    assert {(e["class"], e["action"]) for e in ends} == {("timeout", "resume")}
+    cut = [e for e in ends if e["saved_tokens"]]
+    assert len(cut) >= 2, "training met the limit again and again"
+    assert {e["lost_tokens"] for e in cut} == {0}, "a job that is asked in time saves the very update at which it is"
+    assert all(f"at {e['saved_tokens']:,} tokens; 0 are trained again" in e["text"] for e in cut)
+    assert f"0 tokens trained twice in {len(cut)} interruptions" in live.says("status")
+    assert "0 were trained again" in live.says("why", cut[0]["fingerprint"])
+
+
+@pytest.mark.parametrize("preemption, user_signal", first_then_proofs(
+    [(p, s) for p in Preemption for s in (False, True)]))
+def test_a_preempted_job_goes_on_to_the_same_tables(
+    tmp_path: Path, undisturbed: Undisturbed, preemption: Preemption, user_signal: bool
+) -> None:
+    """Slurm requeues or cancels it; before that it sends the user signal, or SIGTERM alone."""
+    with rehearsed(Shape(cpus=4, preemption=preemption, user_signal=user_signal)) as slurm:
+        live = on(slurm, tmp_path)
+        controller = live.start("--quiet")
+        wait_for(live.training, controller)
+        running = needed(Clients(conf=str(slurm.conf)).query("squeue", "-h", "-r", "-t", "running", "-o", "%i"))
+        breaks(slurm, "preempt", running.split()[0])
+        ended_well(controller)
+    assert live.tables() == undisturbed.live.tables()
+    found = stages(live.root)
+    assert all(result for _, result in found.values())
+    assert sum(attempts > 1 for attempts, _ in found.values()) == 1, "one stage was interrupted"
+    ends = [e for e in read_events(Layout(live.root).sweep("faults")) if e["event"] in ("interrupted", "failed")]
+    assert {(e["class"], e["action"]) for e in ends} <= {("preempted", "resume")}, "or Slurm started it again by itself"
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("fault", ["stop-slurmdbd", "hang-sacct", ""])
+def test_accounts_that_fail_or_do_not_exist_change_no_table(
+    tmp_path: Path, undisturbed: Undisturbed, fault: str
+) -> None:
+    with rehearsed(Shape(cpus=4, accounting=bool(fault))) as slurm:
+        if fault:
+            breaks(slurm, fault)
+        live = on(slurm, tmp_path)
+        ended_well(live.start("--quiet"))
+        check_same(live, undisturbed.live, interrupted=0)
+
+
+@pytest.mark.proof
+def test_a_full_disk_pauses_the_sweep_and_space_lets_it_go_on(tmp_path: Path, undisturbed: Undisturbed) -> None:
+    with rehearsed(Shape(cpus=4, scratch_mb=400)) as slurm:
+        if not mounted(slurm):
+            pytest.skip("this machine does not allow mounting a small disk")
+        live = replace(on(slurm, tmp_path), root=slurm.scratch / "store")
+        controller = live.start("--quiet")
+        wait_for(live.training, controller)
+        breaks(slurm, "fill-scratch")
+        _, said = controller.communicate(timeout=300)
+        assert controller.returncode == 6 and "Traceback" not in said, said
+        submitted = len(list(Layout(live.root).sweep("faults").submissions.iterdir()))
+        breaks(slurm, "free-scratch")
+        ended_well(live.start("--quiet"))
+        assert submitted == 1, "nothing was submitted while there was no space"
+        assert not fold(read_events(Layout(live.root).sweep("faults"))).failures
+        check_same(live, undisturbed.live, interrupted=sum(n - 1 for n, _ in stages(live.root).values()))
+
+
+@pytest.mark.proof
+def test_of_two_sweeps_that_share_stages_one_is_cancelled_and_the_other_goes_on(
+    slurm: Rehearsal, tmp_path: Path, undisturbed: Undisturbed
+) -> None:
+    file = tmp_path / "other.yaml"
+    file.write_text(SWEEP.read_text(encoding="utf-8").replace("name: faults", "name: other"), encoding="utf-8")
+    one, two = on(slurm, tmp_path), on(slurm, tmp_path, file=file)
+    owner = one.start("--quiet")
+    wait_for(lambda: any(one.root.glob("stages/*/*/claims/1.json")), owner)
+    follower = two.start("--quiet", "--slots", "4")
+    wait_for(lambda: any(two.root.glob("stages/*/*/interest/other")), follower)
+    wait_for(one.training, owner)
+    one.says("cancel", "--all", "faults")
+    owner.communicate(timeout=600)
+    ended_well(follower)
+    found = stages(one.root)
+    assert all(attempts == 1 and result for attempts, result in found.values()), "no shared stage was disturbed"
+    state = fold(read_events(Layout(one.root).sweep("faults")))
+    assert state.cancelled and not state.failures and not state.asked, "no job was asked to leave"
+    tables = one.root / "sweeps" / "other" / "report" / "tables"
+    assert {n: (tables / n).read_bytes() for n in undisturbed.live.tables()} == undisturbed.live.tables()
 
 
 @pytest.mark.proof
@@ -131,8 +251,7 @@ def test_two_sweeps_on_one_root_share_and_take_over(
     follower = two.start("--quiet", "--slots", "4")  # the owner's job has the one slot that the sweep file gives
     wait_for(lambda: any(two.root.glob("stages/*/*/interest/other")), follower)
     kill(owner)
-    _, said = follower.communicate(timeout=600)
-    assert follower.returncode == 0, said
+    ended_well(follower)
     before = stages(one.root)
     assert all(attempts == 1 and result for attempts, result in before.values())
     one.finish("--quiet")

@@ -216,6 +216,19 @@ def test_what_is_no_end_is_never_an_end(fakes: Fakes, clock: Clock, tmp_path: Pa
     assert state.rpartition(",")[2] in of.poll(handles)[0].detail
 
 
+@pytest.mark.parametrize("lasted_s, detail", [
+    (30, "PREEMPTED after 30 s (TIMEOUT, exit 0)"), (580, "TIMEOUT, exit 0"), (0, "TIMEOUT, exit 0")])
+def test_a_time_that_preemption_cut_short_is_no_time_limit(
+        fakes: Fakes, clock: Clock, tmp_path: Path, lasted_s: int, detail: str) -> None:
+    of, handles = submitted(tmp_path, clock)
+    note_end(tmp_path, 0, 0)
+    began = start_note(tmp_path / "jobs" / "batch-1", 0, 0)
+    ended = began.with_suffix(".exit.json").stat().st_mtime
+    os.utime(began, (ended - lasted_s, ended - lasted_s))
+    fakes.says("squeue", queue("12_0 TIMEOUT"))
+    assert [r.detail for r in of.poll(handles)] == [detail], "of ten minutes"
+
+
 def test_a_job_named_like_our_output_changes_nothing(fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
     """No name of another job of the user is ever printed in the queue that is parsed."""
     of, handles = submitted(tmp_path, clock)
