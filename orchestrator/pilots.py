@@ -8,8 +8,9 @@ from typing import Any
 
 from orchestrator.arguments import duration
 from orchestrator.plan import Planned, complete
-from sweeps.language.grid import Trial
+from sweeps.language.parts import Part
 from sweeps.language.plugins import Survey
+from sweeps.language.stage import section
 
 SLOW_SECONDS = 600.0
 """Rules of one bank that take longer than this on one core deserve a warning."""
@@ -65,32 +66,27 @@ def searches(planned: Planned) -> list[Search]:
     """Return every bank of the plan, in the order of its trials; the pilots' samples are computed once a process."""
     nodes = {key: node for key, node in planned.graph.nodes.items() if node.spec.kind == "rules"}
     done = complete(planned.layout, nodes.values())
-    measured: dict[int, tuple[Any, Survey] | None] = {}
-    stages: dict[Any, dict[str, float]] = {}
-    surveys: dict[Any, Survey] = {}
-    for trial in planned.trials:
-        key = id(trial.upstream_science)  # shared by the trials with equal fields
-        if key not in measured:
-            measured[key] = _measured(planned, trial)
-        if (found := measured[key]) is None:
-            continue
-        bank, survey = found
-        surveys[bank] = survey
-        mine = stages.setdefault(bank, {})
-        mine |= {step.fingerprint: _seconds(survey, nodes[step.fingerprint].spec.sections["block"].values)
-                 for step in planned.graph.paths[trial.id]
-                 if step.fingerprint in nodes and step.fingerprint not in done and step.fingerprint not in mine}
-    return [Search(survey=survey, stages=stages[bank],
-                   rules=sum(nodes[k].spec.sections["block"].values["count"] for k in stages[bank]))
-            for bank, survey in surveys.items()]
+    blocks: dict[str, dict[str, Any]] = {}  # text of a bank's fields -> its blocks that are to run
+    for key, node in nodes.items():
+        if key not in done:
+            sections = node.spec.sections
+            blocks.setdefault(repr(sections["bank"].values), {})[key] = sections["block"].values
+    parts = {id(part.science): part for trial in planned.trials for part in trial.trained.streams.values()}
+    surveys = dict(filter(None, (_measured(planned, part) for part in parts.values())))
+    found = []
+    for bank, survey in surveys.items():
+        mine = blocks.get(repr(section(bank).values), {})
+        found.append(Search(survey=survey, rules=sum(block["count"] for block in mine.values()),
+                            stages={key: _seconds(survey, block) for key, block in mine.items()}))
+    return found
 
 
-def _measured(planned: Planned, trial: Trial) -> tuple[Any, Survey] | None:
-    """Return the fields of the bank that a trial reads, and what its pilot measured; None where it reads none."""
-    upstream, science = planned.registries.upstreams[trial.upstream], trial.upstream_science
+def _measured(planned: Planned, part: Part) -> tuple[Any, Survey] | None:
+    """Return the fields of the bank that an upstream reads, and what its pilot measured; None where it reads none."""
+    upstream = planned.registries.upstreams[part.upstream]
     if upstream.survey is None or upstream.bank is None:
         return None
-    return upstream.bank(science), upstream.survey(science)
+    return upstream.bank(part.science), upstream.survey(part.science)
 
 
 def _seconds(survey: Survey, block: Mapping[str, Any]) -> float:

@@ -61,6 +61,9 @@ def find(registries: Registries, wanted: Wanted) -> Upstream:
     upstream = registries.upstreams.find(wanted.name)
     if not upstream.trains or not upstream.implementation:
         raise UsageError(f"the upstream {wanted.name} makes no sequences; choose another")
+    if upstream.norms_of is not None or upstream.vocabulary is None:
+        raise UsageError(f"the upstream {wanted.name} makes no sequences of its own: they are another upstream's, or "
+                         "a corpus's that a sweep makes; show the upstreams that it is made of")
     if wanted.bands and AXIS not in upstream.axes:
         near = upstream.inherits or wanted.name
         raise UsageError(f"--complexity: the upstream {wanted.name} has no axis {AXIS}; set its fields, for instance "

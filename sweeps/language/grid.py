@@ -104,7 +104,8 @@ def _arm(resolver: Resolver, arm: Mapping[str, Any]) -> dict[str, Any] | None:
     plugins = [m for s in ("domains", "tasks") for m in core.get(s, {}).values()]
     if part is None or any(model is None for model in (*core.values(), *plugins)):
         return None
-    check_frames(resolver, plugin, science, core)
+    for read in part.streams.values():
+        check_frames(resolver, resolver.registries.upstreams[read.upstream], read.science, core)
     sizes = _sizes(resolver, arm, core)
     if sizes is None:
         return None

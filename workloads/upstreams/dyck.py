@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import Field
 
 from sweeps.language.plugins import Science, Upstream
+from workloads.upstreams.shuffle_dyck import spell
 
 
 class DyckScience(Science):
@@ -38,4 +39,5 @@ PLUGIN = Upstream(
     revision=1,
     implementation="workloads.upstreams._brackets:make_dyck",
     vocabulary=vocabulary,
+    spell=spell,
 )

@@ -102,6 +102,11 @@ def vocabulary(science: EcaScience) -> int:
     return int(2**science.patch) + 2
 
 
+def frame_tokens(science: EcaScience) -> int:
+    """Return the tokens of a frame, its two delimiters included."""
+    return science.patches + 2
+
+
 SMALL = {"width": 64}
 
 PLUGIN = Upstream(
@@ -110,4 +115,6 @@ PLUGIN = Upstream(
     implementation="workloads.upstreams._binary_ca_source:make_eca",
     scales={"tiny": SMALL, "1m": SMALL},
     vocabulary=vocabulary,
+    frame_tokens=frame_tokens,
+    frames_implementation="workloads.upstreams._binary_ca_source:eca_frames",
 )

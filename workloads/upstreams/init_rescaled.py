@@ -33,4 +33,5 @@ PLUGIN = Upstream(
     vocabulary=nca.vocabulary,
     norms_of=norms_of,
     describe=nca.describe,
+    frame_tokens=nca.frame_tokens,
 )

@@ -84,6 +84,11 @@ def vocabulary(science: LifeScience) -> int:
     return int(2**science.patch**2) + 2
 
 
+def frame_tokens(science: LifeScience) -> int:
+    """Return the tokens of a frame, its two delimiters included."""
+    return science.patches + 2
+
+
 SMALL = {"height": 8, "width": 8}
 
 PLUGIN = Upstream(
@@ -92,4 +97,6 @@ PLUGIN = Upstream(
     implementation="workloads.upstreams._binary_ca_source:make_life",
     scales={"tiny": SMALL, "1m": SMALL},
     vocabulary=vocabulary,
+    frame_tokens=frame_tokens,
+    frames_implementation="workloads.upstreams._binary_ca_source:life_frames",
 )

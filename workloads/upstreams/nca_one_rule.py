@@ -48,4 +48,7 @@ PLUGIN = Upstream(
     rules_needed=rules_needed,
     describe=nca.describe,
     pilot=nca.pilot,
+    survey=nca.survey,
+    frame_tokens=nca.frame_tokens,
+    frames_implementation=nca.FRAMES_IMPLEMENTATION,
 )

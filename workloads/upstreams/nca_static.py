@@ -26,4 +26,6 @@ PLUGIN = Upstream(
     protocols=nca.PROTOCOLS,
     scales=nca.SCALES,
     vocabulary=nca.vocabulary,
+    frame_tokens=nca.frame_tokens,
+    frames_implementation=nca.FRAMES_IMPLEMENTATION,
 )

@@ -1,4 +1,4 @@
-"""The pilot: can this band be met at all? NumPy and zlib only, so that a plan can ask on a laptop in a second."""
+"""The pilot: can this band be met at all? NumPy and zlib, and the C path where it was built: a plan asks in a second."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeps.language.plugins import Survey
-from workloads.upstreams.nca import reference
+from workloads.upstreams.nca import native, reference
 from workloads.upstreams.nca.bank import Search
 from workloads.upstreams.nca.complexity import Band, ceiling, raw_bytes, wilson
 from workloads.upstreams.nca.rollout import Backend
@@ -68,5 +68,5 @@ def _scores(bank: NcaBankScience) -> npt.NDArray[np.float64]:
     steps = bank.burn_in + bank.complexity.frames * bank.frame_stride
     work = bank.grid.height * bank.grid.width * steps * bank.complexity.trials
     count = max(32, min(CANDIDATES, CELL_STEPS // work))
-    search = Search(bank=bank, seed=0, stream="pilot", backend=cast(Backend, reference))
+    search = Search(bank=bank, seed=0, stream="pilot", backend=cast(Backend, native if native.usable() else reference))
     return search.score(np.zeros(count, np.int64), np.arange(count))[1]
