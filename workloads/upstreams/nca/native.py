@@ -30,13 +30,13 @@ I64, F64, POINTER = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
 class Plan(ctypes.Structure):
     """`struct plan` of native.c: what every rollout of a call has in common."""
 
-    _fields_ = (
-        *((name, I64) for name in ("height", "width", "side", "states", "channels", "frames", "burn_in", "stride")),
-        *((name, I64) for name in ("uniform", "inputs", "linear")),
-        *((name, F64) for name in ("temperature", "no_weight", "normal_range")),
+    _fields_ = [
+        *[(name, I64) for name in ("height", "width", "side", "states", "channels", "frames", "burn_in", "stride")],
+        *[(name, I64) for name in ("uniform", "inputs", "linear")],
+        *[(name, F64) for name in ("temperature", "no_weight", "normal_range")],
         ("key", ctypes.c_uint64 * 2),
         ("exp_terms", F64 * 16),
-    )
+    ]
 
 
 SIGNATURES = {
