@@ -1,6 +1,6 @@
 """The compiled path of the generator: `native.c` through ctypes, with the bits of `reference.py`.
 
-The library is built when the package is installed, where a C compiler is found (pyproject.toml), and lies beside this
+The library is built when the package is installed, where a C compiler is found (setup.py), and lies beside this
 file. It needs no headers of Python and is called without its lock, so threads run it side by side. A library that
 cannot be loaded here, that was built from another `native.c`, or that computes other bits is not used.
 """
