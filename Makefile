@@ -10,7 +10,7 @@ SWEEP ?= sweeps/complexity_by_domain.yaml
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-$(VENV)/.run: pyproject.toml constraints.txt workloads/upstreams/nca/native.c
+$(VENV)/.run: pyproject.toml constraints.txt setup.py workloads/upstreams/nca/native.c
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[run]'

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shlex
 import shutil
 import subprocess
 import sysconfig
-import tomllib
 from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -31,10 +32,10 @@ def build(folder: Path, *more: str) -> Path:
     compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")[0]
     if shutil.which(compiler) is None:
         pytest.skip(f"no C compiler ({compiler})")
-    (extension,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
+    (flags,) = re.findall(r"^FLAGS = (.*)$", (ROOT / "setup.py").read_text(), re.MULTILINE)
     target = folder / f"{native.NAME}{EXTENSION_SUFFIXES[0]}"
-    subprocess.run([compiler, "-shared", "-fPIC", *extension["extra-compile-args"], *more, "-o", target,
-                    *(ROOT / source for source in extension["sources"])], check=True)
+    source = Path(native.__file__).with_name("native.c")
+    subprocess.run([compiler, "-shared", "-fPIC", *ast.literal_eval(flags), *more, "-o", target, source], check=True)
     return target
 
 

@@ -1,6 +1,6 @@
 """The compiled path of the generator: `native.c` through ctypes, with the bits of `reference.py`.
 
-The library is built when the package is installed, where a C compiler is found (pyproject.toml), and lies beside this
+The library is built when the package is installed, where a C compiler is found (setup.py), and lies beside this
 file. It needs no headers of Python and is called without its lock, so threads run it side by side. A library that
 cannot be loaded here, that was built from another `native.c`, or that computes other bits is not used.
 """
@@ -30,13 +30,13 @@ I64, F64, POINTER = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
 class Plan(ctypes.Structure):
     """`struct plan` of native.c: what every rollout of a call has in common."""
 
-    _fields_ = (
-        *((name, I64) for name in ("height", "width", "side", "states", "channels", "frames", "burn_in", "stride")),
-        *((name, I64) for name in ("uniform", "inputs", "linear")),
-        *((name, F64) for name in ("temperature", "no_weight", "normal_range")),
+    _fields_ = [
+        *[(name, I64) for name in ("height", "width", "side", "states", "channels", "frames", "burn_in", "stride")],
+        *[(name, I64) for name in ("uniform", "inputs", "linear")],
+        *[(name, F64) for name in ("temperature", "no_weight", "normal_range")],
         ("key", ctypes.c_uint64 * 2),
         ("exp_terms", F64 * 16),
-    )
+    ]
 
 
 SIGNATURES = {

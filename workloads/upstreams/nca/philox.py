@@ -2,7 +2,7 @@
 
 Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) turns a key and a counter into
 128 bits, so any draw can be made alone and in any order. Only IEEE operations in a fixed order are used (no libm), so
-the bits are the same on every machine. `kernels.py` repeats these functions for numba; a test compares them.
+the bits are the same on every machine. `kernels.py` and `native.c` repeat these functions; tests compare them.
 
 A 32-bit word is held in a uint64, so that products do not overflow.
 """
