@@ -88,7 +88,8 @@ def plan(root: Path, stages: Sequence[StageSpec], pack: str | int) -> Planned:
     planned = make_plan(SWEEP, Overrides(), root / "store")
     run = planned.sweep.run.model_copy(update={"pack": Pack(pack)})
     nodes = {s.fingerprint: Node(spec=s, label=f"no-op {i}", trials=1, priority=i) for i, s in enumerate(stages)}
-    paths = {f"t{i}": (PathStep(role="noop", kind=s.kind, fingerprint=s.fingerprint),) for i, s in enumerate(stages)}
+    paths: dict[str, tuple[PathStep, ...]] = {
+        f"t{i}": (PathStep(role="noop", kind=s.kind, fingerprint=s.fingerprint),) for i, s in enumerate(stages)}
     return with_snapshot(replace(planned, sweep=planned.sweep.model_copy(update={"run": run}), plugins=(plugin,),
                                  graph=Graph(nodes=nodes, paths=paths)))
 
