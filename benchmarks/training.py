@@ -117,7 +117,7 @@ def bare(updates: int) -> float:
     began = time.monotonic()
     for tokens, label in zip(batches, labels, strict=True):
         logits = model(input_ids=tokens).logits
-        F.cross_entropy(logits.flatten(0, 1), label.flatten()).backward()
+        F.cross_entropy(logits.flatten(0, 1), label.flatten()).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), OPTIM.clip)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
@@ -133,7 +133,7 @@ def checkpoint_seconds(monkeypatched: list[float]) -> None:
         plain(*args)
         monkeypatched.append(time.monotonic() - began)
 
-    checkpoints.save = timed
+    checkpoints.save = timed  # type: ignore[assignment]
 
 
 def main() -> int:
@@ -143,8 +143,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--updates", type=int, default=60)
     given = parser.parse_args()
-    corpus, saves = Random(), []
-    runs.open_reader = lambda *_: corpus  # type: ignore[assignment,return-value]
+    corpus = Random()
+    saves: list[float] = []
+    runs.open_reader = lambda *_: corpus
     checkpoint_seconds(saves)
     with tempfile.TemporaryDirectory() as folder:
         store = Layout(Path(folder))
