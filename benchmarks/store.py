@@ -77,7 +77,7 @@ def _stage(layout: Layout, kind: str, key: str, before: str, state: str) -> None
     section = {"plugin": "", "values": values, "changed": values}
     inputs = [{"role": "input", "kind": kind, "fingerprint": before}] if before else []
     submission = "large-t1-0000"
-    files: dict[Path, dict[str, object]] = {
+    files: dict[Path, dict[str, Any]] = {
         stage.spec: {"kind": kind, "fingerprint": key, "revisions": {f"stage:{kind}": 1},
                      "sections": {"segment": section}, "inputs": inputs},
         attempt.execution: {"sweep": "large", "submission": submission, "started": "2026-01-01T00:00:00+00:00"}}

@@ -145,7 +145,7 @@ def main() -> int:
     given = parser.parse_args()
     corpus = Random()
     saves: list[float] = []
-    runs.open_reader = lambda *_: corpus  # type: ignore[assignment]
+    runs.open_reader = lambda *_: corpus
     checkpoint_seconds(saves)
     with tempfile.TemporaryDirectory() as folder:
         store = Layout(Path(folder))
