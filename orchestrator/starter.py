@@ -30,7 +30,9 @@ baseline: {upstream: none}
 
 # The grid: every combination is a trial. An axis that an upstream lacks collapses for it (none has no complexity).
 axes:
-  upstream: [none, nca]        # none (scratch), nca, nca_shuffled (its control), shuffle_dyck
+  # none is scratch. Others: text (natural language), dyck, shuffle_dyck, life, eca, regular, utm, mixture (of several);
+  # controls, which keep all of nca but one thing: nca_shuffled, nca_unigram, nca_static, nca_one_rule, init_rescaled
+  upstream: [none, nca]
   complexity: [30-45, 60-75]   # nca only: bands of gzip complexity, % of the noise ceiling
   token_budget: [0.1x]         # tokens of pre-pre-training: 1x is the scale's, or 200k, 1.5M
   domain: [code]               # code, math, web, or a plug-in of your own

@@ -46,7 +46,7 @@ def test_the_main_sweep_is_the_grid_that_it_says(tmp_path: Path) -> None:
 
 def test_the_controls_read_the_rules_of_nca_and_no_others(tmp_path: Path) -> None:
     planned = make_plan(next(p for p in SWEEPS if p.stem == "controls"), Overrides(), tmp_path)
-    assert set(planned.file.controls) == {"nca_one_rule", "nca_shuffled", "nca_static", "nca_unigram"}
+    assert set(planned.file.controls) == {"init_rescaled", "nca_one_rule", "nca_shuffled", "nca_static", "nca_unigram"}
     rules = {t.arm: {s.fingerprint for s in t.path if s.kind == "rules"} for t in planned.file.trials if t.seed == 0}
     nodes = planned.graph.nodes
     train = {f for f in rules["nca"] if nodes[f].spec.sections["block"].values["stream"] == "train"}
@@ -72,7 +72,7 @@ def test_the_rules_of_a_law_are_read_wherever_a_branch_begins(tmp_path: Path) ->
 def test_one_rule_stays_one_whatever_nca_has(tmp_path: Path) -> None:
     path = next(p for p in SWEEPS if p.stem == "controls")
     planned = make_plan(path, Overrides(sets=("nca.rules.unique=16",)), tmp_path)
-    unique = {t.upstream: t.upstream_science.rules.unique for t in planned.trials if t.upstream.startswith("nca")}
+    unique = {t.upstream: t.trained.science.rules.unique for t in planned.trials if t.upstream.startswith("nca")}
     assert unique.pop("nca_one_rule") == 1 and set(unique.values()) == {16}
     with pytest.raises(SweepFileError, match="nca_one_rule has 1 rule: leave the field out"):
         make_plan(path, Overrides(sets=("nca_one_rule.rules.unique=5",)), tmp_path)
