@@ -102,8 +102,8 @@ def text(status: SweepStatus) -> str:
         lines.append(f"  budget  {budget['used_gpu_hours']:.3g} of {budget['gpu_hours']:g} GPU-hours used, then "
                      f"{budget['at_cap']} ({budget['source']})")
     if lost := status.lost_tokens:
-        lines.append(f"  again   {sum(lost):,} tokens trained twice in {len(lost)} interruptions of training, at most "
-                     f"{max(lost):,} in one")
+        times = f"{len(lost)} interruption{'s' if len(lost) > 1 else ''} of training"
+        lines.append(f"  again   {sum(lost):,} tokens trained twice in {times}, at most {max(lost):,} in one")
     lines += [f"  asked   {wish} {count} trials, not yet applied" for wish, count in sorted(status.asked.items())]
     for running in status.running[:LISTED]:
         speed = running["tokens_per_second"]

@@ -131,7 +131,7 @@ def test_what_an_interruption_loses_is_recorded_told_and_shown(
     told = next(n for n in notices if n.kind == "lost").text
     assert "goes on from its last checkpoint (at 1 tokens; 999,999,999 are trained again)" in told
     _, text, _ = called(capsys, "status", "--root", tmp_path)
-    assert "999,999,999 tokens trained twice in 1 interruptions of training, at most 999,999,999 in one" in text
+    assert "999,999,999 tokens trained twice in 1 interruption of training, at most 999,999,999 in one" in text
 
 
 def test_a_cancelled_job_takes_the_rest_of_its_ticket_with_it_and_leaves_others_alone(tmp_path: Path) -> None:
