@@ -49,7 +49,7 @@ def write_gallery(path: Path, panels: Sequence[Panel]) -> None:
     """Draw the panels below each other; the ending of `path` says in which format. The same panels give equal bytes."""
     tiles = [_tiled(panel.frames_RFHW) for panel in panels]
     states = 1 + max(int(panel.frames_RFHW.max(initial=1)) for panel in panels)
-    heights = [8.0 * t.shape[0] / t.shape[1] + 0.55 for t in tiles]
+    heights = [8.0 * t.shape[0] / t.shape[1] + 0.75 for t in tiles]
     scored = any(panel.percents for panel in panels)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(11.0 if scored else 8.6, sum(heights)), layout="constrained")

@@ -75,7 +75,8 @@ def test_a_training_that_diverges_is_a_result_that_is_shown_and_never_scored(tmp
 
     study = Study(load(root, "demo", with_stage(root, spec)))
     assert study.trials[TRIAL]["status"] == "diverged"
-    assert study.counts("web", "shuffle_dyck") == {"planned": 1, "scored": 0, "diverged": 1, "withheld": 0, "missing": 0}
+    counted = {"planned": 1, "scored": 0, "diverged": 1, "withheld": 0, "missing": 0}
+    assert study.counts("web", "shuffle_dyck") == counted
     assert TRIAL not in set(study.records.curves["trial"])
     scores = study.records.scores
     assert set(scores.loc[scores["trial"] == TRIAL, "role"]) <= {"twin"}, "only the untrained twin that arms share"

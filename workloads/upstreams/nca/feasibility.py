@@ -1,4 +1,4 @@
-"""The pilot: can this band be met at all? NumPy, zlib, and the C path where it was built: a plan takes a second."""
+"""The pilot: can this band be met at all? NumPy and zlib, or the C path where it was built: a plan takes a second."""
 
 from __future__ import annotations
 
