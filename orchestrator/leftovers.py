@@ -7,7 +7,9 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISDIR
 
 from orchestrator.housekeeping import Item, Reason, Survey, item
 from orchestrator.watch import open_stages
@@ -68,23 +70,24 @@ def _temporary(layout: Layout, survey: Survey) -> Iterator[Item]:
         for name in names:
             path = Path(folder) / name
             if name[0] == "." and TEMPORARY.fullmatch(name) and not path.is_symlink():
-                found = item(path, Reason.LEFTOVER, f"temporary file {path.relative_to(layout.root)}")
-                if now - found.newest > OLD_SECONDS:
-                    yield found
+                with suppress(FileNotFoundError):  # it was one of somebody who lives, and is gone
+                    found = item(path, Reason.LEFTOVER, f"temporary file {path.relative_to(layout.root)}")
+                    if now - found.newest > OLD_SECONDS:
+                        yield found
 
 
 def _ray() -> Iterator[Item]:
     """Yield Ray's folders that this user's controllers made and that no process names on its command line."""
-    now = time.time()
-    found = [p for p in Path(tempfile.gettempdir()).glob(f"{RAY}*")
-             if p.is_dir() and not p.is_symlink() and p.stat().st_uid == os.getuid()]
-    if not found:
-        return
-    running = "\n".join(_commands())
+    now, found = time.time(), list(Path(tempfile.gettempdir()).glob(f"{RAY}*"))
+    running = "\n".join(_commands()) if found else ""
     for folder in found:
-        each = item(folder, Reason.LEFTOVER, f"Ray's folder {folder} (dead controller)")
-        if str(folder) not in running and now - each.newest > OLD_SECONDS:
-            yield each
+        with suppress(FileNotFoundError):  # its controller left meanwhile
+            stat = folder.lstat()
+            if not S_ISDIR(stat.st_mode) or stat.st_uid != os.getuid() or str(folder) in running:
+                continue
+            each = item(folder, Reason.LEFTOVER, f"Ray's folder {folder} (dead controller)")
+            if now - each.newest > OLD_SECONDS:
+                yield each
 
 
 def _commands() -> Iterator[str]:

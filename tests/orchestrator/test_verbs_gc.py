@@ -268,6 +268,17 @@ def test_a_folder_of_ray_that_a_process_names_stays(
     assert not list(leftovers._ray())
 
 
+def test_a_folder_of_ray_that_vanishes_meanwhile_is_no_error(
+    own_temporary_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        (own_temporary_folder / f"orchestrator-ray-{name}").mkdir()
+        os.utime(own_temporary_folder / f"orchestrator-ray-{name}", (0, 0))
+    first = own_temporary_folder / "orchestrator-ray-a"
+    monkeypatch.setattr(leftovers, "_commands", lambda: first.rmdir() or iter(()))
+    assert [i.path.name for i in leftovers._ray()] == ["orchestrator-ray-b"]
+
+
 def test_only_what_is_old_enough_goes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "store"
     run(planned(root, axes=AXES))
