@@ -8,7 +8,6 @@ stages and gate are shared with the arm `nca` (its tokens are charged, for witho
 
 from __future__ import annotations
 
-from sweeps.language.plugins import Upstream
 from workloads.upstreams import nca
 from workloads.upstreams.nca.science import NcaScience
 
@@ -22,16 +21,5 @@ def norms_of(science: InitRescaledScience) -> tuple[str, NcaScience]:
     return "nca", NcaScience(**{name: getattr(science, name) for name in NcaScience.model_fields})
 
 
-PLUGIN = Upstream(
-    science=InitRescaledScience,
-    revision=1,
-    implementation=nca.PLUGIN.implementation,
-    control=True,
-    inherits="nca",
-    protocols=nca.PROTOCOLS,
-    scales=nca.SCALES,
-    vocabulary=nca.vocabulary,
-    norms_of=norms_of,
-    describe=nca.describe,
-    frame_tokens=nca.frame_tokens,
-)
+PLUGIN = nca.control(InitRescaledScience, nca.PLUGIN.implementation, **nca.NO_BANK, norms_of=norms_of,
+                     frames_implementation="")

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from sweeps.language.plugins import Upstream
 from workloads.upstreams import nca
-from workloads.upstreams.nca.science import NcaScience, RulesScience, bank_fields, rules_needed
+from workloads.upstreams.nca.science import NcaScience, RulesScience
 
 
 class NcaOneRuleScience(NcaScience):
@@ -32,23 +31,6 @@ class NcaOneRuleScience(NcaScience):
         return self
 
 
-PLUGIN = Upstream(
-    science=NcaOneRuleScience,
-    revision=1,
-    implementation="workloads.upstreams.nca.one_rule:make_one_rule_source",
-    control=True,
-    inherits="nca",
-    protocols={name: {**fields, "rules.unique": 1} for name, fields in nca.PROTOCOLS.items()},
-    scales=nca.SCALES,
-    vocabulary=nca.vocabulary,
-    bank=bank_fields,
-    bank_owner="nca",
-    bank_implementation=nca.BANK_IMPLEMENTATION,
-    training_bank=True,
-    rules_needed=rules_needed,
-    describe=nca.describe,
-    pilot=nca.pilot,
-    survey=nca.survey,
-    frame_tokens=nca.frame_tokens,
-    frames_implementation=nca.FRAMES_IMPLEMENTATION,
-)
+PLUGIN = nca.control(NcaOneRuleScience, "workloads.upstreams.nca.one_rule:make_one_rule_source",
+                     training_bank=True,
+                     protocols={name: {**fields, "rules.unique": 1} for name, fields in nca.PROTOCOLS.items()})

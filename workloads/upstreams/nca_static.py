@@ -7,7 +7,6 @@ the entropy of all targets is zero.
 
 from __future__ import annotations
 
-from sweeps.language.plugins import Upstream
 from workloads.upstreams import nca
 from workloads.upstreams.nca.science import NcaScience
 
@@ -17,15 +16,5 @@ class NcaStaticScience(NcaScience):
     `frame_stride`, `complexity`, `rules`) decide nothing here: there is no rule and no bank."""
 
 
-PLUGIN = Upstream(
-    science=NcaStaticScience,
-    revision=1,
-    implementation="workloads.upstreams.nca.static:make_static_source",
-    control=True,
-    inherits="nca",
-    protocols=nca.PROTOCOLS,
-    scales=nca.SCALES,
-    vocabulary=nca.vocabulary,
-    frame_tokens=nca.frame_tokens,
-    frames_implementation=nca.FRAMES_IMPLEMENTATION,
-)
+PLUGIN = nca.control(NcaStaticScience, "workloads.upstreams.nca.static:make_static_source", **nca.NO_BANK,
+                     describe=None)

@@ -13,9 +13,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from sweeps.language.plugins import Upstream
 from workloads.upstreams import nca
-from workloads.upstreams.nca.science import NcaScience, bank_fields
+from workloads.upstreams.nca.science import NcaScience
 from workloads.upstreams.nca.science import rules_needed as rules_of_nca
 
 
@@ -31,23 +30,5 @@ def rules_needed(science: NcaUnigramScience, sequences: int) -> int:
     return rules_of_nca(science, science.law_sequences)
 
 
-PLUGIN = Upstream(
-    science=NcaUnigramScience,
-    revision=1,
-    implementation="workloads.upstreams.nca.unigram:make_unigram_source",
-    control=True,
-    inherits="nca",
-    protocols=nca.PROTOCOLS,
-    scales=nca.SCALES,
-    vocabulary=nca.vocabulary,
-    bank=bank_fields,
-    bank_owner="nca",
-    bank_implementation=nca.BANK_IMPLEMENTATION,
-    training_bank=True,
-    rules_needed=rules_needed,
-    describe=nca.describe,
-    pilot=nca.pilot,
-    survey=nca.survey,
-    frame_tokens=nca.frame_tokens,
-    frames_implementation=nca.FRAMES_IMPLEMENTATION,
-)
+PLUGIN = nca.control(NcaUnigramScience, "workloads.upstreams.nca.unigram:make_unigram_source",
+                     training_bank=True, rules_needed=rules_needed)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from sweeps.language.plugins import Survey, Upstream
 from workloads.upstreams.nca.science import (
     NcaBankScience,
@@ -81,3 +84,15 @@ PLUGIN = Upstream(
     frame_tokens=frame_tokens,
     frames_implementation=FRAMES_IMPLEMENTATION,
 )
+
+
+NO_BANK: dict[str, Any] = {
+    "bank": None, "bank_owner": "", "bank_implementation": "", "rules_needed": None, "pilot": None, "survey": None,
+}
+"""Of a control that reads no rules of its own."""
+
+
+def control(science: type[NcaScience], implementation: str, **changes: Any) -> Upstream:
+    """Return a control of `nca`: its fields, banks and frames, but for `changes`. Its band is a field, no axis."""
+    return replace(PLUGIN, science=science, revision=1, implementation=implementation, control=True, inherits="nca",
+                   axes={}, bank_science=None, **changes)
