@@ -45,6 +45,7 @@ from sweeps.language.units import Pack
 from sweeps.store import requests
 from sweeps.store.ledger import begin_term
 from sweeps.store.records import MANIFEST
+from workloads.registry import load_registries
 
 SWEEP = Path(__file__).parent.parent / "sweeps" / "smoke.yaml"
 NODES, CPUS = 2, 8
@@ -91,7 +92,7 @@ def plan(root: Path, stages: Sequence[StageSpec], pack: str | int) -> Planned:
     paths: dict[str, tuple[PathStep, ...]] = {
         f"t{i}": (PathStep(role="noop", kind=s.kind, fingerprint=s.fingerprint),) for i, s in enumerate(stages)}
     return with_snapshot(replace(planned, sweep=planned.sweep.model_copy(update={"run": run}), plugins=(plugin,),
-                                 graph=Graph(nodes=nodes, paths=paths)))
+                                 registries=load_registries((plugin,)), graph=Graph(nodes=nodes, paths=paths)))
 
 
 def profile(slots: int, memory_mb: int) -> SlurmProfile:

@@ -29,6 +29,7 @@ from tests.cluster.slurm.test_contract import executor
 from tests.cluster.slurm.test_real import began, client
 from tests.orchestrator.plans import planned
 from tests.workloads.tickets import PLUGIN_TEXT, spec, stage_folder
+from workloads.registry import load_registries
 
 pytestmark = pytest.mark.slurm
 PATIENCE_S = 120.0
@@ -44,7 +45,7 @@ def toys(root: Path, stages: dict[str, StageSpec], name: str = "s", **policy: An
                    for t, path in paths.items())
     planned_stages = tuple(PlanStage(kind=s.kind, fingerprint=s.fingerprint, label=t, trials=1)
                            for t, s in stages.items())
-    return replace(base, plugins=(plugin,), graph=Graph(paths=paths, nodes={
+    return replace(base, plugins=(plugin,), registries=load_registries((plugin,)), graph=Graph(paths=paths, nodes={
         s.fingerprint: Node(spec=s, label=t) for t, s in stages.items()}), file=PlanFile(
             name=name, question="", protocol="fair", scale="tiny", trials=trials, stages=planned_stages))
 
