@@ -135,7 +135,7 @@ class Survey:
             held = claims.holder(stage)
         except RecordError:
             return True
-        return held is not None and held.sweep in self._alive
+        return held is not None and (held.sweep == claims.NOBODY or held.sweep in self._alive)
 
     def codes(self) -> set[str]:
         """Return the copies of the code that completed the stages (`orchestrator.snapshot`)."""
@@ -287,7 +287,7 @@ def _maker(stage: StageFolder) -> str:
         held = claims.holder(stage)
     except RecordError:
         held = None
-    return f"made by sweep {held.sweep}" if held else "maker unknown"
+    return f"made by sweep {held.sweep}" if held and held.sweep else "maker unknown"
 
 
 def _tokens(stage: StageFolder) -> int:

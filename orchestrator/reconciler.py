@@ -293,7 +293,8 @@ class Reconciler:
                 continue
             node, stage = self.graph.nodes[key], self._stage(key)
             held = claims.holder(stage)
-            foreign = held is not None and held.sweep != self.planned.sweep.name and self._goes_on(key, held)
+            foreign = (held is not None and held.sweep not in (claims.NOBODY, self.planned.sweep.name)
+                       and self._goes_on(key, held))
             number = None if foreign or refused & set(self.board.packer.needs(node)) else claims.take(
                 stage, sweep=self.planned.sweep.name, term=self.ledger.term, submission=name,
                 after=held.number if held else 0,

@@ -109,7 +109,7 @@ class Runner:
             self.ranks.announce(position, NOT_RUN)
             log.info("%s: %s", _name(stage), reason)
             return Outcome.LEFT
-        files.create(folder.spec, stage.spec.to_text(), name_durable=False)  # the result syncs the same folder
+        files.create(folder.spec, stage.spec.to_text(), durable=files.Durable.CONTENT)  # the result syncs the folder
         attempt = open_attempt(folder, self._execution(), claim=stage.claim)
         self.ranks.announce(position, attempt.folder.number)
         log.info("%s: attempt %d", _name(stage), attempt.folder.number)

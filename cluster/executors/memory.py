@@ -130,7 +130,7 @@ class Process:
 
     def _stage(self, layout: Layout, ticket: Ticket, stage: TicketStage, folder: StageFolder
                ) -> Generator[Phase, None, str]:
-        files.create(folder.spec, stage.spec.to_text(), name_durable=False)
+        files.create(folder.spec, stage.spec.to_text(), durable=files.Durable.CONTENT)
         execution = {"host": "memory", "pid": os.getpid(), "sweep": ticket.sweep, "submission": ticket.submission}
         self.attempt = attempt = open_attempt(folder, execution, claim=stage.claim)
         try:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.errors import RecordError
 from sweeps.store import files
 from sweeps.store.layout import StageFolder
+
+NOBODY = ""
+"""Sweep and submission of a claim whose content a power failure took."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +34,18 @@ def take(stage: StageFolder, *, sweep: str, term: int, submission: str, after: i
     text = files.to_json({
         "schema_version": files.SCHEMA_VERSION, "sweep": sweep, "term": term, "submission": submission,
     })
-    # A claim that a power failure takes away is taken again under the same number by another submission; the job of
-    # the lost one sees that name and leaves.
-    return number if files.create(stage.claims / f"{number}.json", text, name_durable=False) else None
+    # A claim that a power failure takes away is taken again under the same number by another submission, one that it
+    # leaves without content counts as nobody's: the job of either sees no claim of its own and leaves.
+    return number if files.create(stage.claims / f"{number}.json", text, durable=files.Durable.NOTHING) else None
 
 
 def holder(stage: StageFolder) -> Claim | None:
     """Return the claim that holds, None where nobody has claimed the stage.
 
+    A damaged one holds its number, but for nobody: the next claim follows it.
+
     Raises:
-        RecordError: the claim cannot be read.
+        NewerRecordError: it was written by a newer release.
     """
     try:
         numbers = [int(p.stem) for p in stage.claims.iterdir() if p.suffix == ".json" and p.stem.isdigit()]
@@ -53,8 +57,8 @@ def holder(stage: StageFolder) -> Claim | None:
     try:
         raw = files.read_json(path)
         return Claim(number=max(numbers), sweep=raw["sweep"], term=int(raw["term"]), submission=raw["submission"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{path} is damaged ({error!r}); remove it to let the stage be claimed again") from error
+    except (ValueError, KeyError, TypeError):
+        return Claim(number=max(numbers), sweep=NOBODY, term=0, submission=NOBODY)
 
 
 def add_interest(stage: StageFolder, sweep: str) -> None:

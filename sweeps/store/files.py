@@ -15,6 +15,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def sync(path: Path, flags: int = os.O_RDONLY) -> None:
             os.close(handle)
 
 
-def _write_temporary(path: Path, text: str) -> Path:
+def _write_temporary(path: Path, text: str, *, durable: bool = True) -> Path:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except FileNotFoundError:
@@ -116,29 +117,37 @@ def _write_temporary(path: Path, text: str) -> Path:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
+            if durable:
+                out.flush()
+                os.fsync(out.fileno())
     except OSError:
         Path(name).unlink(missing_ok=True)
         raise
     return Path(name)
 
 
-def create(path: Path, text: str, *, name_durable: bool = True) -> bool:
-    """Create `path` whole and exclusively (written beside, then link(2)); False where it already exists.
+class Durable(Enum):
+    """What of a new file is on disk when `create` returns. Each step less saves a third of the time."""
 
-    Its content is always on disk first. `name_durable=False` saves a third of the time where losing the whole file in
-    a power failure is harmless, or where a later sync of the same folder precedes the fact that counts.
-    """
+    WHOLE = auto()
+    """Content, then name."""
+    CONTENT = auto()
+    """The name may go in a power failure: that is harmless, or a later sync of the folder precedes what counts."""
+    NOTHING = auto()
+    """The name may even stay without its content: whoever reads the file takes a damaged one for a void one."""
+
+
+def create(path: Path, text: str, *, durable: Durable = Durable.WHOLE) -> bool:
+    """Create `path` whole and exclusively (written beside, then link(2)); False where it already exists."""
     with writing(path):
-        temporary = _write_temporary(path, text)
+        temporary = _write_temporary(path, text, durable=durable is not Durable.NOTHING)
         try:
             os.link(temporary, path)
         except FileExistsError:
             return False
         finally:
             temporary.unlink(missing_ok=True)
-        if name_durable:
+        if durable is Durable.WHOLE:
             sync_folder(path.parent)
     return True
 

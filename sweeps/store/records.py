@@ -111,7 +111,7 @@ class Attempt:
     def set_parent(self, parent: Parent) -> None:
         """Record whose checkpoint this attempt continues; before the first row."""
         files.create(self.folder.parent, files.seal({"schema_version": files.SCHEMA_VERSION, **parent.__dict__}),
-                     name_durable=False)  # `commit` syncs the folder
+                     durable=files.Durable.CONTENT)  # `commit` syncs the folder
 
     def row(self, *, tokens: int, kind: str, values: Mapping[str, float]) -> None:
         """Append one row. Visible to readers at once; durable at the next checkpoint or the result."""
@@ -196,7 +196,7 @@ def open_attempt(stage: StageFolder, execution: Mapping[str, Any], *, claim: int
             continue
         files.sync_folder(stage.attempts)  # the result will name this folder
         files.create(folder.execution, files.to_json({"schema_version": files.SCHEMA_VERSION, **execution}),
-                     name_durable=False)
+                     durable=files.Durable.CONTENT)
         return Attempt(stage, folder, claim)
 
 

@@ -49,6 +49,20 @@ def test_every_stage_runs_once_and_every_trial_ends(tmp_path: Path) -> None:
         assert len(list(stage.attempts.iterdir())) == 1, node.label
 
 
+def test_claims_that_a_power_failure_left_without_content_are_followed_by_new_ones(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    folders = [plan.layout.stage(node.spec.kind, key) for key, node in plan.graph.nodes.items()]
+    for stage in folders:
+        stage.claims.mkdir(parents=True)
+        (stage.claims / "1.json").touch()
+    reconciler, _ = begin(plan, MemoryExecutor(slots=2))
+    drive(reconciler)
+    for stage in folders:
+        assert read_result(stage) is not None
+        held = claims.holder(stage)
+        assert held is not None and (held.number, held.sweep) == (2, "t")
+
+
 def test_a_second_run_reuses_everything(tmp_path: Path) -> None:
     plan = planned(tmp_path)
     first, ledger = begin(plan, MemoryExecutor(slots=2))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweeps.errors import RecordError
+from sweeps.errors import NewerRecordError
 from sweeps.store import claims
 from sweeps.store.layout import Layout, StageFolder
 
@@ -42,11 +42,21 @@ def test_claims_are_ordered_as_numbers(tmp_path: Path) -> None:
     assert (held.number, held.submission) == (11, "s11")
 
 
-def test_a_damaged_claim_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", ["", "{", "null", '{"sweep": "a"}'])
+def test_a_damaged_claim_is_nobodys_and_the_next_one_follows_it(tmp_path: Path, left: str) -> None:
     stage = stage_in(tmp_path)
     stage.claims.mkdir(parents=True)
-    (stage.claims / "3.json").write_text("{")
-    with pytest.raises(RecordError, match="3.json"):
+    (stage.claims / "3.json").write_text(left)
+    held = claims.holder(stage)
+    assert held == claims.Claim(number=3, sweep=claims.NOBODY, term=0, submission=claims.NOBODY)
+    assert claims.take(stage, sweep="b", term=1, submission="b-1", after=held.number) == 4
+
+
+def test_a_claim_of_a_newer_release_is_not_passed_over(tmp_path: Path) -> None:
+    stage = stage_in(tmp_path)
+    stage.claims.mkdir(parents=True)
+    (stage.claims / "1.json").write_text('{"schema_version": 99}')
+    with pytest.raises(NewerRecordError, match="1.json"):
         claims.holder(stage)
 
 

@@ -35,11 +35,13 @@ controller: {{time_limit_min: {limit}, lead_s: 10, cpus: 1, memory_mb: 2500}}
 class Shell:
     """A person's shell: a folder with a sweep file and a profile, and the command line."""
 
-    def __init__(self, folder: Path, slurm: Rehearsal, *, limit: int = 60, arms: str = "none") -> None:
+    def __init__(self, folder: Path, slurm: Rehearsal, *, limit: int = 60, arms: str = "none",
+                 tokens: str = "0.2x") -> None:
         """Write both files; every stage is its own job, so that there is something to submit at any time."""
         self.folder, self.slurm = folder, slurm
         text = SWEEP.read_text(encoding="utf-8").replace("upstream: [none, shuffle_dyck]", f"upstream: [{arms}]")
-        assert f"[{arms}]" in text
+        text = text.replace("pretrain.tokens: 0.2x", f"pretrain.tokens: {tokens}")
+        assert f"[{arms}]" in text and f"tokens: {tokens}" in text
         (folder / "sweep.yaml").write_text(text.replace("slots: 1,", "pack: 1 s,"), encoding="utf-8")
         (folder / "cluster.yaml").write_text(PROFILE.format(name=slurm.name, limit=limit), encoding="utf-8")
 
@@ -110,7 +112,7 @@ def submitted_twice(folder: Path) -> list[str]:
 
 
 def test_ctrl_c_detaches_and_the_next_run_adopts_what_runs(slurm: Rehearsal, tmp_path: Path) -> None:
-    shell = Shell(tmp_path, slurm)
+    shell = Shell(tmp_path, slurm, tokens="1x")  # training that outlasts the controller's leaving, on any machine
     first = shell.sweep("--quiet")
     wait_for(shell.training)
     first.send_signal(signal.SIGINT)
