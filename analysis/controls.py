@@ -40,17 +40,19 @@ class Contrast:
 def contrasts(study: Study, domain: str) -> list[Contrast]:
     """Return every arm that is no control against each control of its kind, in the plan's order.
 
-    A control belongs to the upstream whose name begins its own (`nca_shuffled`: `nca`), or to all where there is none.
-    Controls of the same band and budget are taken where there are any; else all of the control's arms.
+    A control belongs to the upstream whose fields it keeps (`nca_shuffled`: `nca`), or to all where it keeps none's or
+    the sweep has no arm of it. Controls of the same band and budget are taken where there are any; else all of the
+    control's arms.
     """
     treated = [(arm, study.cells[domain, arm][0]) for arm in study.treated(domain)]
     controls = [(arm, row) for arm, row in treated if row["is_control"]]
     upstreams = {row["upstream"] for _, row in treated if not row["is_control"]}
+    general = [name for name, c in controls if c["control_of"] not in upstreams]
     found = []
     for arm, row in treated:
         if row["is_control"]:
             continue
-        mine = [(name, c) for name, c in controls if row["upstream"] in _tested(c["upstream"], upstreams)]
+        mine = [(name, c) for name, c in controls if name in general or c["control_of"] == row["upstream"]]
         for name in _closest(row, mine):
             found.append(Contrast(
                 domain=domain, arm=arm, control=name,
@@ -59,11 +61,6 @@ def contrasts(study: Study, domain: str) -> list[Contrast]:
                 control_over_scratch=study.effect(domain, name), difference=study.effect(domain, arm, name),
             ))
     return found
-
-
-def _tested(control: str, upstreams: set[str]) -> set[str]:
-    own = {u for u in upstreams if control.startswith(u)}
-    return own or upstreams
 
 
 def _closest(row: dict[str, Any], controls: list[tuple[str, dict[str, Any]]]) -> list[str]:

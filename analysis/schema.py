@@ -61,6 +61,7 @@ TRIALS = (
     Column("baseline", "str", "", "id of the scratch trial of the same domain and seed"),
     Column("is_baseline", "bool", "", "the trial is its own baseline"),
     Column("is_control", "bool", "", "its upstream is a control: a gain that it shares is not a gain from structure"),
+    Column("control_of", "str", "", "upstream whose fields the control keeps; empty: no control, or one of all"),
     Column("upstream_flops", "float64", "FLOP", "training FLOPs of the upstream stages on its path"),
     Column("flops_per_token", "float64", "FLOP/token", "PT FLOPs per PT token on its path"),
     Column("status", "str", "", "scored, diverged, withheld (its upstream was not learned, and gate: "

@@ -113,7 +113,8 @@ def resolve(bare: Planned, problems: Sequence[Problem] = ()) -> Planned:
     file = bare.file.model_copy(update={
         "overrides": bare.overrides.texts(), "departures": resolver.departures(),
         "claims": {k: c.model_dump() for k, c in sweep.claims.items()}, "gate": sweep.gate,
-        "controls": tuple(u for u in map(str, sweep.axes["upstream"]) if registries.upstreams[u].control),
+        "controls": {u: registries.upstreams[u].inherits for u in map(str, sweep.axes["upstream"])
+                     if registries.upstreams[u].control},
         "body_parameters": found[0].core["model"].body_parameters,
         "trials": tuple(_plan_trial(t, graph) for t in found),
         "stages": tuple(map(_plan_stage, graph.nodes.values())), "versions": versions(),

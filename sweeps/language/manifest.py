@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from sweeps.language.stage import Frozen
 from sweeps.store.files import SCHEMA_VERSION
@@ -77,6 +79,10 @@ class Departure(Frozen):
     """`file`, `--set`, `scale tiny`, or `not yet searched`."""
 
 
+def _of_older(controls: Any) -> Any:
+    return controls if isinstance(controls, dict) else dict.fromkeys(controls, "")  # of plans that named them only
+
+
 class PlanFile(Frozen):
     """plan.json."""
 
@@ -91,8 +97,9 @@ class PlanFile(Frozen):
     """Declared before the run: name -> {domain, arm, over, gain_nats}."""
     gate: str = "report"
     """`require`: no pre-training after an upstream that was not learned, controls apart."""
-    controls: tuple[str, ...] = ()
-    """Upstreams that are controls (`nca_shuffled`): a gain that they share is not a gain from structure."""
+    controls: Annotated[dict[str, str], BeforeValidator(_of_older)] = {}
+    """Upstreams that are controls -> the upstream whose fields they keep (`nca_shuffled`: `nca`), empty: of all. A
+    gain that they share is not a gain from structure."""
     body_parameters: int = 0
     trials: tuple[PlanTrial, ...]
     stages: tuple[PlanStage, ...]

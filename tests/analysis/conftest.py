@@ -87,7 +87,8 @@ class SweepBuilder:
         ]
         values: dict[str, Any] = {
             "question": "Which NCA complexity speeds up which domain?", "protocol": "fair", "scale": "tiny",
-            "controls": ("nca_shuffled",), "body_parameters": 131_456, "versions": {"torch": "2.13.0", "commit": "abc"},
+            "controls": {"nca_shuffled": "nca"}, "body_parameters": 131_456,
+            "versions": {"torch": "2.13.0", "commit": "abc"},
             "departures": (Departure(field="pretrain.lr", given=2e-3, preset=None, source="not yet searched"),),
             "claims": {"nca_helps_web": {"domain": "web", "arm": "best_band", "over": "baseline", "gain_nats": "> 0"}},
         }

@@ -15,6 +15,7 @@ from analysis.study import Study
 from analysis.table import Table, cell, to_csv, to_markdown
 from analysis.tables import registry, write_tables
 from sweeps.language.manifest import PlanFile
+from sweeps.store.layout import Layout
 from tests.analysis.conftest import ARMS, SCRATCH, Arm, SweepBuilder
 
 
@@ -127,6 +128,25 @@ def test_a_control_is_met_by_its_own_upstream_only(demo_study: Study) -> None:
     assert [c.same_band for c in found] == [False, True]
     assert found[1].difference.mean == pytest.approx(
         found[1].over_scratch.mean - found[1].control_over_scratch.mean)
+
+
+def test_a_control_whose_name_is_unlike_its_upstreams_is_met_by_that_one_alone(tmp_path: Path) -> None:
+    arms = (*ARMS, Arm(name="init_rescaled", upstream="init_rescaled", gain=0.01))
+
+    def met(controls: dict[str, str]) -> set[str]:
+        sweep = SweepBuilder(tmp_path / str(len(controls["init_rescaled"])), arms=arms, plan={"controls": controls})
+        return {c.arm for c in contrasts(Study(load(sweep.build(), "demo")), "web") if c.control == "init_rescaled"}
+
+    own = {"nca_shuffled": "nca", "init_rescaled": "nca"}
+    assert met(own) == {"nca 30-45", "nca 60-75"}
+    assert met(own | {"init_rescaled": ""}) == {"nca 30-45", "nca 60-75", "shuffle_dyck"}, "a control of none is of all"
+
+
+def test_a_plan_that_only_names_its_controls_is_still_read(tmp_path: Path) -> None:
+    root = SweepBuilder(tmp_path).build()
+    path = Layout(root).sweep("demo").plan
+    path.write_text(path.read_text().replace('{"nca_shuffled":"nca"}', '["nca_shuffled"]'))
+    assert load(root, "demo").plan.controls == {"nca_shuffled": ""}
 
 
 def test_a_band_that_lacks_seeds_does_not_silence_the_others(tmp_path: Path) -> None:
