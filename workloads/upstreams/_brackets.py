@@ -26,6 +26,7 @@ from workloads.contract import SequenceBatch
 from workloads.upstreams.nca.backend import fastest, has_numba
 from workloads.upstreams.nca.philox import derive_key, split
 
+Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
@@ -78,6 +79,30 @@ class BracketSource:
         targets = np.ones(tokens.shape, np.bool_)
         targets[:, :1] = False
         return SequenceBatch(tokens_BT=tokens, target_BT=targets)
+
+    def oracle(self, index_B: Ints) -> Floats:
+        """Return (B, T): nats that each token costs in expectation who knows the language and the tokens before.
+
+        One coin where opening and closing are both allowed; log k to open; to close, nothing in `dyck` and log of the
+        number of open types in `shuffle_dyck`.
+        """
+        tokens_BT = self.sequences(index_B).tokens_BT
+        (batch, length), types = tokens_BT.shape, self.science.k
+        p = int(self.science.p_open * 2**32) / 2**32  # as drawn
+        coin = -sum(q * math.log(q) for q in (p, 1 - p) if q > 0)
+        rows, depth_B = np.arange(batch), np.zeros(batch, np.int64)
+        counts_BK = np.zeros((batch, types), np.int64)
+        nats_BT = np.empty(tokens_BT.shape)
+        for t, token_B in enumerate(tokens_BT.T):
+            full_B = (depth_B >= self.science.max_depth) | (depth_B >= length - t)
+            opens_B = np.where(depth_B == 0, 1.0, np.where(full_B, 0.0, p))
+            closing_B = np.log(np.maximum((counts_BK > 0).sum(axis=1), 1)) if self._language == "shuffle_dyck" else 0.0
+            free_B = (depth_B > 0) & ~full_B
+            nats_BT[:, t] = coin * free_B + opens_B * math.log(types) + (1 - opens_B) * closing_B
+            change_B = np.where(token_B < types, 1, -1)
+            counts_BK[rows, token_B % types] += change_B
+            depth_B += change_B
+        return nats_BT
 
     def _fill(self) -> Callable[[Int32s, Bools, Ints, int, int], None]:
         if not self._compiled:

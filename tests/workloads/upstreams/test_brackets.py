@@ -161,6 +161,29 @@ def test_the_entropy_is_that_of_all_words(k: int, length: int, p_open: float, ma
     assert entropy("shuffle_dyck", science, length) >= exact["shuffle_dyck"] - 1e-12
 
 
+@BOTH
+@pytest.mark.parametrize("length, p_open, max_depth", [(5, 0.4, 9), (7, 0.5, 2), (6, 1.0, 3), (6, 0.0, 3)])
+def test_the_oracle_is_the_entropy_of_the_next_token_after_each_prefix(
+    language: str, length: int, p_open: float, max_depth: int
+) -> None:
+    after: dict[tuple[int, ...], Counter[int]] = {}
+    for word, p in word_law(language, 2, length, p_open, max_depth).items():
+        for t in range(length):
+            after.setdefault(word[:t], Counter())[word[t]] += p  # type: ignore[assignment]
+    source = made(language, length, k=2, p_open=p_open, max_depth=max_depth)
+    index = np.arange(300)
+    found = source.oracle(index)
+    for row, word in zip(found, source.sequences(index).tokens_BT.tolist(), strict=True):
+        laws = [np.array(list(after[tuple(word[:t])].values())) for t in range(length)]
+        np.testing.assert_allclose(row, [-(q := law / law.sum()) @ np.log(q) for law in laws], atol=1e-8)
+
+
+def test_the_oracle_of_dyck_sums_to_the_entropy_of_its_sequences() -> None:
+    source = made("dyck", 64, k=5, p_open=0.45, max_depth=6)
+    sums = source.oracle(np.arange(4000)).sum(axis=1)
+    assert abs(sums.mean() - entropy("dyck", source.science, 64)) < 4 * sums.std() / math.sqrt(len(sums))
+
+
 def test_the_shape_of_dyck_is_less_than_a_coin_for_every_token() -> None:
     for length, max_depth in itertools.product((2, 255, 256), (1, 2, 16)):
         found = shape_entropy(dyck.DyckScience(max_depth=max_depth), length)
