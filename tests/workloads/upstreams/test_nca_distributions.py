@@ -34,19 +34,7 @@ SHARES = (0.140, 0.057, 0.064, 0.093, 0.178, 0.341, 0.127)
 MANY = 1_000_000
 """Sequences of the large form."""
 BANDS = {"20-30": 0.064, "30-40": 0.093, "40-50": 0.177, "50-100": 0.466}
-
-
 Tell = Callable[[str], None]
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    """Print past the capture: the figures are what a proof is run for."""
-    def say(text: str) -> None:
-        with capsys.disabled():
-            print("\n" + text, end="")  # noqa: T201
-
-    return say
 
 
 def numbers(count: int, first: int = 0) -> philox.Words:
