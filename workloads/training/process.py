@@ -6,11 +6,13 @@ usual variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), set by
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import random
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +23,10 @@ import torch.distributed as dist
 from sweeps.errors import OrchestratorError
 
 T = TypeVar("T")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of mallopt(3)."""
+KEPT_BYTES, LARGEST_BYTES = 512 * 2**20, 32 * 2**20
+"""Freed memory that a process keeps, and the largest piece of it (glibc allows no larger one)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +97,23 @@ def join(threads: int) -> Place:
         torch.cuda.set_device(device)
         torch.use_deterministic_algorithms(True, warn_only=True)
     if not dist.is_initialized():
+        if not cuda:
+            _keep_freed_memory()
         _join_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
         _tame_deepspeed(cuda)
     return Place(rank=dist.get_rank(), world=dist.get_world_size(), device=device)
+
+
+def _keep_freed_memory() -> None:
+    """Keep what is freed for the next step.
+
+    By default glibc returns tensors of some megabytes to the kernel, which clears them page by page when they are asked
+    for again: a tenth of the processor time of a step at `tiny` (benchmarks/README.md).
+    """
+    with suppress(AttributeError, OSError):  # another C library
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGEST_BYTES)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def _join_group(backend: str) -> None:
