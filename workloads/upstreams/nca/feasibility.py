@@ -18,9 +18,9 @@ from workloads.upstreams.nca.science import ComplexityScience, NcaBankScience, p
 CANDIDATES = 256
 CELL_STEPS = 800_000
 """Cells times steps that are computed at most (about a second): large grids get fewer candidates, 32 at least."""
-CELL_STEP_SECONDS, DEFLATE_SECONDS = 125e-9, 52e-9
-"""What one core takes for a cell's step and for a byte that is compressed, from the figures of benchmarks/README.md: a
-plan's guess, which decides nothing."""
+CELL_STEP_SECONDS, DEFLATE_SECONDS = 36e-9, 52e-9
+"""What one core takes for a cell's step (by the C path; 125e-9 by numba) and for a byte that is compressed, from the
+figures of benchmarks/README.md: a plan's guess, which decides nothing."""
 
 
 def reasons(bank: NcaBankScience) -> list[str]:
