@@ -18,7 +18,7 @@ from sweeps.store.layout import Layout
 from tests.faults.points import ROOT, stages, wrong_after
 
 SWEEP = Path(__file__).parent / "small.yaml"
-PATIENCE_SECONDS = 240.0
+PATIENCE_SECONDS = 600.0
 STARTED: list[tuple[subprocess.Popen[Any], Live]] = []
 """What `end_all` ends, should a test have failed before it did."""
 
