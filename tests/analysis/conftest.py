@@ -38,6 +38,10 @@ class Arm:
     """True gain over scratch at every end, nats."""
     verdict: Verdict = Verdict.LEARNED
     tokens: int = 300_000
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Values on further axes."""
+    baseline: str = ""
+    """The arm that it is compared with; empty: the sweep's first."""
 
 
 SCRATCH = Arm(name="scratch", upstream="none", tokens=0)
@@ -117,7 +121,8 @@ class SweepBuilder:
             id=name, arm=arm.name, cell=f"{arm.name} | {domain}", upstream=arm.upstream, complexity=arm.complexity,
             note=f"raw {arm.complexity} %" if arm.complexity else "", token_budget="1x" if arm.tokens else "",
             upstream_tokens=arm.tokens, requested_upstream_tokens=arm.tokens, domain=domain, seed=seed,
-            pretrain_tokens=PT, baseline=f"{self.arms[0].name}-{domain}-s{seed}".replace(" ", "_"), path=tuple(path),
+            pretrain_tokens=PT, path=tuple(path), fields=dict(arm.fields),
+            baseline=f"{arm.baseline or self.arms[0].name}-{domain}-s{seed}".replace(" ", "_"),
         )
 
     def _stage(  # noqa: PLR0913 - a test helper that mirrors one line of a plan
