@@ -183,15 +183,16 @@ def _pretrain_tokens(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[s
     tokens = amount_of(resolver, key, science.tokens, reference=scale.pretrain_tokens)
     if tokens is None:
         return None
+    whole = tokens // update * update  # what scratch has
     charge = _charge(resolver, arm, core)
     if resolver.registries.upstreams[arm["upstream"]].lengthens:
         charge = -_requested(resolver, arm)
-    if tokens - charge < update:
+    if whole - charge < update:
         less = f" less the {charge} that {EQUAL} = {science.equal} charges {arm['arm']}" if charge else ""
         resolver.problem(f"fields.{key}", str(science.tokens),
                          f"is {tokens} tokens{less}, less than one update of {update}")
         return None
-    return (tokens - charge) // update * update
+    return (whole - charge) // update * update
 
 
 def _charge(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any]) -> int:

@@ -42,6 +42,8 @@ class Arm:
     """Values on further axes."""
     baseline: str = ""
     """The arm that it is compared with; empty: the sweep's first."""
+    share: float = 1.0
+    """Its PT tokens over scratch's."""
 
 
 SCRATCH = Arm(name="scratch", upstream="none", tokens=0)
@@ -108,7 +110,7 @@ class SweepBuilder:
             path += [self._stage(name, "prepretrain", "prepretrain", arm.tokens, shared),
                      self._stage(name, "gate", "evaluate", 0, shared, {"verdict": arm.verdict})]
         parent: PathStep | None = None
-        for end in ENDS[-1:] if self.cosine else ENDS:
+        for end in (int(arm.share * e) for e in (ENDS[-1:] if self.cosine else ENDS)):
             if not self.cosine:
                 step = self._stage(name, "trunk", "pretrain", end * 9 // 10, name, {"parent": parent, "seed": seed})
                 path.append(step)
@@ -121,7 +123,7 @@ class SweepBuilder:
             id=name, arm=arm.name, cell=f"{arm.name} | {domain}", upstream=arm.upstream, complexity=arm.complexity,
             note=f"raw {arm.complexity} %" if arm.complexity else "", token_budget="1x" if arm.tokens else "",
             upstream_tokens=arm.tokens, requested_upstream_tokens=arm.tokens, domain=domain, seed=seed,
-            pretrain_tokens=PT, path=tuple(path), fields=dict(arm.fields),
+            pretrain_tokens=int(arm.share * PT), path=tuple(path), fields=dict(arm.fields),
             baseline=f"{arm.baseline or self.arms[0].name}-{domain}-s{seed}".replace(" ", "_"),
         )
 
