@@ -135,10 +135,9 @@ def _text(planned: Planned, states: Mapping[str, Any], totals: Mapping[str, Any]
 
 def _budget(totals: Mapping[str, Any]) -> Iterator[str]:
     """Yield the GPU-hours, and what a cap leaves of the trials."""
-    hours = totals["gpu_hours"]
+    hours = f"{totals['gpu_hours']:,.0f}" if totals["gpu_hours"] >= 100 else f"{totals['gpu_hours']:.3g}"
     used = f", {totals['gpu_hours_used']:.3g} used" if totals["gpu_hours_used"] else ""
-    yield (f"budget    about {f'{hours:,.0f}' if hours >= 100 else f'{hours:.3g}'} GPU-hours{used} (without GPUs a rank "
-           "counts as one)")
+    yield f"budget    about {hours} GPU-hours{used} (without GPUs a rank counts as one)"
     cap = totals["cap"]
     if cap is not None:
         yield (f"cap       {cap['gpu_hours']:g} GPU-hours ({cap['source']}), then {cap['at_cap']}: about "

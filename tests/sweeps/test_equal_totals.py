@@ -80,5 +80,5 @@ def test_budgets_of_longer_scratch_are_arms_of_their_own() -> None:
 
 
 def test_an_upstream_that_leaves_nothing_to_pre_train_is_refused() -> None:
-    with pytest.raises(SweepFileError, match=r"300000 tokens less the 299008 that pretrain.equal = total_tokens charges"):
+    with pytest.raises(SweepFileError, match="300000 tokens less the 299008 that pretrain.equal = total_tokens"):
         plan({"token_budget": ["1x"]}, fields={EQUAL: "total_tokens"})

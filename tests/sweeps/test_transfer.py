@@ -1,4 +1,4 @@
-"""What is carried over, as a sweep file says it: one spelling each, refused where it means nothing, idle for scratch."""
+"""What is carried over, as a sweep file says it: one spelling each, refused where it is nonsense, idle for scratch."""
 
 from __future__ import annotations
 
