@@ -17,7 +17,7 @@ class Contrast:
     arm: str
     control: str
     same_band: bool
-    """Both have the same complexity band (or none), so that nothing but structure differs."""
+    """Both have the same complexity band, or the control has none, so that nothing but structure differs."""
     over_scratch: Interval
     """The arm's gain over scratch, nats."""
     control_over_scratch: Interval
@@ -42,7 +42,7 @@ def contrasts(study: Study, domain: str) -> list[Contrast]:
 
     A control belongs to the upstream whose fields it keeps (`nca_shuffled`: `nca`), or to all where it keeps none's or
     the sweep has no arm of it. Controls of the same band and budget are taken where there are any; else all of the
-    control's arms.
+    control's arms. Where the sweep has a field as an axis, only controls with the arm's value are.
     """
     treated = [(arm, study.cells[domain, arm][0]) for arm in study.treated(domain)]
     controls = [(arm, row) for arm, row in treated if row["is_control"]]
@@ -53,14 +53,20 @@ def contrasts(study: Study, domain: str) -> list[Contrast]:
         if row["is_control"]:
             continue
         mine = [(name, c) for name, c in controls if name in general or c["control_of"] == row["upstream"]]
+        mine = [(name, c) for name, c in mine if _agree(study.fields[row["trial"]], study.fields[c["trial"]])]
         for name in _closest(row, mine):
             found.append(Contrast(
                 domain=domain, arm=arm, control=name,
-                same_band=study.cells[domain, name][0]["band"] == row["band"],
+                same_band=study.cells[domain, name][0]["band"] in ("", row["band"]),
                 over_scratch=study.effect(domain, arm),
                 control_over_scratch=study.effect(domain, name), difference=study.effect(domain, arm, name),
             ))
     return found
+
+
+def _agree(fields: dict[str, Any], others: dict[str, Any]) -> bool:
+    """Return whether the fields that both have on axes are equal."""
+    return all(fields[key] == others[key] for key in fields.keys() & others.keys())
 
 
 def _closest(row: dict[str, Any], controls: list[tuple[str, dict[str, Any]]]) -> list[str]:

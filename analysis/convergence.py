@@ -73,11 +73,12 @@ class Convergence:
     loss_baseline: float
     """L*, nats per token."""
     loss_arm: float
-    """L_x(T_b), nats per token; NaN where the arm has no evaluation at or after T_b."""
+    """L_x(T_b), nats per token; NaN where the arm has no evaluation at or after T_b. Of an arm that was planned for
+    another number of PT tokens: its loss at its own last evaluation."""
     gain_nats: float
-    """L* - L_x(T_b); positive: the arm is better."""
+    """L* - `loss_arm`; positive: the arm is better."""
     gain_percent: float
-    """Perplexity gain 100 (1 - exp(L_x(T_b) - L*))."""
+    """Perplexity gain 100 (1 - exp(`loss_arm` - L*))."""
     t_own: float
     """T_own, tokens: the baseline's own first crossing of L*."""
     t_x: float
@@ -113,7 +114,8 @@ class Convergence:
 
 
 def compare(
-    baseline: Curve, arm: Curve, upstream_tokens: float, upstream_flop_tokens: float = math.nan
+    baseline: Curve, arm: Curve, upstream_tokens: float, upstream_flop_tokens: float = math.nan, *,
+    own_end: bool = False,
 ) -> Convergence:
     """Return every convergence measure of one arm and seed.
 
@@ -122,13 +124,15 @@ def compare(
         arm: scored evaluations of the arm.
         upstream_tokens: T_ppt, tokens.
         upstream_flop_tokens: upstream FLOPs in PT tokens of equal FLOPs.
+        own_end: the arm was planned for another number of PT tokens (equal totals, `scratch_longer`), so its loss
+            counts at its own last evaluation.
     """
     t_b, target = baseline.last, float(baseline.losses[-1])
     own = crossing(baseline, target)
     assert own is not None, "the last evaluation reaches its own loss"
     found = crossing(arm, target)
     t_x = math.nan if found is None else found
-    loss_arm = arm.at(t_b)
+    loss_arm = float(arm.losses[-1]) if own_end else arm.at(t_b)
     return Convergence(
         t_b=t_b, loss_baseline=target, loss_arm=loss_arm, gain_nats=target - loss_arm,
         gain_percent=gain_percent(target - loss_arm), t_own=own, t_x=t_x, censored=found is None,

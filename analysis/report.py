@@ -82,7 +82,8 @@ def page(found: Study, sweep_file: str = "", ends: Grid | None = None) -> str:
         bands=_grid("complexity_by_domain", made), speedup=_grid("convergence", _treated(found, made)),
         stages=_stages(found), ends=ends or _ends_grid([]),
         **{n: _grid(n, made) for n in (
-            "controls", "upstream_gate", "upstream_gate_by_place", "probes", "missing", "cost", "departures")},
+            "controls", "by_field", "upstream_gate", "upstream_gate_by_place", "probes", "missing", "cost",
+            "departures")},
     )
 
 

@@ -26,7 +26,8 @@ _UNITS = {"t_b": TOKENS, "t_own": TOKENS, "t_x": TOKENS, "loss_baseline": NATS, 
           "gain_percent": "%"}
 _MEANINGS = {
     "t_b": "T_b, the baseline's last evaluation", "loss_baseline": "L*, the baseline's loss at T_b",
-    "loss_arm": "the arm's loss at T_b", "gain_nats": "L* minus the arm's loss at T_b; positive: the arm is better",
+    "loss_arm": "the arm's loss at T_b; at its own last end where it was planned for other PT tokens (pretrain.equal)",
+    "gain_nats": "L* minus the arm's loss; positive: the arm is better",
     "gain_percent": "perplexity gain 100 (1 - exp(-gain_nats))",
     "t_own": "the baseline's own first crossing of L*", "t_x": "the arm's first crossing of L*; empty where censored",
     "censored": "the arm never reaches L*", "flat_tail": "the baseline reaches L* before T_b",
@@ -89,6 +90,11 @@ class Study:
         return {str(row["trial"]): {str(k): v for k, v in row.items()} for row in rows}
 
     @cached_property
+    def fields(self) -> dict[str, dict[str, Any]]:
+        """Trial id -> its values on further axes, by dotted name."""
+        return {trial.id: trial.fields for trial in self.records.plan.trials}
+
+    @cached_property
     def cells(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
         """(domain, arm) -> its trials, in the order of seeds."""
         found: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -114,6 +120,7 @@ class Study:
             measured = convergence.compare(
                 self.curves[baseline["trial"]], self.curves[row["trial"]], row["upstream_tokens"],
                 row["upstream_flops"] / row["flops_per_token"],
+                own_end=row["pretrain_tokens"] != baseline["pretrain_tokens"],
             )
             known = bool(row["complete"] and baseline["complete"])
             values |= {n: getattr(measured, n) for n in (MEASURES if known else AT_T_B)}

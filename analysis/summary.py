@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 
+from analysis.by_field import AtValue, at_values
 from analysis.claims import judge
 from analysis.controls import Contrast, contrasts
 from analysis.probes import Probe, probes
@@ -30,7 +31,8 @@ _LEVELS = ("loss", "bits_per_byte", "chance")
 def verdict_sentences(study: Study, *, claims: bool = True) -> list[str]:
     """Return what the records say, most important first; works on partial sweeps. `claims`: their verdicts too."""
     parts: tuple[Callable[[Study], list[str]], ...] = (
-        _simulated, _gains, _structure, _best_band, _claims, _gate, _probes, _few_seeds, _missing, _unsearched, _scale,
+        _simulated, _gains, _by_field, _structure, _best_band, _claims, _gate, _probes, _few_seeds, _missing,
+        _unsearched, _scale,
     )
     return [sentence for part in parts if claims or part is not _claims for sentence in part(study)]
 
@@ -64,6 +66,28 @@ def _gains(study: Study) -> list[str]:
             "Each of these 95 % intervals stands for itself; they are not corrected for the number of arms."
         )
     return sentences or ["No arm has been scored together with its baseline yet."]
+
+
+def _by_field(study: Study) -> list[str]:
+    """What a field that scratch has as an axis too does to the sign of a gain."""
+    return [_at_values(study, group) for domain in study.records.domains
+            for group in at_values(study, domain).values() if any(v.gain.n for v in group)]
+
+
+def _at_values(study: Study, group: list[AtValue]) -> str:
+    first, leaf = group[0], plain(group[0].field.rpartition(".")[2])
+    sides = {"better": 1, "worse": -1, "not resolved": 0}
+    texts = [f"{side} at " + listed(f"{v.value} ({interval(v.gain)})" for v in group if v.gain.resolved == sign)
+             for side, sign in sides.items() if any(v.gain.resolved == sign for v in group)]
+    sign = {v.gain.resolved for v in group}
+    said = f"{plain(first.domain)}: {plain(first.group)} over scratch with the same {leaf}: {'; '.join(texts)}."
+    if {1, -1} <= sign:
+        said += f" {leaf} decides the sign."
+    best = max((v for v in group if v.over_best.n), key=lambda v: v.over_best.mean, default=None)
+    if best is not None:
+        said += (f" Over scratch at its own best ({plain(best.best_value)}, chosen on these seeds): at most "
+                 f"{interval(best.over_best)}, at {plain(best.value)}.")
+    return said
 
 
 def _structure(study: Study) -> list[str]:

@@ -64,7 +64,8 @@ class Board:
         for trial, path in self._paths.items():
             for key in path:
                 self._users.setdefault(key, set()).add(trial)
-        self._guess = SCALES[planned.sweep.scale].guessed_flops_per_second
+        speed = SCALES[planned.sweep.scale].guessed_flops_per_second
+        self._guess = {kind: planned.execution(kind).ranks * speed for kind in planned.registries.stages}
         self._measured: dict[str, tuple[float, float]] = {}
         for key in complete(self.layout, self.graph.nodes.values()):
             self._check(key)
@@ -73,7 +74,8 @@ class Board:
 
     def seconds(self, node: Node) -> float:
         """Estimated seconds of a stage on one slot, from this run's own measurements where there are any."""
-        return seconds_guess(node, throughput(self._measured, node.spec.kind, self._guess))
+        kind = node.spec.kind
+        return seconds_guess(node, throughput(self._measured, kind, self._guess[kind]))
 
     def seconds_left(self, slots: int) -> float:
         """Estimated seconds until everything is done."""

@@ -44,10 +44,9 @@ def measured_speed(planned: Planned, states: Mapping[str, StageState]) -> dict[s
 def summary(planned: Planned, states: Mapping[str, StageState], found: Sequence[Search] = ()) -> dict[str, Any]:
     """Return the totals that `plan` prints; `found` is what the pilots measured, where they ran."""
     measured = measured_speed(planned, states)
-    guess = SCALES[planned.sweep.scale].guessed_flops_per_second
-
-    nodes = planned.graph.nodes
-    speeds = {kind: throughput(measured, kind, guess) for kind in {n.spec.kind for n in nodes.values()}}
+    scale, nodes = SCALES[planned.sweep.scale], planned.graph.nodes
+    speeds = {kind: throughput(measured, kind, planned.execution(kind).ranks * scale.guessed_flops_per_second)
+              for kind in {n.spec.kind for n in nodes.values()}}
     seconds = {key: seconds_guess(node, speeds[node.spec.kind]) for key, node in nodes.items()}
     seconds |= {key: seconds[key] + more for search in found for key, more in search.stages.items()}
     to_run = [n for k, n in nodes.items() if states[k].state in ("run", "blocked", "live")]
@@ -57,6 +56,8 @@ def summary(planned: Planned, states: Mapping[str, StageState], found: Sequence[
         "tokens_to_run": sum(n.tokens for n in to_run),
         "flops_to_run": sum(n.tokens * n.flops_per_token for n in to_run),
         "seconds": sum(seconds[n.spec.fingerprint] for n in to_run) / slots, "slots": slots, "measured": bool(measured),
+        "basis": "measured on this machine" if measured else
+                 f"a guess: {scale.guess}; nothing of this scale has run here yet",
         "storage_bytes": sum(storage_bytes(planned, n) for n in to_run),
         "free_bytes": shutil.disk_usage(_existing(planned.layout.root)).free,
         "tokens_unshared": unshared, "tokens_saved": unshared - sum(n.tokens for n in nodes.values()),

@@ -26,6 +26,9 @@ from sweeps.language.stages import GraphBuilder
 from sweeps.store.layout import Layout
 from workloads.registry import load_registries
 
+TRAINED_BYTES = 4 + 2 * 14
+"""Bytes per parameter that a training stage leaves: fp32 weights, and in each of the two checkpoints that are kept bf16
+weights, their fp32 master copy and Adam's two moments (fp32 alone: 12 of the 14)."""
 VERSIONED = ("torch", "deepspeed", "ray", "transformers", "tokenizers", "numpy", "pandas")
 
 
@@ -266,11 +269,11 @@ def seconds_guess(node: Node, flops_per_second: float) -> float:
 
 
 def storage_bytes(planned: Planned, node: Node) -> int:
-    """Return the bytes that a stage will leave: weights, one checkpoint with Adam's two moments, and rows."""
+    """Return the bytes that a stage will leave: weights, two checkpoints (a master copy too) and rows."""
     if node.spec.kind in ("prepretrain", "pretrain"):
         model = node.spec.sections["model"].values
         body = planned.file.body_parameters
         vocabulary = int(planned.trials[0].core["tokenizer"].vocabulary)
-        return 4 * 4 * (body + 2 * vocabulary * int(model["width"])) + 20_000
+        return TRAINED_BYTES * (body + 2 * vocabulary * int(model["width"])) + 20_000
     return {"text": 6_000_000, "corpus": 5_000_000, "rules": 1_000_000}.get(node.spec.kind, 20_000)
 

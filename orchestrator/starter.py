@@ -31,7 +31,8 @@ baseline: {upstream: none}
 # The grid: every combination is a trial. An axis that an upstream lacks collapses for it (none has no complexity).
 axes:
   # none is scratch. Others: text (natural language), dyck, shuffle_dyck, life, eca, regular, utm, mixture (of several);
-  # controls, which keep all of nca but one thing: nca_shuffled, nca_unigram, nca_static, nca_one_rule, init_rescaled
+  # controls, which keep all of nca but one thing: nca_shuffled, nca_unigram, nca_static, nca_one_rule, init_rescaled;
+  # scratch_longer, which reads the upstream's tokens more of the domain itself
   upstream: [none, nca]
   complexity: [30-45, 60-75]   # nca only: bands of gzip complexity, % of the noise ceiling
   token_budget: [0.1x]         # tokens of pre-pre-training: 1x is the scale's, or 200k, 1.5M
@@ -44,7 +45,9 @@ axes:
 fields:
   pretrain.tokens: 0.1x        # pre-training tokens of the longest end
   # pretrain.ends: [50%, 70%, 100%]   # annealed ends that are scored, branching off one trunk
-  # pretrain.lr: 4e-3          # prepretrain.lr likewise
+  # pretrain.lr: 4e-3          # prepretrain.lr likewise; code.pretrain.lr: of one domain alone
+  # pretrain.equal: total_flops  # the upstream is charged: an arm has as many FLOPs in all as scratch
+  # transfer.reinit: [attention, mlp@0-1]   # drawn anew instead of carried over: here in all, there in two layers
   # nca.complexity.scale: normalized  # or raw
   evaluate.every: 25%          # of the pre-training tokens
   evaluate.end_tokens: 8k      # held-out tokens at an end

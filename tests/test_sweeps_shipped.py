@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.plan import make_plan
+from orchestrator.estimate import summary
+from orchestrator.plan import make_plan, stage_states
 from sweeps.errors import SweepFileError
 from sweeps.language.presets import SCALES
 from sweeps.language.spec import Overrides, schema_text
@@ -41,7 +42,7 @@ def test_the_main_sweep_is_the_grid_that_it_says(tmp_path: Path) -> None:
     trunks = {s.fingerprint for t in planned.file.trials for s in t.path if s.role == "prepretrain"}
     # six trained arms, three seeds, a trunk point and a decay branch: shared by the three domains
     assert len(trunks) == 6 * 3 * 2
-    assert planned.file.controls == ("nca_shuffled",)
+    assert planned.file.controls == {"nca_shuffled": "nca"}
 
 
 def test_the_controls_read_the_rules_of_nca_and_no_others(tmp_path: Path) -> None:
@@ -76,3 +77,35 @@ def test_one_rule_stays_one_whatever_nca_has(tmp_path: Path) -> None:
     assert unique.pop("nca_one_rule") == 1 and set(unique.values()) == {16}
     with pytest.raises(SweepFileError, match="nca_one_rule has 1 rule: leave the field out"):
         make_plan(path, Overrides(sets=("nca_one_rule.rules.unique=5",)), tmp_path)
+
+
+def test_the_paper_at_its_own_size_has_the_published_budgets_and_says_what_they_cost(tmp_path: Path) -> None:
+    planned = make_plan(next(p for p in SWEEPS if p.stem == "paper_1.6b"), Overrides(), tmp_path)
+    update = 512 * 1024
+    for domain, published, lr in (("web", 9.02e9, 5e-4), ("math", 4.19e9, 5e-4), ("code", 12.58e9, 2e-4)):
+        found = [t for t in planned.trials if t.domain == domain]
+        assert {t.pretrain_tokens for t in found} == {int(published) // update * update}
+        assert {t.core["pretrain"].lr for t in found} == {lr}
+        assert {t.arm for t in found} == {"scratch", "text", "dyck", "nca 20-30", "nca 30-40", "nca 40-50", "nca 50-100"}
+    [warmup] = {n.spec.sections["segment"].values["warmup_tokens"] for n in planned.graph.nodes.values()
+                if n.label.startswith("pretrain code")}
+    assert warmup == 750 * update
+    assert {t.upstream_tokens for t in planned.trials} == {0, 5_004 * 32 * 1024}
+    totals = summary(planned, stage_states(planned, {}))
+    flops = sum(node.tokens * node.flops_per_token for node in planned.graph.nodes.values())
+    assert totals["gpu_hours"] == pytest.approx(flops / (0.4 * 989e12) / 3600, rel=0.01)
+    assert totals["basis"].startswith("a guess: 40% of the 989 TFLOP/s of an H100 or H200 in bf16")
+    stages = sum(bool(node.tokens) for node in planned.graph.nodes.values())
+    assert totals["storage_bytes"] == pytest.approx(stages * 32 * (1_610_713_088 + 2 * 16_384 * 2_048), rel=0.01)
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_more_ranks_cost_the_same_and_take_less_time(ranks: int, tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    text = next(p for p in SWEEPS if p.stem == "token_budget").read_text(encoding="utf-8")
+    path.write_text(text.replace("run: {", f"run: {{slots: 1, ranks: {ranks}, "), encoding="utf-8")
+    planned = make_plan(path, Overrides(scale="400m"), tmp_path)
+    totals = summary(planned, stage_states(planned, {}))
+    flops = sum(node.tokens * node.flops_per_token for node in planned.graph.nodes.values())
+    assert totals["gpu_hours"] == pytest.approx(flops / (0.4 * 989e12) / 3600, rel=0.02)
+    assert totals["seconds"] == pytest.approx(flops / (0.4 * 989e12) / ranks, rel=0.02)

@@ -111,10 +111,9 @@ def _text(planned: Planned, states: Mapping[str, Any], totals: Mapping[str, Any]
         text = f"{min(share)}" if min(share) == max(share) else f"{min(share)}-{max(share)}"
         lines.append(f"{kind:<13}{counter['run']:>6}{counter['reuse']:>7}{counter['live']:>6}"
                      f"{counter['blocked']:>9}   {text}")
-    basis = "measured on this machine" if totals["measured"] else "a guess: nothing of this scale has run here yet"
     lines += [
         "", f"to train  {totals['tokens_to_run']:,} tokens, {totals['flops_to_run']:.3g} FLOPs",
-        f"time      about {duration(totals['seconds'])} on {totals['slots']} slots ({basis})",
+        f"time      about {duration(totals['seconds'])} on {totals['slots']} slots ({totals['basis']})",
         f"storage   about {size(totals['storage_bytes'])}, {size(totals['free_bytes'])} free at {planned.layout.root}",
         f"sharing   saves {totals['tokens_saved']:,} of {totals['tokens_unshared']:,} tokens "
         f"({100 * totals['tokens_saved'] / max(totals['tokens_unshared'], 1):.0f} %), about "
@@ -136,8 +135,9 @@ def _text(planned: Planned, states: Mapping[str, Any], totals: Mapping[str, Any]
 
 def _budget(totals: Mapping[str, Any]) -> Iterator[str]:
     """Yield the GPU-hours, and what a cap leaves of the trials."""
+    hours = f"{totals['gpu_hours']:,.0f}" if totals["gpu_hours"] >= 100 else f"{totals['gpu_hours']:.3g}"
     used = f", {totals['gpu_hours_used']:.3g} used" if totals["gpu_hours_used"] else ""
-    yield f"budget    about {totals['gpu_hours']:.3g} GPU-hours{used} (without GPUs a rank counts as one)"
+    yield f"budget    about {hours} GPU-hours{used} (without GPUs a rank counts as one)"
     cap = totals["cap"]
     if cap is not None:
         yield (f"cap       {cap['gpu_hours']:g} GPU-hours ({cap['source']}), then {cap['at_cap']}: about "

@@ -12,6 +12,7 @@ from sweeps.errors import nearest
 from sweeps.language.plugins import Upstream
 from sweeps.language.presets import SCALES
 from sweeps.language.resolve import Resolver
+from sweeps.language.science import TransferScience
 from sweeps.language.spec import GRID_AXES
 from sweeps.language.units import Amount
 
@@ -19,8 +20,12 @@ MAX_TRIALS = 100_000
 """Trials of one sweep. Ten thousand are planned in five seconds; a grid ten times that is a slip."""
 MAX_BLOCKS = 1_000_000
 """Rule blocks of one arm and seed, each a stage; more is a slip of the budget."""
-EMBEDDINGS = "transfer.embeddings"
-"""The field that needs an upstream with the tokenizer's token ids."""
+EMBEDDINGS = ("transfer.embeddings", "transfer.head")
+"""The fields that need an upstream with the tokenizer's token ids."""
+EQUAL = "pretrain.equal"
+"""The field that needs upstream tokens to charge."""
+BODY = ("transfer.reinit", "transfer.rescale")
+"""The fields that need an upstream whose body is carried over."""
 MAX_ID_CHARS = 200
 """A trial's id is a file name, of which file systems take 255 bytes."""
 
@@ -93,7 +98,7 @@ def _small_enough(resolver: Resolver) -> bool:
 def own_axes(resolver: Resolver, name: str, plugin: Upstream) -> list[str]:
     """Return the axes that an upstream has, domain and seed aside."""
     own = [a for a in resolver.sweep.axes if a in plugin.axes or _applies(resolver, a, name, plugin)]
-    return [*own, "token_budget"] if plugin.trains else own
+    return [*own, "token_budget"] if plugin.trains or plugin.lengthens else own
 
 
 def check_layout(resolver: Resolver, cores: Iterable[Mapping[str, Any]]) -> None:
@@ -145,7 +150,7 @@ def check_arms(resolver: Resolver, arms: list[dict[str, Any]]) -> None:
         label = arm["arm"]
         models = [*arm["core"].values()]
         models += [m for s in ("domains", "tasks") for m in arm["core"].get(s, {}).values()]
-        science = (arm["upstream"], str(arm["upstream_tokens"]), text(arm["trained"]),
+        science = (arm["upstream"], str(arm["upstream_tokens"]), str(arm["pretrain_tokens"]), text(arm["trained"]),
                    *(text(m) for m in models if not isinstance(m, dict)))
         if science in experiments:
             resolver.problem("axes", label, f"is the same experiment as the arm {experiments[science]!r}; give it once")
@@ -185,36 +190,76 @@ def check_claims(resolver: Resolver, arms: list[dict[str, Any]], *, complete: bo
 
 
 def _applies(resolver: Resolver, axis: str, name: str, plugin: Upstream) -> bool:
-    """A dotted axis applies unless it belongs to another upstream, or to a stage or embeddings that this one lacks."""
+    """A dotted axis applies unless it belongs to another upstream, or to a stage or weights that this one lacks."""
     if "." not in axis:
         return False
-    if axis == EMBEDDINGS:
+    if axis in EMBEDDINGS:
         return bool(plugin.corpus)
+    if axis in BODY:
+        return _carries(plugin)
     prefix = axis.partition(".")[0]
-    if prefix == "prepretrain":
+    if prefix == "prepretrain" or axis == EQUAL:
         return plugin.trains
     return prefix not in resolver.registries.upstreams or prefix in (name, plugin.inherits)
 
 
-def check_kept(resolver: Resolver, name: str, extras: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sections of an arm, having seen that it keeps embeddings only where they mean the same tokens.
+def _carries(plugin: Upstream) -> bool:
+    """Return whether a body that this upstream trained is carried over."""
+    return plugin.trains and plugin.norms_of is None
+
+
+def check_transfer(resolver: Resolver, name: str, extras: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sections of an arm, having seen that what it carries over exists and means the same there.
 
     Args:
         resolver: takes the problems.
-        name: the arm's upstream; scratch has no embeddings to keep, so that the field does not move its stages.
+        name: the arm's upstream; where it carries nothing over, what is carried does not move its stages.
         extras: the arm's dotted values.
     """
     core, plugin = resolver.core(extras), resolver.registries.upstreams[name]
-    if core["transfer"] is None or core["transfer"].embeddings == "reinit" or plugin.corpus:
+    if core["transfer"] is None or core["model"] is None:
         return core
-    if not plugin.trains:
-        return resolver.core({**extras, EMBEDDINGS: "reinit"})
-    able = [k for k, u in resolver.registries.upstreams.items() if u.corpus]
-    resolver.problem(f"fields.{EMBEDDINGS}", core["transfer"].embeddings,
-                     f"{name} has token ids of its own, so its embeddings mean nothing in text; those of "
-                     f"{', '.join(able) or 'no upstream'} can be kept. As an axis, {EMBEDDINGS}: [reinit, keep], "
-                     "it applies to those alone")
+    unused = () if _carries(plugin) else BODY if plugin.trains else (*BODY, *EMBEDDINGS)
+    reset = {k: default for k in unused if _transfer(core, k) != (default := _default(k))}
+    core = resolver.core({**extras, **reset}) if reset else core
+    _check_redrawn(resolver, core)
+    _check_head(resolver, core)
+    for key in EMBEDDINGS:
+        if _transfer(core, key) == "keep" and not plugin.corpus:
+            able = [k for k, u in resolver.registries.upstreams.items() if u.corpus]
+            resolver.problem(f"fields.{key}", "keep",
+                             f"{name} has token ids of its own, so its embeddings mean nothing in text; those of "
+                             f"{', '.join(able) or 'no upstream'} can be kept. As an axis, {key}: [reinit, keep], "
+                             "it applies to those alone")
     return core
+
+
+def _default(key: str) -> Any:
+    return TransferScience.model_fields[key.rpartition(".")[2]].default
+
+
+def _transfer(core: Mapping[str, Any], key: str) -> Any:
+    return getattr(core["transfer"], key.rpartition(".")[2])
+
+
+def _check_redrawn(resolver: Resolver, core: Mapping[str, Any]) -> None:
+    count = core["model"].layers
+    for redrawn in core["transfer"].reinit:
+        if redrawn.layers is not None and redrawn.layers.stop > count:
+            resolver.problem(_at(resolver, "transfer.reinit"), str(redrawn),
+                             f"the model has {count} layers, 0 to {count - 1}")
+
+
+def _check_head(resolver: Resolver, core: Mapping[str, Any]) -> None:
+    transfer = core["transfer"]
+    if core["model"].tied and transfer.head not in ("as_embeddings", transfer.embeddings):
+        resolver.problem(_at(resolver, "transfer.head"), transfer.head,
+                         "the model is tied (model.tied), so its head is its input embedding; leave it out")
+
+
+def _at(resolver: Resolver, field: str) -> str:
+    """Return the key of a field where the sweep gives it: below `axes` or `fields`."""
+    return f"{'axes' if field in resolver.sweep.axes else 'fields'}.{field}"
 
 
 _WHOLES = ("prepretrain.horizon", "pretrain.horizon", "evaluate.every")
@@ -222,12 +267,19 @@ _WHOLES = ("prepretrain.horizon", "pretrain.horizon", "evaluate.every")
 _ABSOLUTE = ("evaluate.trunk_tokens", "evaluate.end_tokens", "evaluate.gate_tokens")
 
 
-def check_amounts(resolver: Resolver, core: Mapping[str, Any]) -> None:
-    """See that amounts are not relative to something that does not exist there."""
+def written(resolver: Resolver, key: str, domain: str) -> str:
+    """Return a field's key as the file has it: a domain's own (`code.pretrain.lr`) where it gives that."""
+    own = f"{domain}.{key}"
+    return own if own in resolver.sweep.fields else key
+
+
+def check_amounts(resolver: Resolver, core: Mapping[str, Any], domain: str = "") -> None:
+    """See that amounts are not relative to something that does not exist there; `domain` has fields of its own."""
     for key in (*_WHOLES, *_ABSOLUTE, "prepretrain.warmup", "pretrain.warmup"):
         section, _, name = key.partition(".")
         amount = getattr(core[section], name)
         shares = key in _WHOLES or (name == "warmup" and core[section].schedule == "cosine")
+        key = written(resolver, key, domain)
         if amount.endswith("%") and name == "warmup" and not shares:
             resolver.problem(f"fields.{key}", str(amount), "with the schedule wsd a warm-up is absolute, such as 10k; "
                                                            "a share needs the schedule cosine")

@@ -7,8 +7,8 @@ from typing import Any
 
 from sweeps.language.grid import Trial
 from sweeps.language.manifest import PathStep
-from sweeps.language.mixture import PART, MixtureScience, token_ids
-from sweeps.language.parts import Part
+from sweeps.language.mixture import PART, MixtureScience
+from sweeps.language.parts import Part, vocabulary_of
 from sweeps.language.plugins import Registries, Upstream
 from sweeps.language.presets import SCALES
 from sweeps.language.science import BlockScience, IdentityScience, SeedScience
@@ -145,14 +145,8 @@ class DataStages:
         return self._revision(kind, **{f"upstream__{n}": self.registries.upstreams.find(n) for n in names})
 
     def _vocabulary(self, trial: Trial) -> int:
-        """Return the token ids of what a trial's upstream makes; a tokenizer may turn out to have fewer."""
-        sizes = {}
-        for name, part in trial.trained.streams.items():
-            plugin = self.registries.upstreams.find(part.upstream)
-            size = plugin.vocabulary(part.science) if plugin.vocabulary else 0
-            sizes[name] = (plugin.inherits or part.upstream,
-                           trial.core["tokenizer"].vocabulary if plugin.corpus else size)
-        return token_ids(sizes)[1]
+        """Return the token ids of what a trial's upstream makes."""
+        return vocabulary_of(self.registries, trial.trained, trial.core["tokenizer"].vocabulary)
 
     def _corpora(self, trial: Trial, role: str) -> tuple[Input, ...]:
         """Return the corpora that its upstream reads."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sweeps.errors import nearest
 from sweeps.language.checks import (
+    EQUAL,
     MAX_BLOCKS,
     amount_of,
     check_amounts,
@@ -16,12 +18,13 @@ from sweeps.language.checks import (
     check_axes,
     check_claims,
     check_frames,
-    check_kept,
+    check_transfer,
     own_axes,
     safe,
+    written,
 )
 from sweeps.language.gate import GATE
-from sweeps.language.parts import Part, domains_of, trained
+from sweeps.language.parts import Part, domains_of, trained, vocabulary_of
 from sweeps.language.presets import SCALES
 from sweeps.language.resolve import Resolver
 from sweeps.language.units import Amount
@@ -72,11 +75,22 @@ def trials(resolver: Resolver) -> list[Trial]:
     resolver.check_all()
     check_arms(resolver, arms)
     check_claims(resolver, arms, complete=len(arms) == len(made))
+    cells = [_cell(resolver, arm, str(d)) for arm, d in itertools.product(arms, resolver.sweep.axes["domain"])]
     resolver.raise_problems()
-    found = [Trial(id=safe(f"{arm['arm']}-{domain}-s{seed}"), domain=str(domain), seed=seed, **arm)
-             for seed, arm, domain in itertools.product(
-                 resolver.sweep.axes["seed"], arms, resolver.sweep.axes["domain"])]
+    found = [Trial(id=safe(f"{cell['arm']}-{cell['domain']}-s{seed}"), seed=seed, **cell)
+             for seed, cell in itertools.product(resolver.sweep.axes["seed"], cells)]
     return _with_baselines(resolver, found)
+
+
+def _cell(resolver: Resolver, arm: Mapping[str, Any], domain: str) -> dict[str, Any]:
+    """Return what the trials of an arm share on one domain, which may have fields of pre-training of its own."""
+    science = resolver.pretrain(domain, arm["extras"])
+    if science is None or science is arm["core"]["pretrain"]:
+        return {**arm, "domain": domain}
+    core = {**arm["core"], "pretrain": science}
+    check_amounts(resolver, core, domain)
+    tokens = _pretrain_tokens(resolver, arm, core, domain)
+    return {**arm, "domain": domain, "core": core, "pretrain_tokens": tokens or 0}
 
 
 def _combinations(resolver: Resolver) -> Iterator[dict[str, Any]]:
@@ -99,7 +113,7 @@ def _arm(resolver: Resolver, arm: Mapping[str, Any]) -> dict[str, Any] | None:
     own = {plugin.axes[a]: v for a, v in arm.items() if a in plugin.axes} | {k: extras[a] for k, a in dotted.items()}
     science = resolver.plugin(name, plugin, own, {plugin.axes[a]: a for a in arm if a in plugin.axes} | dotted)
     part = None if science is None else trained(resolver, name, science)
-    core = check_kept(resolver, name, extras)
+    core = check_transfer(resolver, name, extras)
     core = {**core, **_plugins(resolver, core, extras, [] if part is None else domains_of(resolver, part))}
     plugins = [m for s in ("domains", "tasks") for m in core.get(s, {}).values()]
     if part is None or any(model is None for model in (*core.values(), *plugins)):
@@ -109,15 +123,17 @@ def _arm(resolver: Resolver, arm: Mapping[str, Any]) -> dict[str, Any] | None:
     sizes = _sizes(resolver, arm, core)
     if sizes is None:
         return None
-    requested, realised, pretrain = sizes
+    requested, realised = sizes
     complexity = str(arm.get("complexity", ""))
     label = _label(resolver, arm, complexity, extras)
-    return {
+    made = {
         "arm": label, "upstream": name, "complexity": complexity,
         "note": plugin.describe(science) if plugin.describe else "", "token_budget": str(arm.get("token_budget", "")),
-        "requested_upstream_tokens": requested, "upstream_tokens": realised, "pretrain_tokens": pretrain,
-        "extras": extras, "core": core, "trained": part,
+        "requested_upstream_tokens": requested, "upstream_tokens": realised, "extras": extras, "core": core,
+        "trained": part,
     }
+    tokens = _pretrain_tokens(resolver, made, core)
+    return None if tokens is None else {**made, "pretrain_tokens": tokens}
 
 
 def _plugins(resolver: Resolver, core: Mapping[str, Any], extras: Mapping[str, Any], upstream: list[str]
@@ -140,12 +156,12 @@ def _plugins(resolver: Resolver, core: Mapping[str, Any], extras: Mapping[str, A
     return found
 
 
-def _sizes(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any]) -> tuple[int, int, int] | None:
-    """Return requested upstream, realised upstream and realised PT tokens, whole updates; None where they make none."""
+def _sizes(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return requested and realised upstream tokens, whole updates; None where they make none."""
     if resolver.assumed & {"scale", "protocol"}:
         return None  # not this file's sizes
     before = len(resolver.problems)
-    scale, model = SCALES[resolver.sweep.scale], core["model"]
+    model = core["model"]
     if model.width % model.heads:
         resolver.problem("fields.model.heads", model.heads, f"must divide model.width = {model.width}")
     elif model.width // model.heads % 2:
@@ -155,20 +171,55 @@ def _sizes(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any]) 
     requested = realised = 0
     if resolver.registries.upstreams[arm["upstream"]].trains and "token_budget" in arm:
         requested, realised = _upstream_sizes(resolver, arm, core)
-    update = core["pretrain"].batch_sequences * model.sequence_length
-    tokens = amount_of(resolver, "pretrain.tokens", core["pretrain"].tokens, reference=scale.pretrain_tokens)
-    wanted = tokens or 0
-    if tokens is not None and wanted < update:
-        resolver.problem("fields.pretrain.tokens", str(core["pretrain"].tokens),
-                         f"is {wanted} tokens, less than one update of {update}")
-    return None if len(resolver.problems) > before else (requested, realised, wanted // update * update)
+    return None if len(resolver.problems) > before else (requested, realised)
+
+
+def _pretrain_tokens(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any], domain: str = ""
+                     ) -> int | None:
+    """Return an arm's PT tokens on a domain, whole updates; None where a problem was noted."""
+    science, scale = core["pretrain"], SCALES[resolver.sweep.scale]
+    update = science.batch_sequences * core["model"].sequence_length
+    key = written(resolver, "pretrain.tokens", domain)
+    tokens = amount_of(resolver, key, science.tokens, reference=scale.pretrain_tokens)
+    if tokens is None:
+        return None
+    whole = tokens // update * update  # what scratch has
+    charge = _charge(resolver, arm, core)
+    if resolver.registries.upstreams[arm["upstream"]].lengthens:
+        charge = -_requested(resolver, arm)
+    if whole - charge < update:
+        less = f" less the {charge} that {EQUAL} = {science.equal} charges {arm['arm']}" if charge else ""
+        resolver.problem(f"fields.{key}", str(science.tokens),
+                         f"is {tokens} tokens{less}, less than one update of {update}")
+        return None
+    return (whole - charge) // update * update
+
+
+def _charge(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any]) -> int:
+    """Return the PT tokens that are worth an arm's upstream tokens, by `pretrain.equal`."""
+    equal, upstream = core["pretrain"].equal, int(arm["upstream_tokens"])
+    if equal == "pretrain_tokens" or not upstream:
+        return 0
+    if equal == "total_tokens":
+        return upstream
+    text = core["tokenizer"].vocabulary
+    own = vocabulary_of(resolver.registries, arm["trained"], text)
+    model = core["model"]
+    return math.ceil(upstream * model.flops_per_token(own) / model.flops_per_token(text))
+
+
+def _requested(resolver: Resolver, arm: Mapping[str, Any]) -> int:
+    """Return the tokens of an arm's budget; 0 where that is no amount, which is noted with the axis."""
+    try:
+        return Amount(arm["token_budget"]).tokens(reference=SCALES[resolver.sweep.scale].upstream_tokens)
+    except ValueError:
+        return 0
 
 
 def _upstream_sizes(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any]) -> tuple[int, int]:
     scale, length = SCALES[resolver.sweep.scale], core["model"].sequence_length
-    try:
-        requested = Amount(arm["token_budget"]).tokens(reference=scale.upstream_tokens)
-    except ValueError:  # noted with the axis
+    requested = _requested(resolver, arm)
+    if not requested:
         return 0, 0
     update = core["prepretrain"].batch_sequences * length
     realised = requested // update * update
@@ -183,11 +234,16 @@ def _upstream_sizes(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[st
 
 
 def _label(resolver: Resolver, arm: Mapping[str, Any], complexity: str, extras: Mapping[str, Any]) -> str:
-    parts = [arm["upstream"] if resolver.registries.upstreams[arm["upstream"]].trains else SCRATCH, complexity]
+    plugin = resolver.registries.upstreams[arm["upstream"]]
+    parts = [arm["upstream"] if plugin.trains or plugin.lengthens else SCRATCH, complexity]
     if len(resolver.sweep.axes.get("token_budget", ("1x",))) > 1:
         parts.append(str(arm.get("token_budget", "")))
-    parts += [f"{a.rpartition('.')[2]}={v}" for a, v in extras.items()]
+    parts += [f"{a.rpartition('.')[2]}={_written(v)}" for a, v in extras.items()]
     return " ".join(p for p in parts if p)
+
+
+def _written(value: Any) -> str:
+    return ("+".join(map(str, value)) or "nothing") if isinstance(value, list | tuple) else str(value)
 
 
 def _with_baselines(resolver: Resolver, found: list[Trial]) -> list[Trial]:

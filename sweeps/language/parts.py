@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweeps.errors import nearest
-from sweeps.language.mixture import MixtureScience, PartScience
-from sweeps.language.plugins import Upstream
+from sweeps.language.mixture import MixtureScience, PartScience, token_ids
+from sweeps.language.plugins import Registries, Upstream
 from sweeps.language.resolve import Resolver
 
 
@@ -81,3 +81,13 @@ def domains_of(resolver: Resolver, part: Part) -> list[str]:
     """Return the domains whose corpora are read."""
     found = [(resolver.registries.upstreams[p.upstream].corpus, p.science) for p in part.streams.values()]
     return list(dict.fromkeys(str(getattr(science, name)) for name, science in found if name))
+
+
+def vocabulary_of(registries: Registries, trained: Part, tokenizer: int) -> int:
+    """Return the token ids of what a run trains on; `tokenizer`: those of text, of which there may turn out fewer."""
+    sizes = {}
+    for name, part in trained.streams.items():
+        plugin = registries.upstreams.find(part.upstream)
+        size = plugin.vocabulary(part.science) if plugin.vocabulary else 0
+        sizes[name] = (plugin.inherits or part.upstream, tokenizer if plugin.corpus else size)
+    return token_ids(sizes)[1]

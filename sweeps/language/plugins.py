@@ -91,6 +91,8 @@ class Upstream(Plugin):
     """Grid axis -> the science field that it sets, for instance `{"complexity": "complexity.band"}`."""
     trains: bool = True
     """False for scratch: no pre-pre-training stage and no token budget."""
+    lengthens: bool = False
+    """True: what does not train spends its token budget on the domain, as so much more pre-training."""
     control: bool = False
     """True for a control (`nca_shuffled`): a gain that it shares is not a gain from its relative's structure."""
     inherits: str = ""

@@ -10,6 +10,12 @@ PROTOCOLS = ("fair", "paper", "release")
 """`fair` is this project's recommendation; `paper` follows the text and `release` the code of arXiv 2603.10055."""
 
 
+GPU_FLOPS_PER_SECOND = 989e12
+"""bf16 peak of an H100 or H200 (SXM), dense, by NVIDIA's specification."""
+GUESSED_MFU = 0.4
+"""Share of that peak which a run is taken to use until one has been measured; causal FLOPs (`flops_per_token`)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scale:
     """A model size and what goes with it."""
@@ -35,8 +41,10 @@ class Scale:
     """Tokens of `token_budget: 1x`; None: max(PT/55, 2,000 updates of 32 sequences)."""
     upstream_lr: float | None = None
     """Peak rate of pre-pre-training (1.6b: the release's 1e-4, inherited by no other scale); None: `lr`."""
-    guessed_flops_per_second: float = 0.4 * 989e12
-    """Speed of one slot until this machine has records: 40 % of an H100's bf16 peak, or one CPU core."""
+    guessed_flops_per_second: float = GUESSED_MFU * GPU_FLOPS_PER_SECOND
+    """Speed of one rank until there are records of this scale."""
+    guess: str = f"{GUESSED_MFU:.0%} of the {GPU_FLOPS_PER_SECOND / 1e12:.0f} TFLOP/s of an H100 or H200 in bf16"
+    """What that speed is of."""
 
     @property
     def pretrain_tokens(self) -> int:
@@ -67,7 +75,7 @@ class Scale:
 
 
 _SMALL = {"sequence_length": 256, "vocabulary": 1_024, "rules_per_block": 600, "precision": "fp32", "zero_stage": 0,
-          "guessed_flops_per_second": 25e9}
+          "guessed_flops_per_second": 25e9, "guess": "one CPU core"}
 _LARGE = {"sequence_length": 1_024, "upstream_batch": 32, "vocabulary": 16_384, "rules_per_block": 16_384}
 
 SCALES: Mapping[str, Scale] = {

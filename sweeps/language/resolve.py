@@ -21,6 +21,8 @@ from sweeps.language.science import AUTHORED, SECTIONS
 from sweeps.language.spec import SweepFile, problem_of
 
 Fields = dict[str, Any]
+OF_DOMAIN = "pretrain"
+"""The section whose fields a sweep may give for one domain alone: `code.pretrain.lr`."""
 MAX_NUMBER = 10**12
 """No field of a model, a schedule or a file is larger; more overflows what is computed from it."""
 
@@ -159,8 +161,10 @@ class Resolver:
                 self._malformed.add(key)
                 self.problem(f"{where}.{key}", fields.get(key), "is no field; write its dotted name, for instance "
                                                                 f"{prefix}.{self._some_field(prefix)}")
-        for key in [k for k in fields if k in axes]:
-            self.problem(f"fields.{key}", fields[key], "is an axis of this sweep too; give it in one place")
+        for key in fields:
+            prefix, field = self.split(key)
+            if key in axes or ("." in prefix and f"{OF_DOMAIN}.{field}" in axes):
+                self.problem(f"fields.{key}", fields[key], "is an axis of this sweep too; give it in one place")
         keys = sorted([*fields, *axes])
         for key, later in ((k, o) for k in keys for o in keys if o.startswith(k + ".")):
             self.problem(f"{'fields' if later in fields else 'axes'}.{later}", None, f"{key} is given as a whole too")
@@ -189,6 +193,9 @@ class Resolver:
             if plugin is not None:
                 self.plugin(prefix, plugin[1],
                             {a.partition(".")[2]: v for a, v in first.items() if a.startswith(prefix + ".")})
+        for prefix in dict.fromkeys(self.split(f)[0] for f in self.sweep.fields if f not in self._malformed):
+            if prefix.endswith(f".{OF_DOMAIN}"):
+                self.pretrain(prefix.partition(".")[0], first)
 
     def preset(self, prefix: str) -> Fields:
         """Return what scale and protocol set below a prefix, without the prefix."""
@@ -198,14 +205,25 @@ class Resolver:
         layers = {**SCALES[self.sweep.scale].fields(), **PROTOCOL_FIELDS[self.sweep.protocol]}
         return {k.partition(".")[2]: v for k, v in layers.items() if k.startswith(prefix + ".")}
 
+    def split(self, key: str) -> tuple[str, str]:
+        """Return a dotted key's prefix and the field below it: of `code.pretrain.lr`, `code.pretrain` and `lr`."""
+        prefix, _, rest = key.partition(".")
+        section, _, field = rest.partition(".")
+        own = field and section == OF_DOMAIN and prefix in self.registries.domains
+        return (f"{prefix}.{section}", field) if own else (prefix, rest)
+
+    def _written(self, prefix: str) -> Fields:
+        """Return what the file gives below a prefix, without the prefix."""
+        sound = ((self.split(k), v) for k, v in self.sweep.fields.items() if k not in self._malformed)
+        return {field: value for (below, field), value in sound if below == prefix}
+
     def _model(self, model: type[Science], prefix: str, own: Mapping[str, Any], *, parents: Iterable[str] = (),
                axes: Mapping[str, str] | None = None, place: str = "") -> Any:
         """Validate a model from presets and fields of `parents` and `prefix`, then `own` (see `_Origin`)."""
         fields: Fields = {}
         for name in (*parents, prefix):
             fields |= self.preset(name)
-            fields |= {k.partition(".")[2]: v for k, v in self.sweep.fields.items()
-                       if k.startswith(name + ".") and k not in self._malformed}
+            fields |= self._written(name)
         fields |= own
         key = f"{model.__module__}.{model.__qualname__}:{prefix}:{sorted(fields.items(), key=str)}"
         if key not in self._cache:
@@ -266,6 +284,15 @@ class Resolver:
             for prefix in AUTHORED
         }
 
+    def pretrain(self, domain: str, own: Mapping[str, Any]) -> Any:
+        """Return the fields of pre-training on a domain: those of all domains, then the domain's own."""
+        prefix = f"{domain}.{OF_DOMAIN}"
+        values = {k.partition(".")[2]: v for k, v in own.items() if k.startswith(OF_DOMAIN + ".")}
+        if not self._written(prefix):
+            return self._model(SECTIONS[OF_DOMAIN], OF_DOMAIN, values)
+        axes = {field: f"{OF_DOMAIN}.{field}" for field in values}
+        return self._model(SECTIONS[OF_DOMAIN], prefix, values, parents=[OF_DOMAIN], axes=axes)
+
     def plugin(self, key: str, plugin: Plugin, own: Mapping[str, Any], axes: Mapping[str, str] | None = None,
                place: str = "") -> Any:
         """Return the science of a plug-in; `own` are its fields without the prefix, `axes` which axis gave each.
@@ -279,7 +306,8 @@ class Resolver:
         """Return every field that is not what scale and protocol say, and what `fair` still owes."""
         found = []
         for key, value in self.sweep.fields.items():
-            prefix, _, rest = key.partition(".")
+            prefix, rest = self.split(key)
+            prefix = OF_DOMAIN if "." in prefix else prefix
             preset = self.preset(prefix).get(rest, self._default(prefix, rest))
             if str(preset) != str(value):
                 found.append(Departure(field=key, given=value, preset=preset, source="sweep file"))

@@ -8,9 +8,11 @@ Sections in YAML: `model.*`, `transfer.*`, `prepretrain.*`, `pretrain.*`, `evalu
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler
+from pydantic_core import core_schema
 
 from sweeps.language.plugins import Science
 from sweeps.language.units import Amount, Fraction
@@ -28,6 +30,51 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("a name is given twice; give each once")
     return names
+
+
+class Redrawn(str):
+    """A component of the body, and the layers in which it is drawn anew: `mlp` (all), `mlp@3`, `mlp@0-11`."""
+
+    __slots__ = ()
+    pattern = re.compile(r"(attention|mlp|norm)(?:@(\d{1,4})(?:-(\d{1,4}))?)?")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls, serialization=core_schema.plain_serializer_function_ser_schema(str))
+
+    def __new__(cls, value: object) -> Redrawn:
+        """Accept text.
+
+        Raises:
+            ValueError: it names no component, or its layers fall.
+        """
+        match = cls.pattern.fullmatch(str(value).strip())
+        if match is None:
+            raise ValueError("write attention, mlp or norm, with layers after an @ where not all: mlp@3, mlp@0-11")
+        component, first, last = match[1], match[2], match[3] or match[2]
+        if first is None:
+            return super().__new__(cls, component)
+        if int(first) > int(last):
+            raise ValueError(f"layers must rise: {component}@{int(last)}-{int(first)}")
+        return super().__new__(cls, f"{component}@{int(first)}" + f"-{int(last)}" * (int(first) != int(last)))
+
+    @property
+    def component(self) -> str:
+        """`attention`, `mlp` or `norm`."""
+        return self.partition("@")[0]
+
+    @property
+    def layers(self) -> range | None:
+        """The layers; None: all, and for `norm` the last one, which is in no layer, too."""
+        first, _, last = self.partition("@")[2].partition("-")
+        return range(int(first), int(last or first) + 1) if first else None
+
+
+def _components(redrawn: tuple[Redrawn, ...]) -> tuple[Redrawn, ...]:
+    if len({r.component for r in redrawn}) < len(redrawn):
+        raise ValueError("a component is given twice; give each once, with one range of layers")
+    return tuple(sorted(redrawn))  # the order means nothing
 
 
 Ends = Annotated[tuple[Fraction, ...], Field(min_length=1), AfterValidator(_rising)]
@@ -53,6 +100,9 @@ class ModelScience(Science):
     """Standard deviation of the body's weight matrices at initialisation (Llama: 0.02)."""
     tied: bool = False
     """True: the output embedding is the input embedding."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the attention weights that training sets to zero, drawn by each rank's generator (a Llama has no other
+    dropout; release, paper and fair: none). Evaluations draw nothing."""
 
     @property
     def body_parameters(self) -> int:
@@ -79,6 +129,13 @@ class TransferScience(Science):
     embeddings: Literal["reinit", "keep"] = "reinit"
     """`reinit`: input and output embeddings are drawn anew, the body alone is carried over. `keep`: they are carried
     over too, which needs an upstream with the tokenizer's token ids (`text`). As an axis it applies to those alone."""
+    head: Literal["as_embeddings", "reinit", "keep"] = "as_embeddings"
+    """The same for the output embedding alone. A tied model has none of its own."""
+    reinit: Annotated[tuple[Redrawn, ...], AfterValidator(_components)] = ()
+    """What of the body is drawn anew, as scratch's: `attention`, `mlp`, `norm` (the gains of RMSNorm), each in all
+    layers, or in some: `[attention, mlp@0-11]`."""
+    rescale: bool = False
+    """True: every matrix that is carried over gets the Frobenius norm of its fresh values; vectors stay."""
 
 
 class OptimScience(Science):
@@ -119,6 +176,9 @@ class PretrainScience(OptimScience):
     """PT tokens at the last end; `1x` is the scale's reference."""
     ends: Ends = (Fraction("50%"), Fraction("70%"), Fraction("100%"))
     """Shares of `tokens` with an annealed end of their own (WSD). Only these are scored."""
+    equal: Literal["pretrain_tokens", "total_tokens", "total_flops"] = "pretrain_tokens"
+    """What all arms have alike. The totals charge pre-pre-training: an arm has so many pre-training tokens less, on its
+    own horizon, and is compared with the baseline at its own last end. As an axis it applies to arms that train."""
 
 
 class PrepretrainScience(OptimScience):

@@ -38,6 +38,12 @@ class Arm:
     """True gain over scratch at every end, nats."""
     verdict: Verdict = Verdict.LEARNED
     tokens: int = 300_000
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Values on further axes."""
+    baseline: str = ""
+    """The arm that it is compared with; empty: the sweep's first."""
+    share: float = 1.0
+    """Its PT tokens over scratch's."""
 
 
 SCRATCH = Arm(name="scratch", upstream="none", tokens=0)
@@ -104,7 +110,7 @@ class SweepBuilder:
             path += [self._stage(name, "prepretrain", "prepretrain", arm.tokens, shared),
                      self._stage(name, "gate", "evaluate", 0, shared, {"verdict": arm.verdict})]
         parent: PathStep | None = None
-        for end in ENDS[-1:] if self.cosine else ENDS:
+        for end in (int(arm.share * e) for e in (ENDS[-1:] if self.cosine else ENDS)):
             if not self.cosine:
                 step = self._stage(name, "trunk", "pretrain", end * 9 // 10, name, {"parent": parent, "seed": seed})
                 path.append(step)
@@ -117,7 +123,8 @@ class SweepBuilder:
             id=name, arm=arm.name, cell=f"{arm.name} | {domain}", upstream=arm.upstream, complexity=arm.complexity,
             note=f"raw {arm.complexity} %" if arm.complexity else "", token_budget="1x" if arm.tokens else "",
             upstream_tokens=arm.tokens, requested_upstream_tokens=arm.tokens, domain=domain, seed=seed,
-            pretrain_tokens=PT, baseline=f"{self.arms[0].name}-{domain}-s{seed}".replace(" ", "_"), path=tuple(path),
+            pretrain_tokens=int(arm.share * PT), path=tuple(path), fields=dict(arm.fields),
+            baseline=f"{arm.baseline or self.arms[0].name}-{domain}-s{seed}".replace(" ", "_"),
         )
 
     def _stage(  # noqa: PLR0913 - a test helper that mirrors one line of a plan

@@ -179,9 +179,13 @@ class Engine:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64)).to(self.place.device, non_blocking=True)
 
     def logits(self, tokens_BT: np.ndarray) -> torch.Tensor:
-        """Return (B, T, V) logits without gradients; every rank must call it (ZeRO 3 gathers weights)."""
-        with torch.no_grad():
-            return self._engine(input_ids=self._tensor(tokens_BT)).logits  # type: ignore[no-any-return]
+        """Return (B, T, V) logits without gradients or dropout; every rank must call it (ZeRO 3 gathers weights)."""
+        self._engine.eval()
+        try:
+            with torch.no_grad():
+                return self._engine(input_ids=self._tensor(tokens_BT)).logits  # type: ignore[no-any-return]
+        finally:
+            self._engine.train()
 
     def adam_steps(self) -> int:
         """Return Adam's own counter: it must equal the number of updates since the beginning of the run.

@@ -65,6 +65,7 @@ def empty_model(science: ModelScience, vocabulary: int) -> Any:
         vocab_size=vocabulary, hidden_size=science.width, intermediate_size=science.mlp,
         num_hidden_layers=science.layers, num_attention_heads=science.heads, num_key_value_heads=science.heads,
         max_position_embeddings=science.sequence_length, tie_word_embeddings=science.tied, use_cache=False,
+        attention_dropout=science.dropout,
         rope_parameters={"rope_type": "default", "rope_theta": science.rope_base},
         bos_token_id=None, eos_token_id=None,
     )

@@ -139,7 +139,7 @@ def _tame_deepspeed(cuda: bool) -> None:
 
 
 def seed_globals(seed: int, rank: int) -> None:
-    """Seed the global generators; nothing here draws from them, and a plug-in that does stays reproducible."""
+    """Seed the global generators: dropout draws from torch's, and a plug-in that draws from any stays reproducible."""
     random.seed(f"{seed}/{rank}")
     np.random.seed((seed * 1_000_003 + rank) % 2**32)
     torch.manual_seed(seed * 1_000_003 + rank)

@@ -16,7 +16,7 @@ from workloads.training.feeds import CorpusFeed, Feed, UpstreamFeed
 from workloads.training.loop import Run, Trainer, Validation
 from workloads.training.model import PREPRETRAIN_EMBEDDING_STD, Purpose, build_model, empty_model
 from workloads.training.process import join, seed_globals
-from workloads.training.transfer import load_weights, read_weights, rescale_body, transfer_body
+from workloads.training.transfer import carry_over, read_weights, rescale_body
 
 
 def prepretrain(context: StageContext) -> Mapping[str, float]:
@@ -76,17 +76,15 @@ def _train(
 
 
 def _transfer(context: StageContext, model: Any) -> None:
-    """Put what the upstream's run left into a fresh model: its body, embeddings too if they are kept, or its norms."""
+    """Put what the upstream's run left into a fresh model: what `transfer.*` carries over, or its norms alone."""
     given = [(role, folder) for role in ("body", "norms") for folder in context.inputs(role)]
     if len(given) > 1:
         raise RecordError(f"one body can be transferred, {len(given)} were given")
     for role, folder in given:
         if role == "norms":
             rescale_body(model, read_weights(folder))
-        elif context.science["transfer"].embeddings == "keep":
-            load_weights(model, read_weights(folder))
         else:
-            transfer_body(model, read_weights(folder))
+            carry_over(model, read_weights(folder), context.science["transfer"])
 
 
 def one(context: StageContext, role: str) -> Path:

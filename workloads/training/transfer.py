@@ -1,13 +1,13 @@
 """From a pre-pre-trained model to the start of pre-training, and weights on disk.
 
-Everything but the input and output embeddings is carried over, by name; those two keep the fresh values that
-`build_model` drew by (seed, name), which are the same in every arm. Where `transfer.embeddings` is `keep` they are
-carried over as well (`load_weights`). Of a run that is there for its norms, the norms alone are (`rescale_body`).
-Nothing is skipped silently.
+Each tensor is carried over or keeps the fresh values that `build_model` drew by (seed, name), which are the same in
+every arm: `transfer.*` says which, by component and layer (`carried`); by default all but the input and output
+embeddings. Of a run that is there for its norms, the norms alone are (`rescale_body`). Nothing is skipped silently.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sweeps.errors import RecordError
-from workloads.training.model import EMBEDDINGS
+from sweeps.language.science import TransferScience
+from workloads.training.model import EMBEDDINGS, INPUT
 
 WEIGHTS = "model.safetensors"
 """File of an artifact folder: the fp32 weights under their Hugging Face names."""
 CONFIG = "config.json"
+FINAL_NORM = "model.norm.weight"
+"""The norm after the last layer."""
+_IN_LAYER = re.compile(r"model\.layers\.(\d+)\.(self_attn|mlp|input_layernorm|post_attention_layernorm)\..+")
+_COMPONENTS = {"self_attn": "attention", "mlp": "mlp", "input_layernorm": "norm", "post_attention_layernorm": "norm"}
+"""Module of a layer -> component."""
 
 
 def write_weights(folder: Path, weights: Mapping[str, torch.Tensor], config_json: str) -> None:
@@ -44,18 +50,53 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     return loaded
 
 
-def transfer_body(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
-    """Put every tensor of `weights` but the embeddings into `model`.
+def carried(name: str, science: TransferScience) -> bool:
+    """Return whether a tensor is carried over, rather than drawn anew.
 
     Raises:
-        RecordError: a body tensor is missing, unknown or has another shape; the message lists them all.
+        RecordError: the tensor belongs to no component.
     """
-    own = {k: p for k, p in model.named_parameters() if k not in EMBEDDINGS}
-    given = {k: v for k, v in weights.items() if k not in EMBEDDINGS}
-    _check(own, given)
+    if name in EMBEDDINGS:
+        as_embeddings = name == INPUT or science.head == "as_embeddings"
+        return (science.embeddings if as_embeddings else science.head) == "keep"
+    component, layer = _place(name)
+    return not any(r.component == component and (r.layers is None or layer in r.layers) for r in science.reinit)
+
+
+def _place(name: str) -> tuple[str, int | None]:
+    """Return a body tensor's component and layer; the norm after the last layer has none."""
+    if name == FINAL_NORM:
+        return "norm", None
+    match = _IN_LAYER.fullmatch(name)
+    if match is None:
+        raise RecordError(f"{name} belongs to no component of the body: attention, mlp, norm")
+    return _COMPONENTS[match[2]], int(match[1])
+
+
+def carry_over(model: Any, weights: Mapping[str, torch.Tensor], science: TransferScience) -> None:
+    """Put every tensor of `weights` that `science` carries over into `model`; the others stay as they were drawn.
+
+    Raises:
+        RecordError: a tensor of the body, or an embedding to be carried, is missing, unknown or has another shape; the
+            message lists them all, and nothing is changed.
+    """
+    def meant(name: str) -> bool:
+        return name not in EMBEDDINGS or carried(name, science)
+
+    own = {k: p for k, p in model.named_parameters() if meant(k)}
+    _check(own, {k: v for k, v in weights.items() if meant(k)})
+    kept = {k: p for k, p in own.items() if carried(k, science)}
     with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(given[name])
+        for name, parameter in kept.items():
+            norm = parameter.double().norm() if science.rescale and parameter.ndim > 1 else None
+            parameter.copy_(weights[name])
+            if norm is not None:
+                _set_norm(parameter, norm)
+
+
+def _set_norm(parameter: torch.Tensor, norm: torch.Tensor) -> None:
+    """W <- W norm / |W|, the sum in float64."""
+    parameter.mul_((norm / parameter.double().norm()).to(parameter.dtype))
 
 
 def rescale_body(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
@@ -72,7 +113,7 @@ def rescale_body(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in own.items():
             if parameter.ndim > 1:
-                parameter.mul_((weights[name].double().norm() / parameter.double().norm()).to(parameter.dtype))
+                _set_norm(parameter, weights[name].double().norm())
 
 
 def load_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Initialisation by name, and the transfer."""
+"""Initialisation by name, and weights on disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sweeps.errors import RecordError, UsageError
 from sweeps.language.science import ModelScience
 from tests.workloads.training.fakes import MODEL
 from workloads.training.model import EMBEDDINGS, INPUT, OUTPUT, Purpose, build_model
-from workloads.training.transfer import load_weights, read_weights, rescale_body, transfer_body, write_weights
+from workloads.training.transfer import load_weights, read_weights, write_weights
 
 
 def weights(
@@ -58,47 +58,6 @@ def test_tied_embeddings_are_one_tensor() -> None:
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(UsageError, match="multiple of model.heads"):
         build_model(ModelScience(width=16, heads=3), 40, seed=0, purpose="pretrain", embedding_std=1.0)
-
-
-def test_exactly_the_body_is_transferred() -> None:
-    model = build_model(MODEL, 40, seed=0, purpose="pretrain", embedding_std=1.0)
-    before = {k: p.detach().clone() for k, p in model.named_parameters()}
-    body = {k: v + 1 for k, v in weights(30, purpose="prepretrain").items()}
-    transfer_body(model, body)
-    for name, parameter in model.named_parameters():
-        expected = before[name] if name in EMBEDDINGS else body[name]
-        assert torch.equal(parameter, expected), name
-
-
-def test_scratch_gets_the_norms_of_the_body_and_keeps_its_directions() -> None:
-    model = build_model(MODEL, 40, seed=0, purpose="pretrain", embedding_std=1.0)
-    before = {k: p.detach().clone() for k, p in model.named_parameters()}
-    body = {k: v * (2 + i) + 0.01 for i, (k, v) in enumerate(weights(30, seed=5).items())}
-    rescale_body(model, body)
-    for name, parameter in ((k, p.detach()) for k, p in model.named_parameters()):
-        if name in EMBEDDINGS or parameter.ndim == 1:
-            assert torch.equal(parameter, before[name]), name
-            continue
-        assert float(parameter.norm()) == pytest.approx(float(body[name].norm()), rel=1e-6), name
-        cosine = torch.nn.functional.cosine_similarity(parameter.flatten(), before[name].flatten(), dim=0)
-        assert float(cosine) == pytest.approx(1, abs=1e-6), name
-    with pytest.raises(RecordError, match="is missing"):
-        rescale_body(model, {k: v for k, v in body.items() if "norm" not in k})
-
-
-@pytest.mark.parametrize(("change", "words"), [
-    ({"model.norm.weight": None}, "model.norm.weight is missing"),
-    ({"model.extra": torch.ones(2)}, "model.extra is not part of the model"),
-    ({"model.norm.weight": torch.ones(3)}, r"shape \(3,\), the model's is \(16,\)"),
-])
-def test_what_does_not_fit_is_refused_and_nothing_is_changed(
-    change: dict[str, torch.Tensor | None], words: str
-) -> None:
-    model = build_model(MODEL, 40, seed=0, purpose="pretrain", embedding_std=1.0)
-    body = {k: v for k, v in {**weights(30, seed=5), **change}.items() if v is not None}
-    with pytest.raises(RecordError, match=words):
-        transfer_body(model, body)
-    assert torch.equal(model.model.layers[0].mlp.up_proj.weight, weights(40)["model.layers.0.mlp.up_proj.weight"])
 
 
 def test_weights_on_disk(tmp_path: Path) -> None:

@@ -82,17 +82,39 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(
     assert scores["adam_steps"] == scores["updates"] == 45
 
 
-def test_trunk_and_branch_equal_an_uninterrupted_run(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    trunk = trained(context(store, science(30)))
-    branch = context(store, science(40, decay_from=30), given={"trunk": [trunk]})
-    runs.pretrain(branch)
-    assert [(r.tokens // UPDATE, r.kind) for r in branch.rows][-2:] == [(40, "train"), (40, "end")]
-    assert branch.rows[-2].values["lr"] == pytest.approx(1e-2 * 0.05)
+@pytest.mark.parametrize(("run", "kind"), [(runs.pretrain, "pretrain"), (runs.prepretrain, "prepretrain")])
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_trunk_and_branch_equal_an_uninterrupted_run(
+    store: Layout, monkeypatch: pytest.MonkeyPatch, run: Callable[[Any], Any], kind: str, dropout: float
+) -> None:
+    model = {"model": science(1)["model"].model_copy(update={"dropout": dropout})}
+    trunk = trained(context(store, science(30) | model, kind=kind), run)
+    branch = context(store, science(40, decay_from=30) | model, kind=kind, given={"trunk": [trunk]})
+    run(branch)
+    ends = [(40, "train"), (40, "end")] if kind == "pretrain" else [(20, "train"), (40, "train")]
+    assert [(r.tokens // UPDATE, r.kind) for r in branch.rows][-2:] == ends
+    assert next(r for r in branch.rows if r.tokens == 40 * UPDATE).values["lr"] == pytest.approx(1e-2 * 0.05)
     monkeypatch.setattr(runs, "find_start", lambda *_: None)
-    whole = context(store, science(40, decay_from=30))
-    runs.pretrain(whole)
+    whole = context(store, science(40, decay_from=30) | model, kind=kind)
+    run(whole)
     assert same(weights(branch), weights(whole))
     assert values(branch)[-2:] == values(whole)[-2:]
+
+
+def test_dropout_meets_the_same_numbers_after_an_interruption_and_evaluations_draw_none(store: Layout) -> None:
+    fields = science(25)
+    fields["model"] = fields["model"].model_copy(update={"dropout": 0.2})
+    often = {**fields, "validation": fields["validation"].model_copy(update={"every_tokens": 5 * UPDATE})}
+    whole, plain = context(store, fields), context(store, science(25))
+    runs.pretrain(whole)
+    with pytest.raises(Stopped):
+        runs.pretrain(context(store, often, name="x", stop_after=13))
+    torch.manual_seed(99)
+    again = context(store, often, name="x")
+    runs.pretrain(again)
+    assert same(weights(whole), weights(again))
+    runs.pretrain(plain)
+    assert not same(weights(plain), weights(whole))
 
 
 def test_a_trunk_goes_on_from_its_earlier_points(store: Layout) -> None:
