@@ -1,7 +1,7 @@
 """Datasets of the Hugging Face Hub in its cache: listing, bringing, finding again without a network.
 
-    $HF_HOME/hub/...                          the Hub's own cache: files by repository and commit, downloads go on
-    $HF_HOME/orchestrator/<hash>.json         which files a domain reads, with their sizes; made when all are here
+    $HF_HUB_CACHE/...                      the Hub's own cache: files by repository and commit, downloads go on
+    $HF_HUB_CACHE/../orchestrator/*.json   which files a domain reads, with their sizes; made when all are here
 
 Where that list exists the network is never asked, so compute nodes need none. It is made last: what was interrupted has
 none, and the next try goes on where it stopped.
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,14 +32,12 @@ from huggingface_hub.errors import (
 
 from sweeps.errors import EnvironmentError_, StorageError, UsageError
 from sweeps.store import files
-from sweeps.store.space import FULL, describe, filesystem
+from sweeps.store.space import FULL, describe, see_room
 from workloads.contract import Brought
 from workloads.data.hub_domain import HubScience
 
 PARALLEL = 4
 """Files under way at once."""
-SPARE_BYTES = 1 << 30
-"""Left free on the disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +65,12 @@ class Dataset:
         self._listed: list[HubFile] | None = None
         parts = [science.repository, science.revision, science.config, science.split, *science.files]
         name = hashlib.sha256(files.to_json(parts).encode()).hexdigest()[:32]
-        self._note = Path(constants.HF_HOME) / "orchestrator" / f"{name}.json"
+        self._note = self.place.parent / "orchestrator" / f"{name}.json"
 
     @property
     def place(self) -> Path:
-        """The Hub's cache."""
-        return Path(constants.HF_HOME)
+        """The Hub's cache: $HF_HUB_CACHE, else as HF_HOME says."""
+        return Path(os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE)
 
     @property
     def complete(self) -> bool:
@@ -86,7 +84,7 @@ class Dataset:
             EnvironmentError_: it was not brought here, or a file of it is gone or has another size.
         """
         if not self.complete:
-            raise EnvironmentError_(f"{self.label} is not in {constants.HF_HOME}; run `orchestrator prefetch FILE` where "
+            raise EnvironmentError_(f"{self.label} is not in {self.place}; run `orchestrator prefetch FILE` where "
                                     "there is a network, with the same HF_HOME")
         found = []
         for stated in files.read_json(self._note)["files"]:
@@ -94,7 +92,7 @@ class Dataset:
             if here is None or here.stat().st_size != stated["size"]:
                 raise EnvironmentError_(
                     f"{self.label}: {stated['name']} {'is gone' if here is None else 'is not whole'} in "
-                    f"{constants.HF_HOME}; delete {self._note} and run `orchestrator prefetch FILE` again")
+                    f"{self.place}; delete {self._note} and run `orchestrator prefetch FILE` again")
             found.append(HubFile(name=stated["name"], size=stated["size"], path=here))
         return found
 
@@ -123,8 +121,8 @@ class Dataset:
         if self.complete:
             return
         missing = self.missing()
-        self.check_space(missing)
         total, done = sum(f.size for f in missing), 0
+        see_room(self.place, total, self.label)
         with ThreadPoolExecutor(PARALLEL, thread_name_prefix="bring") as pool:
             under_way = {pool.submit(self._bring, f): f for f in missing}
             try:
@@ -141,28 +139,15 @@ class Dataset:
             "revision": self.science.revision,
             "files": [{"name": f.name, "size": f.size} for f in self._listing()]}))
 
-    def check_space(self, missing: Sequence[HubFile]) -> None:
-        """See that files fit on the disk of the cache.
-
-        Raises:
-            EnvironmentError_: they do not.
-        """
-        needed, cache = sum(f.size for f in missing), Path(constants.HF_HUB_CACHE)
-        existing = next(p for p in (cache, *cache.parents) if p.exists())
-        free = shutil.disk_usage(existing).free
-        if missing and needed + SPARE_BYTES > free:
-            raise EnvironmentError_(
-                f"{self.label} needs {needed / 1e9:,.1f} GB and 1 GB to spare, {filesystem(existing)}; free some space, "
-                "or set HF_HOME to another disk")
-
     def _here(self, name: str) -> Path | None:
-        found = try_to_load_from_cache(self.science.repository, name, revision=self.science.revision,
-                                       repo_type="dataset")
+        found = try_to_load_from_cache(self.science.repository, name, cache_dir=self.place, repo_type="dataset",
+                                       revision=self.science.revision)
         return Path(found) if isinstance(found, str) and Path(found).is_file() else None
 
     def _bring(self, file: HubFile) -> None:
         with self._asking():
-            hf_hub_download(self.science.repository, file.name, revision=self.science.revision, repo_type="dataset")
+            hf_hub_download(self.science.repository, file.name, revision=self.science.revision, repo_type="dataset",
+                            cache_dir=self.place)
         here = self._here(file.name)
         if here is None or here.stat().st_size != file.size:
             raise EnvironmentError_(f"{self.label}: {file.name} came with another size than the Hub states; run the "
@@ -229,12 +214,12 @@ class Dataset:
             raise EnvironmentError_(f"{name} the Hub answered {error}; run the command again later") from error
         except (OSError, HTTPError) as error:
             if isinstance(error, OSError) and error.errno in FULL:
-                raise StorageError(describe(Path(constants.HF_HOME), error.errno)) from error
+                raise StorageError(describe(self.place, error.errno)) from error
             raise self._no_network(error) from error
 
     def _no_network(self, error: BaseException) -> EnvironmentError_:
         return EnvironmentError_(
-            f"{self.label} is not (wholly) in {constants.HF_HOME}, and {constants.ENDPOINT} cannot be reached from here "
+            f"{self.label} is not (wholly) in {self.place}, and {constants.ENDPOINT} cannot be reached from here "
             f"({type(error).__name__}: {error}); run `orchestrator prefetch FILE` where there is a network")
 
 

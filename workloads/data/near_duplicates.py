@@ -20,6 +20,8 @@ PERMUTATIONS = 128
 """The estimate's standard deviation is at most 0.045."""
 MISSES = (0.1, 0.9)
 """Weights of what the index wrongly proposes, which is looked at again, and of what it misses."""
+INDEXED = 0.9
+"""The index has no use for a higher limit; the estimate does."""
 SCHEME = "affine64"
 """Stated, not left to the version of datasketch: it decides which documents are kept."""
 
@@ -34,7 +36,7 @@ class NearDuplicates:
         self.found = 0
         """Documents that were left out."""
         self._similarity = similarity
-        self._index = MinHashLSH(threshold=similarity, num_perm=PERMUTATIONS, weights=MISSES)
+        self._index = MinHashLSH(threshold=min(similarity, INDEXED), num_perm=PERMUTATIONS, weights=MISSES)
         self._kept: list[MinHash] = []
         self._blank = MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=_hash, scheme=SCHEME)
 

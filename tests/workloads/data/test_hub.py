@@ -33,8 +33,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     for n in range(4):
         write_rows(tmp_path / "hub" / "data" / f"train-{n}.parquet", ROWS[n * 10:n * 10 + 10])
     write_rows(tmp_path / "hub" / "other.jsonl", ROWS)
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("time.sleep", lambda _: None)  # between the client's own tries
     fake = FakeHub(tmp_path / "hub")
@@ -133,8 +132,8 @@ def test_a_half_written_cache_is_noticed(served: Served, harm: str, message: str
 
 def test_too_little_disk_is_said_before_it_starts(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")._replace(free=1_000)
-    monkeypatch.setattr(hub.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(EnvironmentError_, match=r"needs 0\.0 GB and 1 GB to spare.*HF_HOME"):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(EnvironmentError_, match=r"needs 0\.0 GB, and 1 GB are left to spare"):
         hub.dataset(science()).bring()
     assert not any(a.startswith("GET /datasets") for a in served.hub.asked)
 
