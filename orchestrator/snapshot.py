@@ -24,6 +24,7 @@ from pathlib import Path
 import cluster
 import sweeps
 import workloads
+from orchestrator import remotes
 from orchestrator.plan import Planned
 from sweeps.errors import UsageError
 from sweeps.store import files
@@ -67,7 +68,8 @@ def with_snapshot(planned: Planned) -> Planned:
     taken = take(folder, planned.plugins)
     inherited = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([str(taken.path), *([inherited] if inherited else [])])
-    return replace(planned, plugins=taken.plugins, job_environment={"PYTHONPATH": path})
+    return replace(planned, plugins=taken.plugins,
+                   job_environment={"PYTHONPATH": path, **remotes.job_environment(planned)})
 
 
 def take(folder: Path, plugins: Sequence[Path], sources: Mapping[str, Path] | None = None) -> Snapshot:

@@ -36,7 +36,7 @@ axes:
   upstream: [none, nca]
   complexity: [30-45, 60-75]   # nca only: bands of gzip complexity, % of the noise ceiling
   token_budget: [0.1x]         # tokens of pre-pre-training: 1x is the scale's, or 200k, 1.5M
-  domain: [code]               # code, math, web, or a plug-in of your own
+  domain: [code]               # code, math, web; files (yours), hf, openwebtext, open_web_math, codeparrot, c4; your plug-in
   seed: [0, 1]                 # more later: orchestrator seeds +2 FILE
   # Any science field can be an axis too:
   # transfer.embedding_init: [1.0, 0.02]
@@ -53,6 +53,7 @@ fields:
   evaluate.end_tokens: 8k      # held-out tokens at an end
   evaluate.gate_tokens: 8k     # held-out tokens that ask whether the upstream was learned
   documents.max_bytes: 1000000 # text of each domain
+  # documents.near_duplicates: 80%   # leave out documents that repeat an earlier one so far (Jaccard, by MinHash)
   tokenizer.max_bytes: 300000  # text that the tokenizer is trained on
 
 # Statements written before the first run and judged in the report (may be left out).

@@ -135,6 +135,46 @@ class Document:
     text: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Brought:
+    """How far bringing data is."""
+
+    done_bytes: int
+    of_bytes: int
+    """What was here before counts in neither."""
+
+
+class Remote(Protocol):
+    """Data that a domain reads and that lies elsewhere; `Domain.fetch` makes it."""
+
+    label: str
+    """For people: `allenai/c4@1588ec454efa`."""
+
+    @property
+    def place(self) -> Path:
+        """Where it is kept."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it is here."""
+        ...
+
+    def missing_bytes(self) -> int:
+        """Return what is still to be brought; asks where it lies. Raises as `bring`."""
+        ...
+
+    def bring(self, report: Callable[[Brought], None] = ...) -> None:
+        """Bring what is missing; what was interrupted goes on.
+
+        Raises:
+            EnvironmentError_: no network, no permission, or too little space, said before it starts.
+            UsageError: there is no such data.
+            StorageError: the disk filled up on the way.
+        """
+        ...
+
+
 class StageContext(Protocol):
     """What a running stage sees; made by `workloads.run`, one per rank.
 

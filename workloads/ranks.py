@@ -6,6 +6,7 @@ reuse. Jobs of one process announce nothing.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,12 @@ LEAVE = -1
 """Announced in place of an attempt's number: the job was asked to leave."""
 WAIT_SECONDS = 600.0
 """Longest wait for rank 0, which may be loading or checking a large stage."""
+
+
+def threads() -> int:
+    """Return how many threads this process may use: OMP_NUM_THREADS, which a job gets from its cores; else one."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return max(1, int(first)) if first.isdecimal() else 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -195,6 +195,8 @@ def _checked(module: ModuleType, path: Path) -> tuple[str, Plugin]:
     if isinstance(plugin, Upstream):
         changes |= {name: _resolved(getattr(plugin, name), module, path, line)
                     for name in ("bank_implementation", "frames_implementation")}
+    if isinstance(plugin, Domain):
+        changes["fetch"] = _resolved(plugin.fetch, module, path, line)
     changes |= {f.name: _guarded(value, path.resolve()) for f in dataclasses.fields(plugin)
                 if f.name not in ("science", "bank_science") and callable(value := getattr(plugin, f.name))}
     return family, dataclasses.replace(plugin, **changes)

@@ -26,6 +26,10 @@ class Science(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True)
 
 
+ASIDE: Mapping[str, Any] = {"aside": True}
+"""`json_schema_extra` of a field that says where something lies or by whose leave, never what it is: it crosses to the
+job, and does not enter a stage's identity."""
+
 Overrides = Mapping[str, Mapping[str, Any]]
 """preset name -> {dotted field inside this plug-in's science: value}."""
 
@@ -146,6 +150,13 @@ class Domain(Plugin):
 
     identity: Callable[[Any], Mapping[str, str | None]] | None = None
     """science -> {source: version or SHA-256, None where it is not installed}; enters the stage's identity."""
+    fetch: str = ""
+    """`module:attribute`: science -> `workloads.contract.Remote`, what is brought here beforehand (`orchestrator
+    prefetch`); empty: all is here."""
+
+    def load_fetch(self) -> Any:
+        """Import and return what brings its data here. Heavy."""
+        return _import(self.fetch)
 
 
 @dataclass(frozen=True, kw_only=True)

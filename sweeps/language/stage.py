@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from sweeps.language.plugins import Science
+from sweeps.language.plugins import ASIDE, Science
 from sweeps.language.science import SECTIONS
 from sweeps.store.files import SCHEMA_VERSION, to_json
 from sweeps.store.layout import FINGERPRINT_CHARS
@@ -88,7 +88,9 @@ class StageSpec:
 def section(model: Science, plugin: str = "") -> Section:
     """Return the section of a science model: every field, and those that differ from the defaults."""
     values = model.model_dump(mode="json")
-    return Section(plugin=plugin, values=values, changed=_changed(values, _defaults(type(model))))
+    aside = {name for name, info in type(model).model_fields.items() if info.json_schema_extra == ASIDE}
+    changed = _changed(values, _defaults(type(model)))
+    return Section(plugin=plugin, values=values, changed={k: v for k, v in changed.items() if k not in aside})
 
 
 def _defaults(model: type[BaseModel]) -> dict[str, Any]:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sweeps.errors import StorageError
+from sweeps.errors import EnvironmentError_, StorageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors that space, and nothing else, would have prevented."""
+SPARE_BYTES = 1_000_000_000
+"""Left free where much is written at once."""
 PROBE_BYTES = 4_194_304
 """Bytes that a disk must still take to count as not full: more than what a network filesystem writes at once."""
 
@@ -71,6 +74,18 @@ def probe(folder: Path) -> StorageError | None:
     except OSError:  # read-only or gone: not a question of space
         return None
     return None
+
+
+def see_room(folder: Path, needed: int, what: str) -> None:
+    """See that `needed` bytes more fit on the disk of `folder`, before anything is written there.
+
+    Raises:
+        EnvironmentError_: they do not.
+    """
+    if needed and needed + SPARE_BYTES > shutil.disk_usage(_existing(folder)).free:
+        raise EnvironmentError_(
+            f"{what} needs {needed / 1e9:,.1f} GB, and {SPARE_BYTES / 1e9:.0f} GB are left to spare, but "
+            f"{filesystem(folder)}; free some space, or name another disk")
 
 
 def describe(path: Path, number: int) -> str:

@@ -3,43 +3,59 @@
     train-00000.bin ...  validation-00000.bin ...   little-endian uint16 (uint32 above 65,536 ids)
     index.json                                      sizes, SHA-256, vocabulary, bytes per token id
 
-Costs about 3 s per 6 MB on one core; memory holds one shard and one batch of documents.
+Streams: memory holds one shard and a few batches of documents, whatever the corpus. A killed stage goes on at the shard
+after the last one that a checkpoint names (every `run.checkpoint_every`, and when it is asked to leave); the shards are
+the same bytes. For what it costs see benchmarks/tokenise.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
 
 from sweeps.errors import RecordError
 from sweeps.language.science import CorpusScience
 from sweeps.store import files
+from sweeps.store.records import checkpoints, damage
+from sweeps.store.space import writing
 from workloads.contract import StageContext, Stopped
 from workloads.data import make_text
-from workloads.data.make_tokenizer import END_OF_DOCUMENT, TOKENIZER, encoded, load_tokenizer, token_bytes
+from workloads.data.encoder import Encoder
+from workloads.data.make_tokenizer import TOKENIZER, load_tokenizer
+from workloads.data.token_stream import Place, blocks, encoded_lines
+from workloads.ranks import threads
 
 INDEX = "index.json"
+STATE = "corpus.json"
+"""In a checkpoint: what is written, and where the text goes on."""
 SMALL_VOCABULARY = 1 << 16
 """Ids of vocabularies up to this size fit two bytes."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Part:
     """The shards of the training or the held-out text."""
 
-    tokens: int
+    tokens: int = 0
     """Tokens in all, end-of-document tokens included."""
-    bytes: int
-    """Bytes of text."""
-    documents: int
-    shards: tuple[dict[str, Any], ...]
+    place: Place = field(default_factory=Place)
+    """The next token that is in no shard."""
+    shards: list[dict[str, Any]] = field(default_factory=list)
     """File, tokens, size in bytes and SHA-256 of each."""
+
+    def stated(self) -> dict[str, Any]:
+        """Return what the index says of it."""
+        return {"tokens": self.tokens, "bytes": self.place.bytes, "documents": self.place.documents,
+                "shards": self.shards}
 
 
 def run(context: StageContext) -> Mapping[str, float]:
@@ -49,85 +65,115 @@ def run(context: StageContext) -> Mapping[str, float]:
         RecordError: an input is missing, or the tokenizer does not reproduce the text.
         Stopped: the job was asked to leave.
     """
-    science: CorpusScience = context.science["corpus"]
     text, tokenizer_folder = _input(context, "text"), _input(context, "tokenizer")
-    tokenizer = load_tokenizer(tokenizer_folder / TOKENIZER)
-    parts = {
-        "train": write_part("train", text / make_text.TRAIN, tokenizer, science, context),
-        "validation": write_part("validation", text / make_text.VALIDATION, tokenizer, science, context),
-    }
+    encoder = Encoder(load_tokenizer(tokenizer_folder / TOKENIZER))
+    writer = Writer(context, encoder)
+    train = writer.write("train", text / make_text.TRAIN)
+    validation = writer.write("validation", text / make_text.VALIDATION)
     files.create(context.attempt.artifacts / INDEX, files.to_json({
         "schema_version": files.SCHEMA_VERSION, "domain": files.read_json(text / make_text.SOURCES)["domain"],
-        "vocabulary": tokenizer.get_vocab_size(), "dtype": _dtype(tokenizer).str,
-        "end_of_document": tokenizer.token_to_id(END_OF_DOCUMENT), "token_bytes": token_bytes(tokenizer),
-        **{name: part.__dict__ for name, part in parts.items()},
+        "vocabulary": encoder.vocabulary, "dtype": writer.dtype.str, "end_of_document": encoder.end,
+        "token_bytes": encoder.bytes_V.tolist(), "train": train.stated(), "validation": validation.stated(),
     }))
-    train, validation = parts["train"], parts["validation"]
+    size = train.place.bytes + validation.place.bytes
     return {
         "train_tokens": float(train.tokens), "validation_tokens": float(validation.tokens),
-        "train_bytes": float(train.bytes), "validation_bytes": float(validation.bytes),
-        "bytes_per_token": (train.bytes + validation.bytes) / max(train.tokens + validation.tokens, 1),
+        "train_bytes": float(train.place.bytes), "validation_bytes": float(validation.place.bytes),
+        "bytes_per_token": size / max(train.tokens + validation.tokens, 1),
     }
 
 
-def write_part(name: str, source: Path, tokenizer: Tokenizer, science: CorpusScience, context: StageContext) -> Part:
-    """Write the shards of one part.
+class Writer:
+    """Writes the shards of one attempt, and the checkpoints from which another goes on."""
 
-    Raises:
-        RecordError: tokens do not stand for as many bytes as the text has.
-        Stopped: the job was asked to leave.
-    """
-    shards: list[dict[str, Any]] = []
-    counts = {"documents": 0, "bytes": 0, "tokens": 0}
-    for block in _blocks(_document_ids(source, tokenizer, counts, context), science.shard_tokens):
-        path = context.attempt.artifacts / f"{name}-{len(shards):05d}.bin"
-        path.write_bytes(block.astype(_dtype(tokenizer)).tobytes())
-        shards.append({
-            "file": path.name, "tokens": len(block), "size": path.stat().st_size, "sha256": files.sha256_file(path)
-        })
-        counts["tokens"] += len(block)
-        context.attempt.row(tokens=0, kind="progress", values={f"{name}_tokens_written": float(counts["tokens"])})
-    return Part(shards=tuple(shards), **counts)
+    def __init__(self, context: StageContext, encoder: Encoder) -> None:
+        """Take over what the furthest sound checkpoint of earlier attempts names."""
+        self.dtype = np.dtype("<u2" if encoder.vocabulary <= SMALL_VOCABULARY else "<u4")
+        self._context = context
+        self._encoder = encoder
+        self._science: CorpusScience = context.science["corpus"]
+        self._parts: dict[str, Part] = {}
+        self._saved = time.monotonic()
+        self._saved_tokens = 0
+        self._resume()
 
+    def write(self, name: str, source: Path) -> Part:
+        """Write the shards of one part that are not there yet; return all of it.
 
-def _document_ids(
-    source: Path, tokenizer: Tokenizer, counts: dict[str, int], context: StageContext
-) -> Iterator[npt.NDArray[np.uint32]]:
-    """Yield the ids of each document with its end; add to `counts` and check that no byte was lost."""
-    end = tokenizer.token_to_id(END_OF_DOCUMENT)
-    bytes_V = np.array(token_bytes(tokenizer), dtype=np.int64)
-    for ids, text in encoded(tokenizer, make_text.read_texts(source)):
-        if context.should_stop():
+        Raises:
+            RecordError: tokens do not stand for as many bytes as the text has.
+            Stopped: the job was asked to leave.
+        """
+        part, size = self._parts.setdefault(name, Part()), source.stat().st_size
+        block = np.empty(self._science.shard_tokens, self.dtype)
+        with closing(encoded_lines(source, self._encoder, start=part.place, threads=threads())) as documents:
+            for filled, place in blocks(documents, block, part.place):
+                if filled:
+                    part.shards.append(self._shard(f"{name}-{len(part.shards):05d}.bin", block[:filled]))
+                    part.tokens, part.place = part.tokens + filled, place
+                    self._context.attempt.row(tokens=0, kind="progress", values={
+                        f"{name}_tokens_written": float(part.tokens), "done": float(place.offset), "of": float(size)})
+                self._pause()
+        return part
+
+    def _pause(self) -> None:
+        """Save now and then; leave where that was asked."""
+        stop = self._context.should_stop()
+        if stop or time.monotonic() - self._saved > self._context.execution.checkpoint_seconds:
+            self._save()
+        if stop:
             raise Stopped
-        found = np.array([*ids, end], dtype=np.uint32)
-        size = len(text.encode())
-        if int(bytes_V[found].sum()) != size:
-            raise RecordError(f"{source}: the tokenizer's tokens of a document stand for another number of bytes than "
-                              f"its {size}; bits per byte would be wrong: remove the tokenizer stage to make it again")
-        counts["documents"] += 1
-        counts["bytes"] += size
-        yield found
+
+    def _shard(self, name: str, block: npt.NDArray[Any]) -> dict[str, Any]:
+        path = self._context.attempt.artifacts / name
+        with writing(path):
+            path.write_bytes(block.data)
+        return {"file": name, "tokens": len(block), "size": path.stat().st_size, "sha256": files.sha256_file(path)}
+
+    def _save(self) -> None:
+        """Make the shards durable and commit a checkpoint that names them, where there is something new."""
+        self._saved = time.monotonic()
+        tokens = sum(part.tokens for part in self._parts.values())
+        if tokens <= self._saved_tokens:
+            return
+        self._saved_tokens, attempt = tokens, self._context.attempt
+        for part in self._parts.values():
+            for shard in part.shards:
+                files.sync(attempt.artifacts / shard["file"])
+        folder = attempt.checkpoint_folder(tokens)
+        files.create(folder / STATE, files.to_json({
+            "schema_version": files.SCHEMA_VERSION, "parts": {k: asdict(part) for k, part in self._parts.items()}}))
+        attempt.commit_checkpoint(tokens)
+
+    def _resume(self) -> None:
+        """Take the shards of the furthest checkpoint whose files are what it says; without one, begin anew."""
+        attempt = self._context.attempt
+        for found in checkpoints(attempt.stage):
+            if damage(found):
+                continue
+            stated = files.read_json(found.folder / STATE)["parts"]
+            theirs = attempt.stage.attempt(found.owner.attempt).artifacts
+            if all(_is(theirs / s["file"], s) for part in stated.values() for s in part["shards"]):
+                for part in stated.values():
+                    for shard in part["shards"]:
+                        _link(theirs / shard["file"], attempt.artifacts / shard["file"])
+                self._parts = {k: Part(**{**p, "place": Place(**p["place"])}) for k, p in stated.items()}
+                self._saved_tokens = found.tokens
+                attempt.set_parent(found.owner)
+                return
 
 
-def _blocks(arrays: Iterator[npt.NDArray[np.uint32]], size: int) -> Iterator[npt.NDArray[np.uint32]]:
-    """Yield arrays of exactly `size` numbers, the last one shorter."""
-    held: list[npt.NDArray[np.uint32]] = []
-    count = 0
-    for array in arrays:
-        held.append(array)
-        count += len(array)
-        if count >= size:
-            joined = np.concatenate(held)
-            while len(joined) >= size:
-                yield joined[:size]
-                joined = joined[size:]
-            held, count = [joined], len(joined)
-    if count:
-        yield np.concatenate(held)
+def _is(path: Path, shard: Mapping[str, Any]) -> bool:
+    return path.is_file() and path.stat().st_size == shard["size"] and files.sha256_file(path) == shard["sha256"]
 
 
-def _dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
-    return np.dtype("<u2" if tokenizer.get_vocab_size() <= SMALL_VOCABULARY else "<u4")
+def _link(source: Path, target: Path) -> None:
+    """Give a file of an earlier attempt a name in this one: no copy where the filesystem has links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        with writing(target):
+            shutil.copyfile(source, target)
 
 
 def _input(context: StageContext, role: str) -> Path:

@@ -17,6 +17,7 @@ from sweeps.language.plugins import Domain
 from sweeps.language.science import IdentityScience, TextScience
 from sweeps.store import files
 from workloads.contract import Document, StageContext, Stopped
+from workloads.data.near_duplicates import NearDuplicates
 from workloads.data.paragraphs import Collection, Mask
 from workloads.data.split import Split, split
 
@@ -40,7 +41,9 @@ def run(context: StageContext) -> Mapping[str, float]:
     science: TextScience = context.science["text"]
     check_identity(domain, context)
     documents: Iterable[Document] = domain.load()(context.science["domain"])
-    collection = collect(documents, science.max_bytes, context)
+    near = NearDuplicates(science.near_duplicates.ratio) if science.near_duplicates else None
+    collection = collect(near.fresh(documents) if near else documents, science.max_bytes, context)
+    left_out = {"near_duplicates": near.found} if near else {}
     found = split(collection, science)
     sizes = {
         "train": write_texts(context.attempt.artifacts / TRAIN, collection, found.train_P),
@@ -50,13 +53,14 @@ def run(context: StageContext) -> Mapping[str, float]:
     files.create(context.attempt.artifacts / SOURCES, files.to_json({
         "schema_version": files.SCHEMA_VERSION, "domain": domain_key(context), "sources": sources(collection, found),
         "skipped": len(skipped), "skipped_files": skipped[:SKIPPED_LISTED], "overlap_before": found.overlap_before,
-        "overlap": found.overlap, "dropped_paragraphs": found.dropped,
+        "overlap": found.overlap, "dropped_paragraphs": found.dropped, **left_out,
         **{name: {"documents": count, "bytes": size} for name, (count, size) in sizes.items()},
     }))
     return {
         "documents": float(sizes["train"][0] + sizes["validation"][0]), "train_bytes": float(sizes["train"][1]),
         "validation_bytes": float(sizes["validation"][1]), "overlap_before": found.overlap_before,
         "overlap": found.overlap, "dropped_paragraphs": float(found.dropped), "skipped_files": float(len(skipped)),
+        **{name: float(count) for name, count in left_out.items()},
     }
 
 

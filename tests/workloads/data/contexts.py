@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from sweeps.language.plugins import Domain, Plugin
 from sweeps.language.science import CorpusScience, IdentityScience, TextScience, TokenizerScience
+from sweeps.language.stage import Execution
 from sweeps.store import files
 from sweeps.store.layout import Layout, StageFolder
 from sweeps.store.records import open_attempt
@@ -30,7 +31,8 @@ class FakeContext:
             spec = {"sections": {"domain": {"plugin": f"domain:{domain[0]}"}}}
             files.create(self.folder.spec, files.to_json(spec))
         self.attempt = open_attempt(self.folder, {})
-        self.stop = False
+        self.execution = Execution()
+        self.stop: Callable[[], bool] = lambda: False
 
     def plugin(self, section: str) -> Plugin:
         assert section == "domain" and self._domain
@@ -43,7 +45,7 @@ class FakeContext:
         return []
 
     def should_stop(self) -> bool:
-        return self.stop
+        return self.stop()
 
 
 def run(context: FakeContext, stage: Any) -> tuple[Path, dict[str, float]]:
@@ -78,5 +80,10 @@ def make_tokens(root: Path, texts: Mapping[str, Path], **science: Any) -> tuple[
 
 def make_shards(root: Path, text: Path, tokenizer: Path, **science: Any) -> tuple[Path, dict[str, float]]:
     """Run stage `corpus`."""
+    return run(corpus_context(root, text, tokenizer, **science), make_corpus.run)
+
+
+def corpus_context(root: Path, text: Path, tokenizer: Path, **science: Any) -> FakeContext:
+    """A context of stage `corpus`."""
     fields = {"corpus": CorpusScience(**science)}
-    return run(FakeContext(root, "corpus", fields, {"text": text, "tokenizer": tokenizer}), make_corpus.run)
+    return FakeContext(root, "corpus", fields, {"text": text, "tokenizer": tokenizer})

@@ -7,15 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sweeps.errors import RecordError, UsageError
 from sweeps.store import files
 from tests.workloads.data.contexts import make_shards
 from workloads.data import make_text
 from workloads.data.corpus import Corpus, epoch_order, open_corpus
-from workloads.data.make_corpus import _blocks
 from workloads.data.make_tokenizer import TOKENIZER, load_tokenizer
 
 Made = tuple[Path, dict[str, float]]
@@ -119,14 +116,6 @@ def test_the_order_of_an_epoch_never_changes() -> None:
     assert sorted(epoch_order(7, 2, 1000).tolist()) == list(range(1000))
     recorded = (epoch_order(0, 0, 10).tolist(), epoch_order(1, 0, 10).tolist(), epoch_order(0, 1, 10).tolist())
     assert recorded == RECORDED, "changing this changes every result: raise the revision of pretrain"
-
-
-@given(st.lists(st.integers(0, 30), max_size=20), st.integers(1, 25))
-def test_blocks_hold_every_token_in_order(sizes: list[int], size: int) -> None:
-    parts = np.split(np.arange(sum(sizes), dtype=np.uint32), np.cumsum(sizes)[:-1]) if sizes else []
-    blocks = list(_blocks(iter(parts), size))
-    assert np.array_equal(np.concatenate([np.zeros(0, np.uint32), *blocks]), np.arange(sum(sizes)))
-    assert all(len(b) == size for b in blocks[:-1])
 
 
 RECORDED = ([3, 4, 7, 8, 2, 9, 1, 6, 0, 5], [2, 0, 4, 1, 6, 8, 9, 3, 5, 7], [8, 0, 2, 9, 3, 5, 6, 4, 7, 1])

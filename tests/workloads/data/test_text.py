@@ -92,7 +92,7 @@ def test_other_sources_than_planned_are_refused(tmp_path: Path) -> None:
 
 def test_a_stop_is_honoured(tmp_path: Path) -> None:
     context = text_context(tmp_path / "a", "notes", folder_domain(fill(tmp_path / "notes")))
-    context.stop = True
+    context.stop = lambda: True
     with pytest.raises(Stopped):
         run(context, make_text.run)
 

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from workloads import ranks
 from workloads.upstreams.nca import backend, kernels, native, philox, reference
 from workloads.upstreams.nca.rollout import Rules
 from workloads.upstreams.nca.science import NcaBankScience
@@ -184,4 +185,4 @@ def test_a_process_uses_the_threads_that_its_job_has(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if value is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", value)
-    assert backend.threads() == threads
+    assert ranks.threads() == threads

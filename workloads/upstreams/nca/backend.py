@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from functools import cache
 from typing import cast
 
@@ -26,9 +25,3 @@ def fastest() -> Backend:
 def has_numba() -> bool:
     """Return whether numba is installed."""
     return importlib.util.find_spec("numba") is not None
-
-
-def threads() -> int:
-    """Return how many threads this process may use: OMP_NUM_THREADS, which a job gets from its cores; else one."""
-    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return max(1, int(first)) if first.isdecimal() else 1

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from workloads.contract import SequenceBatch
-from workloads.upstreams.nca.backend import fastest, threads
+from workloads.ranks import threads
+from workloads.upstreams.nca.backend import fastest
 from workloads.upstreams.nca.open_bank import RuleBank, open_bank
 from workloads.upstreams.nca.philox import derive_key, split
 from workloads.upstreams.nca.rollout import Backend, Rules
