@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from orchestrator.promotion import outranked
 from orchestrator.targets import Plan, read_plan
 from orchestrator.watch import controller, open_stages
 from orchestrator.withheld import withheld
@@ -153,7 +154,7 @@ class Survey:
     def _over(self, plan: Plan) -> bool:
         """True where every trial of a plan has come to its end."""
         found = {key: self._results.get(key) for key in plan.stages}
-        barred = withheld(self.layout, plan)
+        barred = {*withheld(self.layout, plan), *outranked(self.layout, plan)}
         return bool(plan.stages) and all(
             all(found.get(s["fingerprint"]) or s["fingerprint"] in barred for s in t["path"])
             or any((r := found.get(s["fingerprint"])) is not None and r.status == "diverged" for s in t["path"])

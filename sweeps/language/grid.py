@@ -17,12 +17,13 @@ from sweeps.language.checks import (
     check_claims,
     check_frames,
     check_kept,
+    check_search,
     own_axes,
     safe,
 )
 from sweeps.language.gate import GATE
 from sweeps.language.parts import Part, domains_of, trained
-from sweeps.language.presets import SCALES
+from sweeps.language.presets import SCALES, SEARCHED
 from sweeps.language.resolve import Resolver
 from sweeps.language.units import Amount
 
@@ -36,6 +37,8 @@ class Trial:
 
     id: str
     arm: str
+    bare: str = ""
+    """The arm without the values that a search chooses."""
     upstream: str
     complexity: str
     note: str
@@ -64,6 +67,7 @@ def trials(resolver: Resolver) -> list[Trial]:
     Raises:
         SweepFileError: with every problem found.
     """
+    check_search(resolver)
     if not check_axes(resolver):
         resolver.check_all()
         resolver.raise_problems()
@@ -111,9 +115,9 @@ def _arm(resolver: Resolver, arm: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     requested, realised, pretrain = sizes
     complexity = str(arm.get("complexity", ""))
-    label = _label(resolver, arm, complexity, extras)
+    bare = _label(resolver, arm, complexity, {a: v for a, v in extras.items() if a not in SEARCHED})
     return {
-        "arm": label, "upstream": name, "complexity": complexity,
+        "arm": _label(resolver, arm, complexity, extras), "bare": bare, "upstream": name, "complexity": complexity,
         "note": plugin.describe(science) if plugin.describe else "", "token_budget": str(arm.get("token_budget", "")),
         "requested_upstream_tokens": requested, "upstream_tokens": realised, "pretrain_tokens": pretrain,
         "extras": extras, "core": core, "trained": part,

@@ -161,6 +161,8 @@ class TextScience(Science):
     """Share of the files that is held out."""
     overlap_limit: Fraction = Fraction("2%")
     """Largest share of validation 13-grams (of words) that also occur in training; paragraphs above it are dropped."""
+    split: Literal["comparison", "search"] = "comparison"
+    """`search`: the files that comparisons hold out are set aside, and others are held out of those that are left."""
 
 
 class TokenizerScience(Science):
@@ -233,6 +235,13 @@ class BlockScience(Science):
     """Rules in the block."""
 
 
+class SearchScience(Science):
+    """How a search chooses among its candidates, the values of the axes `pretrain.lr` and `transfer.embedding_init`."""
+
+    eta: Annotated[int, Field(ge=2)] = 3
+    """Of the candidates that reach a rung (an annealed end, `pretrain.ends`), the best 1/eta go on."""
+
+
 class IdentityScience(Science):
     """Revision or SHA-256 of the outside data that a stage reads."""
 
@@ -257,6 +266,7 @@ SECTIONS: dict[str, type[Science]] = {
     "measure": MeasureScience,
     "block": BlockScience,
     "identity": IdentityScience,
+    "search": SearchScience,
 }
 """Section name -> model, for every section that no plug-in owns."""
 
