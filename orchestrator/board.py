@@ -96,7 +96,7 @@ class Board:
     # -- stages --------------------------------------------------------------------------------------------------
 
     def set(self, key: str, status: Status, reason: str = "") -> None:
-        """Give a stage a status; one that its gate has barred, or its search excluded, is withheld and does not wait."""
+        """Give a stage a status; one that its gate or its search has barred is withheld instead of waiting."""
         if key in self._barred and (status is Status.WAITING or (
                 status is Status.CANCELLED and key in self.promotions.lost)):
             status, reason = Status.WITHHELD, self._barred[key]

@@ -101,7 +101,7 @@ class Promotions:
                 yield from left
 
 
-# -- from the files alone ------------------------------------------------------------------------------------------------
+# -- from the files alone ---------------------------------------------------------------------------------------------
 
 
 def outranked(layout: Layout, plan: Plan) -> dict[str, str]:

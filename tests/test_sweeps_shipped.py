@@ -9,6 +9,7 @@ import pytest
 from orchestrator.plan import make_plan
 from sweeps.errors import SweepFileError
 from sweeps.language.presets import SCALES
+from sweeps.language.search import cell_keys
 from sweeps.language.spec import Overrides, schema_text
 
 SWEEPS = sorted((Path(__file__).parent.parent / "sweeps").glob("*.yaml"))
@@ -18,7 +19,8 @@ SWEEPS = sorted((Path(__file__).parent.parent / "sweeps").glob("*.yaml"))
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda p: p.stem)
 def test_a_shipped_sweep_plans_at_every_scale(path: Path, scale: str, tmp_path: Path) -> None:
     planned = make_plan(path, Overrides(scale=scale), tmp_path)
-    assert planned.trials and len(planned.file.stages) == len(planned.graph.nodes)
+    choices = len(planned.file.search.brackets) if planned.file.search else 0
+    assert planned.trials and len(planned.file.stages) == len(planned.graph.nodes) + choices
     assert all(t.baseline for t in planned.trials)
 
 
@@ -76,3 +78,13 @@ def test_one_rule_stays_one_whatever_nca_has(tmp_path: Path) -> None:
     assert unique.pop("nca_one_rule") == 1 and set(unique.values()) == {16}
     with pytest.raises(SweepFileError, match="nca_one_rule has 1 rule: leave the field out"):
         make_plan(path, Overrides(sets=("nca_one_rule.rules.unique=5",)), tmp_path)
+
+
+def test_the_shipped_search_chooses_for_every_arm_of_the_main_sweep(tmp_path: Path) -> None:
+    plans = {path.stem: make_plan(path, Overrides(), tmp_path) for path in SWEEPS
+             if path.stem in ("lr_search", "complexity_by_domain")}
+    search, main = plans["lr_search"], plans["complexity_by_domain"]
+    assert search.file.search is not None
+    keys = cell_keys(main.trials, main.registries, "tiny")
+    assert {b.cell: b.key for b in search.file.search.brackets} == keys
+    assert not set(search.sweep.axes["seed"]) & set(main.sweep.axes["seed"])

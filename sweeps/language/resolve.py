@@ -305,10 +305,9 @@ class Resolver:
             elif self.sweep.protocol == "fair" and key not in self.sweep.fields and key not in self.sweep.axes:
                 found.append(Departure(field=key, given=preset, preset="searched per arm on held-out runs",
                                        source="not yet searched"))
-        if self.sweep.protocol == "fair":
-            if len(self.sweep.axes["seed"]) < 3:
-                found.append(Departure(field="seed", given=len(self.sweep.axes["seed"]), preset="3 or more seeds",
-                                       source="sweep file"))
+        if self.sweep.protocol == "fair" and len(self.sweep.axes["seed"]) < 3:
+            found.append(Departure(field="seed", given=len(self.sweep.axes["seed"]), preset="3 or more seeds",
+                                   source="sweep file"))
         return tuple(found)
 
     def _default(self, prefix: str, rest: str) -> Any:

@@ -46,7 +46,7 @@ class Choice:
     """Fingerprint of the stage that holds it."""
 
 
-# -- a search ------------------------------------------------------------------------------------------------------------
+# -- a search ---------------------------------------------------------------------------------------------------------
 
 
 def plan_search(science: SearchScience, trials: Sequence[Trial], paths: Mapping[str, Any],
@@ -100,7 +100,7 @@ def boundary(bracket: Bracket, best: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-# -- cells ---------------------------------------------------------------------------------------------------------------
+# -- cells ------------------------------------------------------------------------------------------------------------
 
 
 def cell_keys(trials: Iterable[Trial], registries: Registries, scale: str) -> dict[str, str]:
@@ -125,7 +125,7 @@ def _reference(trial: Trial) -> Trial:
     })
 
 
-# -- a comparison --------------------------------------------------------------------------------------------------------
+# -- a comparison -----------------------------------------------------------------------------------------------------
 
 
 def with_choices(resolver: Resolver, trials: Sequence[Trial], choices: Sequence[Choice]
@@ -138,8 +138,8 @@ def with_choices(resolver: Resolver, trials: Sequence[Trial], choices: Sequence[
     by_key = {choice.key: choice for choice in choices}
     for place, seed in enumerate(resolver.sweep.axes["seed"]):
         if any(seed in choice.seeds for choice in choices):
-            resolver.problem("axes.seed", seed, f"the search {search!r} has seen this seed; a comparison may share none "
-                                                "with it", path=("axes", "seed", str(place)))
+            resolver.problem("axes.seed", seed, f"the search {search!r} has seen this seed; a comparison may share "
+                                                "none with it", path=("axes", "seed", str(place)))
     for cell, key in keys.items():
         if reason := _unfit(cell, by_key.get(key), choices, trials):
             resolver.problem("searched", search, reason)

@@ -181,7 +181,8 @@ class SweepFile(Frozen):
     pre-training. Controls go on in any case. No part of a stage's identity."""
     search: Annotated[SearchScience | None, BeforeValidator(lambda value: {} if value is None else value)] = None
     """Makes the sweep a search of `pretrain.lr` and `transfer.embedding_init`, for a comparison's `searched`."""
-    searched: Annotated[str, Field(json_schema_extra={"pattern": f"^{NAME}$"}), AfterValidator(_file_name)] | None = None
+    searched: Annotated[str, Field(json_schema_extra={"pattern": f"^{NAME}$"}), AfterValidator(_file_name)
+                        ] | None = None
     """Name of the search, in the same store, that chose `pretrain.lr` and `transfer.embedding_init` of each arm."""
     run: Run = Run()
     """Execution only."""

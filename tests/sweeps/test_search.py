@@ -117,7 +117,7 @@ def test_no_result_is_no_loss_and_a_diverged_seed_is_an_infinite_one() -> None:
     assert losses_of(bracket, {**losses, "c": math.inf}.get) == {(0, 0): math.inf}, "its end will never come"
 
 
-# -- the sweep file ------------------------------------------------------------------------------------------------------
+# -- the sweep file ---------------------------------------------------------------------------------------------------
 
 SEARCH: dict[str, Any] = {
     "schema_version": 1, "name": "search", "search": {"eta": 2},
