@@ -154,7 +154,8 @@ class Board:
         """Give up what waits for a promotion that cannot come any more."""
         open_ = {key for key, status in self.status.items() if status in (Status.WAITING, Status.RUNNING)}
         for key in self.promotions.undecidable(open_) if self.promotions.held else ():
-            self.set(key, Status.SKIPPED, "another candidate of its search has no result, so nobody knows who goes on")
+            if self.status[key] is Status.WAITING:
+                self.set(key, Status.SKIPPED, "another candidate of its search has no result: nobody knows who goes on")
 
     def withheld(self, key: str) -> int:
         """Return how many stages a gate withholds."""

@@ -48,7 +48,7 @@ def _fields(bracket: Bracket, decision: Decision, losses: dict[tuple[int, int], 
     return {
         "cell": bracket.cell, "key": bracket.key, "upstream_tokens": bracket.upstream_tokens,
         "pretrain_tokens": bracket.pretrain_tokens,
-        "values": {} if best is None else {k: float(v) for k, v in bracket.candidates[best].values.items()},
+        "values": {} if best is None else bracket.candidates[best].values,
         "boundary": [] if best is None else list(boundary(bracket, best)),
         "candidates": [
             {"values": candidate.values,

@@ -56,11 +56,14 @@ def plan_search(science: SearchScience, trials: Sequence[Trial], paths: Mapping[
     cells: dict[str, dict[str, list[Trial]]] = {}
     for trial in trials:
         cells.setdefault(_cell(trial), {}).setdefault(trial.arm, []).append(trial)
-    return PlanSearch(eta=science.eta, brackets=tuple(
-        with_select(Bracket(
-            cell=cell, key=keys[cell], upstream_tokens=first.upstream_tokens, pretrain_tokens=first.pretrain_tokens,
-            candidates=tuple(_candidate(trials, paths) for trials in arms.values())), science.eta)
-        for cell, arms in cells.items() for first in [next(iter(arms.values()))[0]]))
+    brackets = []
+    for cell, arms in cells.items():
+        first = next(iter(arms.values()))[0]
+        bracket = Bracket(cell=cell, key=keys[cell], upstream_tokens=first.upstream_tokens,
+                          pretrain_tokens=first.pretrain_tokens,
+                          candidates=tuple(_candidate(found, paths) for found in arms.values()))
+        brackets.append(replace(bracket, select=select_spec(bracket, science.eta).fingerprint))
+    return PlanSearch(eta=science.eta, brackets=tuple(brackets))
 
 
 def _cell(trial: Trial) -> str:
@@ -68,13 +71,12 @@ def _cell(trial: Trial) -> str:
 
 
 def _candidate(trials: Sequence[Trial], paths: Mapping[str, Any]) -> Candidate:
-    values = {key: trials[0].extras[key] for key in SEARCHED if key in trials[0].extras}
+    values = {}
+    for key in SEARCHED:
+        if key in trials[0].extras:
+            prefix, _, field = key.partition(".")
+            values[key] = float(getattr(trials[0].core[prefix], field))
     return Candidate(values=values, runs=tuple(rungs_of(paths[t.id]) for t in trials))
-
-
-def with_select(bracket: Bracket, eta: int) -> Bracket:
-    """Return the bracket with the fingerprint of the stage that will hold its choice."""
-    return replace(bracket, select=select_spec(bracket, eta).fingerprint)
 
 
 def select_spec(bracket: Bracket, eta: int) -> StageSpec:
