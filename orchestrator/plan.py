@@ -260,7 +260,8 @@ def stage_states(planned: Planned, live: Mapping[str, str]) -> dict[str, StageSt
         elif node.gate in closed:
             states[key] = StageState(state="withheld", reason="their upstream was not learned (gate: require)")
         elif key in lost or key in spare:
-            states[key] = StageState(state="withheld", reason="their search goes on without them (search.eta)")
+            reason = "their candidates have lost" if key in lost else "as many candidates will lose (search.eta)"
+            states[key] = StageState(state="withheld", reason=reason)
         elif missing:
             states[key] = StageState(state="blocked", reason=f"not installed: {', '.join(missing)}; "
                                                              "install the extra [run]")

@@ -1,9 +1,9 @@
 """Which candidates of a search go on: asynchronous successive halving (ASHA; Li et al. 2020, arXiv 1810.05934). Pure.
 
 A bracket holds the candidates of one cell. `decide` looks at the losses that there are, and at nothing else: called
-again after a restart it says the same. It differs from the paper in one point. There a candidate that was promoted early
-is never taken back, so that the result depends on who came first; here a rung counts only those who belong to it, so
-that the best of the last rung is that of synchronous halving, whatever the order in which losses arrived.
+again after a restart it says the same. It differs from the paper in one point. There a candidate that was promoted
+early is never taken back, so that the result depends on who came first; here a rung counts only those who belong to
+it, so that the best of the last rung is that of synchronous halving, whatever the order in which losses arrived.
 """
 
 from __future__ import annotations
