@@ -109,6 +109,10 @@ class Survey:
         self._results = {s.fingerprint: self._result(s) for s in self._stages}
         self._protected: dict[str, bool] = {}
         self._continued = self._lineage()
+        lost = {name: outranked(layout, plan) for name, plan in self.use.plans.items()}
+        self._lost = {key for keys in lost.values() for key in keys
+                      if all(key in lost[name] for name, plan in self.use.plans.items() if key in plan.stages)}
+        """Stages that no search goes on with, and nobody else wants."""
         self._unfinished = {key for plan in self.use.plans.values() if not self._over(plan) for key in plan.stages}
 
     def items(self) -> Iterator[Item]:
@@ -124,6 +128,9 @@ class Survey:
             result = self._results[stage.fingerprint]
             if result is not None:
                 yield from self._superseded(stage, result)
+            elif stage.fingerprint in self._lost and not self._is_continued(stage):
+                yield from (item(a.path, Reason.SUPERSEDED, f"{self._label(stage)}: attempt {a.number}, its search goes "
+                                                            "on without it") for a in _attempts(stage))
 
     def protected(self, stage: StageFolder) -> bool:
         """True where a job may be using the stage, or nothing can tell."""

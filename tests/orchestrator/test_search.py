@@ -178,6 +178,9 @@ def test_what_a_loser_runs_is_asked_to_leave(tmp_path: Path) -> None:
         advance(lambda key: key not in rung_2 | late)
         ahead = [k for k in rung_2 if reconciler.board.status[k] is Status.RUNNING]
         assert ahead and all(k in bracket.candidates[1].runs[0][1] for k in ahead)
+        for job in reconciler._jobs:
+            if set(job.stages) & set(ahead):
+                executor.advance(job.handle)  # it has begun
         advance(lambda key: key not in rung_2)
         assert all(job.asked for job in reconciler._jobs if set(job.stages) & set(ahead)), "at once"
         assert {reconciler.board.status[k] for k in bracket.candidates[1].runs[0][1]} == {Status.WITHHELD}
@@ -186,6 +189,9 @@ def test_what_a_loser_runs_is_asked_to_leave(tmp_path: Path) -> None:
     assert reconciler.finished
     fold(plan)
     assert read_choices(plan.layout, "search")[0].values == {"pretrain.lr": 8e-3}
+    ledger.close()
+    items = list(Survey(plan.layout).items())
+    assert {i.path.parents[1].name for i in items} == set(ahead), "what it left may go"
 
 
 def test_a_diverged_candidate_loses_and_where_all_do_there_is_no_choice(tmp_path: Path) -> None:
