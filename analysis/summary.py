@@ -228,10 +228,13 @@ def _missing(study: Study) -> list[str]:
 
 
 def _unsearched(study: Study) -> list[str]:
-    fields = [d.field for d in study.records.plan.departures if "not yet searched" in d.source]
-    if not fields:
-        return []
-    return [f"Not searched per arm yet: {listed(fields)}. A gain may be one arm's luck with a shared value."]
+    plan, found = study.records.plan, []
+    if fields := [d.field for d in plan.departures if "not yet searched" in d.source]:
+        found.append(f"Not searched per arm yet: {listed(fields)}. A gain may be one arm's luck with a shared value.")
+    if edges := [f"{key} of {choice.cell}" for choice in plan.searched for key in choice.boundary]:
+        found.append(f"On the edge of the grid that {plan.searched[0].sweep} searched: {listed(edges, 4)}. The best "
+                     "value may lie beyond.")
+    return found
 
 
 def _scale(study: Study) -> list[str]:

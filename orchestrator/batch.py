@@ -31,7 +31,7 @@ def tickets(  # noqa: PLR0913 - what is ready, what there is room for, and how i
         slots: jobs that may run at a time.
         execution: how a stage is to run; those of one job run in one way.
     """
-    waiting = board.waiting - set(following)
+    waiting = board.waiting - set(following) - board.promotions.held
     if free <= 0 or not waiting:
         return []
     ready = board.packer.ready(waiting, board.done, board.ended)

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from orchestrator.packer import Packer, add_measurement, throughput, total_seconds
 from orchestrator.plan import Planned, complete, seconds_guess
+from orchestrator.promotion import Promotions, loss_of
 from sweeps.errors import RecordError
 from sweeps.language.gate import Verdict, verdict_of
 from sweeps.language.graph import Node
@@ -26,7 +27,7 @@ class Status(StrEnum):
     SKIPPED = "skipped"
     """It needs a stage that failed or diverged."""
     WITHHELD = "withheld"
-    """Its upstream was not learned, and the sweep requires that (`gate: require`)."""
+    """Its upstream was not learned, and the sweep requires that (`gate: require`); or its search goes on without it."""
     CANCELLED = "cancelled"
     """Every trial that needs it was cancelled."""
 
@@ -49,6 +50,10 @@ class Board:
         self.reasons: dict[str, str] = {}
         self._barred: dict[str, str] = {}
         """Stages that must not run any more, and why: they never wait again."""
+        search = planned.file.search
+        self.promotions = Promotions(search.brackets if search else (), search.eta if search else 1)
+        self.overtaken = False
+        """A stage that runs was excluded by its search since the reconciler last asked jobs to leave."""
         self.waiting: set[str] = set(self.graph.nodes)
         self.done: set[str] = set()
         self.ended: set[str] = set()
@@ -79,7 +84,8 @@ class Board:
 
     def seconds_left(self, slots: int) -> float:
         """Estimated seconds until everything is done."""
-        left = [k for k, s in self.status.items() if s in (Status.WAITING, Status.RUNNING)]
+        left = [k for k, s in self.status.items()
+                if s in (Status.WAITING, Status.RUNNING) and k not in self.promotions.held]
         return total_seconds(self.graph, left, self.seconds) / slots
 
     def counts(self) -> Mapping[Status, int]:
@@ -92,8 +98,9 @@ class Board:
     # -- stages --------------------------------------------------------------------------------------------------
 
     def set(self, key: str, status: Status, reason: str = "") -> None:
-        """Give a stage a status; one that its gate has barred is withheld instead of waiting."""
-        if status is Status.WAITING and key in self._barred:
+        """Give a stage a status; one that its gate or its search has barred is withheld instead of waiting."""
+        if key in self._barred and (status is Status.WAITING or (
+                status is Status.CANCELLED and key in self.promotions.lost)):
             status, reason = Status.WITHHELD, self._barred[key]
         self.status[key] = status
         if status in ENDED:
@@ -121,6 +128,7 @@ class Board:
             self.set(key, Status.DONE)
             self.done.add(key)
             self._heed(key, result)
+        self._promote(key, result)
         add_measurement(self._measured, node, result)
         return result
 
@@ -134,6 +142,22 @@ class Board:
         for reader in gated:
             if self.status[reader] is Status.WAITING:
                 self.set(reader, Status.WAITING)
+
+    def _promote(self, key: str, result: records.Result) -> None:
+        """Withhold what a search excludes; what of it runs is for the reconciler to stop."""
+        excluded = self.promotions.note(key, loss_of(result))
+        self._barred |= excluded
+        for stage in excluded:
+            if self.status[stage] is Status.WAITING:
+                self.set(stage, Status.WAITING)
+            self.overtaken |= self.status[stage] is Status.RUNNING
+
+    def skip_undecidable(self) -> None:
+        """Give up what waits for a promotion that cannot come any more."""
+        open_ = {key for key, status in self.status.items() if status in (Status.WAITING, Status.RUNNING)}
+        for key in self.promotions.undecidable(open_) if self.promotions.held else ():
+            if self.status[key] is Status.WAITING:
+                self.set(key, Status.SKIPPED, "another candidate of its search has no result: nobody knows who goes on")
 
     def withheld(self, key: str) -> int:
         """Return how many stages a gate withholds."""
@@ -170,8 +194,8 @@ class Board:
     # -- wishes --------------------------------------------------------------------------------------------------
 
     def wanted(self, key: str) -> bool:
-        """True while a trial that was not cancelled needs the stage."""
-        return not self._users[key] <= self.cancelled
+        """True while a trial that was not cancelled, and that its search has not excluded, needs the stage."""
+        return key not in self.promotions.lost and not self._users[key] <= self.cancelled
 
     def users(self, keys: Iterable[str]) -> list[str]:
         """Return the trials that need one of the stages, in the plan's order."""

@@ -102,7 +102,7 @@ def _existing(path: Path) -> Path:
 
 def _warnings(planned: Planned) -> list[str]:
     """Return what a person should know before paying for it."""
-    found = dict.fromkeys(_too_few_slots(planned.sweep.run))
+    found = dict.fromkeys([*_too_few_slots(planned.sweep.run), *_on_the_edge(planned)])
     if planned.sweep.scale in ("tiny", "1m"):
         return list(found)
     for trial in planned.trials:
@@ -112,6 +112,14 @@ def _warnings(planned: Planned) -> list[str]:
             if 0 < updates < FEW_UPDATES:
                 found[f"{name}: only {updates} updates; under {FEW_UPDATES:,} little is learned"] = None
     return list(found)
+
+
+def _on_the_edge(planned: Planned) -> Iterator[str]:
+    """Yield what a search chose on the edge of its grid."""
+    for choice in planned.file.searched:
+        for key in choice.boundary:
+            yield (f"searched: {key} = {choice.values[key]} of {choice.cell} lies on the edge of the grid of "
+                   f"{choice.sweep}; the best may lie beyond: extend that axis there")
 
 
 def _too_few_slots(run: Run) -> Iterator[str]:

@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from orchestrator.promotion import outranked
 from orchestrator.targets import Plan, read_plan
 from orchestrator.watch import controller, open_stages
 from orchestrator.withheld import withheld
@@ -108,6 +109,10 @@ class Survey:
         self._results = {s.fingerprint: self._result(s) for s in self._stages}
         self._protected: dict[str, bool] = {}
         self._continued = self._lineage()
+        lost = {name: outranked(layout, plan) for name, plan in self.use.plans.items()}
+        self._lost = {key for keys in lost.values() for key in keys
+                      if all(key in lost[name] for name, plan in self.use.plans.items() if key in plan.stages)}
+        """Stages that no search goes on with, and nobody else wants."""
         self._unfinished = {key for plan in self.use.plans.values() if not self._over(plan) for key in plan.stages}
 
     def items(self) -> Iterator[Item]:
@@ -123,6 +128,9 @@ class Survey:
             result = self._results[stage.fingerprint]
             if result is not None:
                 yield from self._superseded(stage, result)
+            elif stage.fingerprint in self._lost and not self._is_continued(stage):
+                yield from (item(a.path, Reason.SUPERSEDED, f"{self._label(stage)}: attempt {a.number}, its search goes "
+                                                            "on without it") for a in _attempts(stage))
 
     def protected(self, stage: StageFolder) -> bool:
         """True where a job may be using the stage, or nothing can tell."""
@@ -153,7 +161,7 @@ class Survey:
     def _over(self, plan: Plan) -> bool:
         """True where every trial of a plan has come to its end."""
         found = {key: self._results.get(key) for key in plan.stages}
-        barred = withheld(self.layout, plan)
+        barred = {*withheld(self.layout, plan), *outranked(self.layout, plan)}
         return bool(plan.stages) and all(
             all(found.get(s["fingerprint"]) or s["fingerprint"] in barred for s in t["path"])
             or any((r := found.get(s["fingerprint"])) is not None and r.status == "diverged" for s in t["path"])

@@ -9,17 +9,21 @@ from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
+from orchestrator.choices import read_choices
 from orchestrator.clusters import profile
+from orchestrator.promotion import outranked, surplus
+from orchestrator.targets import Plan, read_plan
 from orchestrator.withheld import bars
 from sweeps.errors import EnvironmentError_, Problem, SweepFileError, UsageError
 from sweeps.language.checks import check_layout
 from sweeps.language.graph import Graph, Node
 from sweeps.language.grid import Trial, trials
-from sweeps.language.manifest import PlanFile, PlanStage, PlanTrial
+from sweeps.language.manifest import PlanChoice, PlanFile, PlanStage, PlanTrial
 from sweeps.language.plugins import Registries
 from sweeps.language.presets import SCALES
 from sweeps.language.read import Source
 from sweeps.language.resolve import Resolver
+from sweeps.language.search import SELECT, plan_search, with_choices
 from sweeps.language.spec import Overrides, SweepFile, load_draft
 from sweeps.language.stage import Execution
 from sweeps.language.stages import GraphBuilder
@@ -104,25 +108,51 @@ def resolve(bare: Planned, problems: Sequence[Problem] = ()) -> Planned:
     resolver = Resolver(sweep, bare.source, registries, problems)
     if "run" not in resolver.assumed:
         _check_cluster(resolver)
-    found = trials(resolver)
+    found, choices = _chosen(resolver, bare.layout, trials(resolver))
     check_layout(resolver, [t.core for t in found])
     resolver.raise_problems()
     try:
-        graph = GraphBuilder(registries, sweep.scale, gate_required=sweep.gate == "require").build(found)
+        graph = GraphBuilder(registries, sweep.scale, gate_required=sweep.gate == "require",
+                             search=sweep.search is not None).build(found)
     except (ValueError, UsageError) as error:
         resolver.problem("fields", None, str(error))
         resolver.raise_problems()
         raise
+    search = sweep.search and plan_search(sweep.search, found, graph.paths, registries, sweep.scale)
+    selects = (PlanStage(kind=SELECT, fingerprint=b.select, label=f"select {b.cell}", trials=len(b.candidates))
+               for b in (search.brackets if search else ()))
     file = bare.file.model_copy(update={
-        "overrides": bare.overrides.texts(), "departures": resolver.departures(),
+        "overrides": bare.overrides.texts(), "departures": resolver.departures(choices),
+        "search": search, "searched": choices,
         "claims": {k: c.model_dump() for k, c in sweep.claims.items()}, "gate": sweep.gate,
         "controls": {u: registries.upstreams[u].inherits for u in map(str, sweep.axes["upstream"])
                      if registries.upstreams[u].control},
         "body_parameters": found[0].core["model"].body_parameters,
         "trials": tuple(_plan_trial(t, graph) for t in found),
-        "stages": tuple(map(_plan_stage, graph.nodes.values())), "versions": versions(),
+        "stages": (*map(_plan_stage, graph.nodes.values()), *selects), "versions": versions(),
     })
     return replace(bare, trials=tuple(found), graph=graph, file=file)
+
+
+def _chosen(resolver: Resolver, layout: Layout, found: list[Trial]) -> tuple[list[Trial], tuple[PlanChoice, ...]]:
+    """Return the trials with what the search that the sweep names has chosen for them."""
+    sweep = resolver.sweep
+    if sweep.searched is None:
+        return found, ()
+    try:
+        choices = read_choices(layout, sweep.searched)
+    except UsageError as error:
+        resolver.problem("searched", sweep.searched, str(error))
+        resolver.raise_problems()
+        raise
+    found, taken = with_choices(resolver, found, choices)
+    before = {c["cell"]: c["values"] for c in read_plan(layout, sweep.name).searched}
+    for choice in taken:
+        if before.get(choice.cell, choice.values) != choice.values:
+            resolver.problem("searched", sweep.searched,
+                             f"chose {before[choice.cell]} for {choice.cell} when this sweep was run first, and now "
+                             f"{choice.values}; to compare with the new choice, give the sweep another name")
+    return found, taken
 
 
 def _check_cluster(resolver: Resolver) -> None:
@@ -221,6 +251,8 @@ def stage_states(planned: Planned, live: Mapping[str, str]) -> dict[str, StageSt
     done = complete(planned.layout, planned.graph.nodes.values())
     gates = {node.gate for node in planned.graph.nodes.values() if node.gate in done}
     closed = {gate for gate in gates if gate is not None and bars(planned.layout, gate)}
+    plan = Plan.of(planned.file.model_dump(mode="json")) if planned.file.search else Plan(name=planned.sweep.name)
+    lost, spare = outranked(planned.layout, plan), surplus(planned.layout, plan)
     states: dict[str, StageState] = {}
     for key, node in planned.graph.nodes.items():
         missing = _missing_sources(node)
@@ -230,6 +262,9 @@ def stage_states(planned: Planned, live: Mapping[str, str]) -> dict[str, StageSt
             states[key] = StageState(state="live", reason=f"sweep {live[key]} is running it")
         elif node.gate in closed:
             states[key] = StageState(state="withheld", reason="their upstream was not learned (gate: require)")
+        elif key in lost or key in spare:
+            reason = "their candidates have lost" if key in lost else "as many candidates will lose (search.eta)"
+            states[key] = StageState(state="withheld", reason=reason)
         elif missing:
             states[key] = StageState(state="blocked", reason=f"not installed: {', '.join(missing)}; "
                                                              "install the extra [run]")
@@ -240,6 +275,11 @@ def stage_states(planned: Planned, live: Mapping[str, str]) -> dict[str, StageSt
                 state="blocked" if blocked else "run",
                 reason=f"needs {blocked.kind} {blocked.fingerprint[:8]}, blocked" if blocked else "no result yet",
             )
+    for stage in planned.file.stages:
+        if stage.kind == SELECT:
+            made = planned.layout.stage(SELECT, stage.fingerprint).result.exists()
+            states[stage.fingerprint] = StageState(state="reuse" if made else "run",
+                                                   reason="complete in the store" if made else "no result yet")
     return states
 
 

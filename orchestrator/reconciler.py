@@ -129,7 +129,8 @@ class Reconciler:
             else:
                 still.append(job)
         self._jobs = still
-        if cancelled:
+        if cancelled or self.board.overtaken:
+            self.board.overtaken = False
             self._cancel_unwanted()
         self.endings.raise_pause()
 
@@ -214,6 +215,7 @@ class Reconciler:
     # -- submitting ----------------------------------------------------------------------------------------------
 
     def _submit(self) -> None:
+        self.board.skip_undecidable()
         tickets = batch.tickets(self.planned, self.board, self._following, free=self.executor.slots_free(),
                                 slots=self.slots, execution=self.endings.execution)
         if tickets := self.budget.admit(tickets):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from orchestrator.choices import table
 from sweeps.language.manifest import PlanFile
+from sweeps.store import files
 from sweeps.store.layout import Layout
 
 
@@ -17,6 +19,7 @@ def write_report(store: Layout, name: str, out: Path | None = None, plan: PlanFi
         out: where to write (default: the sweep's own folder).
         plan: another plan than the stored one, for instance a part of the grid.
     """
+    from analysis.load import read_plan
     from analysis.report import build_report
     from analysis.study import study
     from analysis.tables import write_tables
@@ -26,6 +29,10 @@ def write_report(store: Layout, name: str, out: Path | None = None, plan: PlanFi
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.rglob(".*"):  # half-written by a controller that was killed
         left.unlink()
+    if search := (plan or read_plan(store.root, name)).search:  # it compares no arms
+        page, text = folder / "choices.txt", "\n".join(table(store, search))
+        files.replace(page, text + "\n")
+        return page, text
     found = study(store.root, name, plan)
     write_tables(store.root, name, folder / "tables", found)
     return build_report(store.root, name, folder, found), text_of(found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 from orchestrator.arguments import say
@@ -130,8 +129,3 @@ def _say_what_is_left(sweep: str, thread: ReconcilerThread) -> None:
 def failures(progress: Progress) -> list[TrialEnd]:
     """Return the trials that failed."""
     return [end for end in progress.ended.values() if end.state == "failed"]
-
-
-def report_path(planned: Planned) -> Path:
-    """Return where the report is written."""
-    return planned.layout.sweep(planned.sweep.name).report

@@ -61,6 +61,12 @@ fields:
 claims:
   nca_helps_code: {domain: code, arm: best_band, over: baseline, gain_nats: "> 0"}
 
+# Learning rate and embedding_init of each arm as a search has chosen them (it is run first, in the same store):
+# searched: lr_search
+# Or this file as a search (docs/concepts/search.md): one in eta of the candidates goes on from each end to the next.
+# Its axes have pretrain.lr: [1e-3, 2e-3, 4e-3] and perhaps transfer.embedding_init, its seeds begin at 1000.
+# search: {eta: 3}
+
 # How to run: never part of what a result is, so it may change at any time.
 run:
   cluster: local               # executor profile

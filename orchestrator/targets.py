@@ -36,6 +36,10 @@ class Plan:
     trials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Id -> path and what it compares."""
     gate: str = "report"
+    search: Mapping[str, Any] = field(default_factory=dict)
+    """`eta` and the brackets of a search; empty where the sweep is none."""
+    searched: tuple[Mapping[str, Any], ...] = ()
+    """What a comparison took from a search: cell, values."""
     controls: tuple[str, ...] = ()
     """Upstreams that are controls."""
 
@@ -44,6 +48,7 @@ class Plan:
         """Return the plan that plan.json (or the dump of a `PlanFile`) states."""
         return cls(name=raw["name"], question=raw["question"], stages={s["fingerprint"]: s for s in raw["stages"]},
                    trials={t["id"]: t for t in raw["trials"]}, gate=raw.get("gate", "report"),
+                   search=raw.get("search") or {}, searched=tuple(raw.get("searched", ())),
                    controls=tuple(raw.get("controls", ())))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.meter import spent
 from orchestrator.ownership import seen
+from orchestrator.promotion import outranked
 from orchestrator.targets import Plan, read_plan
 from orchestrator.withheld import withheld
 from sweeps.store.files import read_json, read_lines, unseal
@@ -109,7 +110,7 @@ def look(layout: Layout, name: str) -> View:
     for key in state.failures:
         if states.get(key) == "waiting":
             states[key] = "failed"
-    for key in withheld(layout, plan):
+    for key in (*withheld(layout, plan), *outranked(layout, plan)):
         if states[key] == "waiting":
             states[key] = "withheld"
     trials = {key: _trial_state(t["path"], states, cancelled=key in state.cancelled)

@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.arguments import duration
 from orchestrator.difference import Spec, nearest, read_spec
+from orchestrator.promotion import outranked
 from orchestrator.targets import Plan, label_of, logs, read_plan
 from orchestrator.watch import asked_of, controller, last_row, sweep_file_hint
 from orchestrator.withheld import withheld
@@ -121,6 +122,7 @@ class Explainer:
         self._thorough = thorough
         self._found: dict[str, Explanation] = {}
         self._gates = {s.plan.name: withheld(layout, s.plan) for s in sweeps}
+        self._outranked = {s.plan.name: outranked(layout, s.plan) for s in sweeps}
 
     def explain(self, stage: StageFolder) -> Explanation:
         """Return why a stage is where it is."""
@@ -242,6 +244,9 @@ class Explainer:
 
     def _withheld(self, stage: StageFolder) -> Explanation | None:
         naming = self._naming(stage)
+        lost = [self._outranked[s.plan.name].get(stage.fingerprint) for s in naming]
+        if lost and all(lost):
+            return self._say(stage, "withheld", str(lost[0]))
         gates = [self._gates[s.plan.name].get(stage.fingerprint) for s in naming]
         gate = next((g for g in gates if g), None)
         if gate is None or not all(gates):

@@ -10,6 +10,7 @@ from orchestrator.estimate import summary
 from orchestrator.plan import make_plan, stage_states
 from sweeps.errors import SweepFileError
 from sweeps.language.presets import SCALES
+from sweeps.language.search import cell_keys
 from sweeps.language.spec import Overrides, schema_text
 
 SWEEPS = sorted((Path(__file__).parent.parent / "sweeps").glob("*.yaml"))
@@ -19,7 +20,8 @@ SWEEPS = sorted((Path(__file__).parent.parent / "sweeps").glob("*.yaml"))
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda p: p.stem)
 def test_a_shipped_sweep_plans_at_every_scale(path: Path, scale: str, tmp_path: Path) -> None:
     planned = make_plan(path, Overrides(scale=scale), tmp_path)
-    assert planned.trials and len(planned.file.stages) == len(planned.graph.nodes)
+    choices = len(planned.file.search.brackets) if planned.file.search else 0
+    assert planned.trials and len(planned.file.stages) == len(planned.graph.nodes) + choices
     assert all(t.baseline for t in planned.trials)
 
 
@@ -109,3 +111,13 @@ def test_more_ranks_cost_the_same_and_take_less_time(ranks: int, tmp_path: Path)
     flops = sum(node.tokens * node.flops_per_token for node in planned.graph.nodes.values())
     assert totals["gpu_hours"] == pytest.approx(flops / (0.4 * 989e12) / 3600, rel=0.02)
     assert totals["seconds"] == pytest.approx(flops / (0.4 * 989e12) / ranks, rel=0.02)
+
+
+def test_the_shipped_search_chooses_for_every_arm_of_the_main_sweep(tmp_path: Path) -> None:
+    plans = {path.stem: make_plan(path, Overrides(), tmp_path) for path in SWEEPS
+             if path.stem in ("lr_search", "complexity_by_domain")}
+    search, main = plans["lr_search"], plans["complexity_by_domain"]
+    assert search.file.search is not None
+    keys = cell_keys(main.trials, main.registries, "tiny")
+    assert {b.cell: b.key for b in search.file.search.brackets} == keys
+    assert not set(search.sweep.axes["seed"]) & set(main.sweep.axes["seed"])

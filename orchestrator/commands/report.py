@@ -1,4 +1,4 @@
-"""Write tables, figures and report.html of a sweep from its records."""
+"""Write tables, figures and report.html of a sweep from its records; of a search, what it chose."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     page, text = write_report(store, name, arguments.out, plan)
     if arguments.json:
         out_json({"name": name, "report": str(page), "tables": sorted(
-            str(p) for p in (page.parent / "tables").iterdir())})
+            str(p) for p in (page.parent / "tables").glob("*"))})
     else:
         out(text)
         out(f"\nreport: {page}")

@@ -22,7 +22,7 @@ REFUSED = {
     "done": "complete already",
     "damaged": "damaged after it was complete: `orchestrator why` says which folder to remove",
     "diverged": "diverged: a result, which is not tried again",
-    "withheld": "withheld: its upstream was not learned, and the sweep file says gate: require",
+    "withheld": "withheld: its upstream was not learned (gate: require), or its search goes on without it",
     "running": "neither failed nor cancelled: it runs",
     "waiting": "neither failed nor cancelled: it waits for its turn",
 }

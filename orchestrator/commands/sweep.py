@@ -23,6 +23,8 @@ from orchestrator.notify import hook_of, notify, summary
 from sweeps.errors import PausedError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from orchestrator.plan import Planned
 
 EXAMPLES = """  orchestrator sweep sweeps/smoke.yaml
@@ -50,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the sweep, write the report, print the table."""
     from orchestrator.pilots import searches, warnings
     from orchestrator.plan import make_plan, refuse_blocked, run_pilots
-    from orchestrator.session import FAILED, INTERRUPTED, failures, report_path, run_sweep
+    from orchestrator.session import FAILED, INTERRUPTED, failures, run_sweep
 
     store = layout(arguments)
     planned = make_plan(arguments.file, overrides(arguments), store.root)
@@ -73,12 +75,12 @@ def run(arguments: argparse.Namespace) -> int:
     if interrupted:
         return INTERRUPTED
     failed = failures(progress)
-    _report(arguments, planned.sweep.name)
+    page = _report(arguments, planned)
     for end in failed[:10]:
         say(f"failed: {end.id}: {end.reason}  (orchestrator logs {end.id})")
     if arguments.json:
         out_json({"name": planned.sweep.name, "trials": dict(progress.counts()),
-                  "failed": [e.__dict__ for e in failed], "report": str(report_path(planned) / "report.html")})
+                  "failed": [e.__dict__ for e in failed], "report": str(page)})
     code = FAILED if failed else 0
     notify(hook, summary(store, name, event="finished", exit_code=code))
     return code
@@ -97,11 +99,13 @@ def _appoint(arguments: argparse.Namespace, planned: Planned) -> int:
     return 0
 
 
-def _report(arguments: argparse.Namespace, name: str) -> None:
+def _report(arguments: argparse.Namespace, planned: Planned) -> Path:
+    from orchestrator.choices import fold
     from orchestrator.reporting import write_report
 
-    store = layout(arguments)
-    page, text = write_report(store, name)
+    fold(planned)
+    page, text = write_report(planned.layout, planned.sweep.name)
     if not arguments.json:
         out(text)
         out(f"\nreport: {page}")
+    return page

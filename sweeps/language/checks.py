@@ -10,8 +10,8 @@ from typing import Any
 
 from sweeps.errors import nearest
 from sweeps.language.plugins import Upstream
-from sweeps.language.presets import SCALES
-from sweeps.language.resolve import Resolver
+from sweeps.language.presets import SCALES, SEARCHED
+from sweeps.language.resolve import SPLIT, Resolver
 from sweeps.language.science import TransferScience
 from sweeps.language.spec import GRID_AXES
 from sweeps.language.units import Amount
@@ -26,6 +26,8 @@ EQUAL = "pretrain.equal"
 """The field that needs upstream tokens to charge."""
 BODY = ("transfer.reinit", "transfer.rescale")
 """The fields that need an upstream whose body is carried over."""
+FIRST_SEARCH_SEED = 1_000
+"""A search's seeds begin here, so that comparisons, which begin at 0, do not meet them by accident."""
 MAX_ID_CHARS = 200
 """A trial's id is a file name, of which file systems take 255 bytes."""
 
@@ -53,6 +55,43 @@ def check_axes(resolver: Resolver) -> bool:
         resolver.problem("baseline.upstream", baseline, f"the baseline must be on the axis upstream; {on_axis}")
     _check_budgets(resolver)
     return sound and _small_enough(resolver)
+
+
+def check_search(resolver: Resolver) -> None:
+    """Note what a search, or a comparison that names one, may not have (docs/concepts/search.md)."""
+    sweep = resolver.sweep
+    given = [(section, key) for section, values in (("fields", sweep.fields), ("axes", sweep.axes)) for key in values]
+    if sweep.search is not None:
+        _check_searching(resolver)
+    elif sweep.searched is None:
+        return
+    else:
+        for section, key in given:
+            if key in SEARCHED:
+                resolver.problem(f"{section}.{key}", None, f"is what the search {sweep.searched!r} chooses (searched); "
+                                                           "leave one of them out")
+    for section, key in given:
+        if key == SPLIT:
+            resolver.problem(f"{section}.{key}", None, "keeps the text of searches and comparisons apart; leave it out")
+
+
+def _check_searching(resolver: Resolver) -> None:
+    sweep, lr = resolver.sweep, SEARCHED[0]
+    if lr not in sweep.axes:
+        resolver.problem("search", None, f"a search has {lr} among its axes, for instance {lr}: [1e-3, 2e-3, 4e-3]; "
+                                         f"{SEARCHED[1]} may be another")
+    for place, seed in enumerate(sweep.axes["seed"]):
+        if seed < FIRST_SEARCH_SEED:
+            resolver.problem("axes.seed", seed, f"seeds of a search begin at {FIRST_SEARCH_SEED:,}: no comparison may "
+                                                "see what its learning rate was chosen on",
+                             path=("axes", "seed", str(place)))
+    for key, given, reason in (
+        ("searched", sweep.searched, "a search takes nothing from another one; leave it out"),
+        ("claims", sweep.claims, "a search compares no arms; claims belong to the comparison that names it"),
+        ("gate", sweep.gate == "require", "a search has no gates; they belong to the comparison that names it"),
+    ):
+        if given:
+            resolver.problem(key, None, reason)
 
 
 def _check_twice(resolver: Resolver, axis: str) -> None:

@@ -18,6 +18,7 @@ from sweeps.language.checks import (
     check_axes,
     check_claims,
     check_frames,
+    check_search,
     check_transfer,
     own_axes,
     safe,
@@ -25,7 +26,7 @@ from sweeps.language.checks import (
 )
 from sweeps.language.gate import GATE
 from sweeps.language.parts import Part, domains_of, trained, vocabulary_of
-from sweeps.language.presets import SCALES
+from sweeps.language.presets import SCALES, SEARCHED
 from sweeps.language.resolve import Resolver
 from sweeps.language.units import Amount
 
@@ -39,6 +40,8 @@ class Trial:
 
     id: str
     arm: str
+    bare: str = ""
+    """The arm without the values that a search chooses."""
     upstream: str
     complexity: str
     note: str
@@ -67,6 +70,7 @@ def trials(resolver: Resolver) -> list[Trial]:
     Raises:
         SweepFileError: with every problem found.
     """
+    check_search(resolver)
     if not check_axes(resolver):
         resolver.check_all()
         resolver.raise_problems()
@@ -125,9 +129,9 @@ def _arm(resolver: Resolver, arm: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     requested, realised = sizes
     complexity = str(arm.get("complexity", ""))
-    label = _label(resolver, arm, complexity, extras)
+    bare = _label(resolver, arm, complexity, {a: v for a, v in extras.items() if a not in SEARCHED})
     made = {
-        "arm": label, "upstream": name, "complexity": complexity,
+        "arm": _label(resolver, arm, complexity, extras), "bare": bare, "upstream": name, "complexity": complexity,
         "note": plugin.describe(science) if plugin.describe else "", "token_budget": str(arm.get("token_budget", "")),
         "requested_upstream_tokens": requested, "upstream_tokens": realised, "extras": extras, "core": core,
         "trained": part,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
+from sweeps.language.asha import Bracket
 from sweeps.language.stage import Frozen
 from sweeps.store.files import SCHEMA_VERSION
 
@@ -76,7 +77,30 @@ class Departure(Frozen):
     given: Any
     preset: Any
     source: str
-    """`file`, `--set`, `scale tiny`, or `not yet searched`."""
+    """`file`, `--set`, `scale tiny`, `not yet searched`, or `searched by NAME`."""
+
+
+class PlanSearch(Frozen):
+    """What a search decides (docs/concepts/search.md)."""
+
+    eta: int
+    """Of the candidates at a rung, one in `eta` goes on."""
+    brackets: tuple[Bracket, ...]
+    """One for each cell."""
+
+
+class PlanChoice(Frozen):
+    """What a comparison takes from a search, for one of its cells."""
+
+    cell: str
+    values: dict[str, float]
+    """Searched field -> chosen value."""
+    boundary: tuple[str, ...] = ()
+    """Fields whose chosen value lies on the edge of their grid."""
+    sweep: str
+    """The search."""
+    select: str
+    """Fingerprint of the stage that holds the choice."""
 
 
 def _of_older(controls: Any) -> Any:
@@ -100,6 +124,10 @@ class PlanFile(Frozen):
     controls: Annotated[dict[str, str], BeforeValidator(_of_older)] = {}
     """Upstreams that are controls -> the upstream whose fields they keep (`nca_shuffled`: `nca`), empty: of all. A
     gain that they share is not a gain from structure."""
+    search: PlanSearch | None = None
+    """Where the sweep is a search."""
+    searched: tuple[PlanChoice, ...] = ()
+    """Where it takes its learning rates from one."""
     body_parameters: int = 0
     trials: tuple[PlanTrial, ...]
     stages: tuple[PlanStage, ...]

@@ -11,7 +11,7 @@ from sweeps.language.read import Source, parse_value
 from sweeps.language.stage import Frozen
 
 MAX_SEEDS = 10_000
-SETTABLE = ("protocol", "scale", "question", "name")
+SETTABLE = ("protocol", "scale", "question", "name", "searched")
 """Keys without a dot that `--set` may change beside the axes."""
 
 

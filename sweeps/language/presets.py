@@ -104,5 +104,5 @@ PROTOCOL_FIELDS: Mapping[str, Mapping[str, Any]] = {
 }
 """Fields outside the plug-ins; a plug-in states its own per protocol. `fair` is the defaults themselves."""
 
-NOT_SEARCHED = ("pretrain.lr", "transfer.embedding_init")
-"""`fair` asks for these to be chosen per arm on held-out runs; until then they are reported as a departure."""
+SEARCHED = ("pretrain.lr", "transfer.embedding_init")
+"""What a search chooses. `fair` asks for it per arm, on held-out runs; until then it is reported as a departure."""

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
 from sweeps.errors import Problem, SweepFileError, nearest
-from sweeps.language.manifest import Departure
+from sweeps.language.manifest import Departure, PlanChoice
 from sweeps.language.plugins import Plugin, Registries, Science, Upstream
-from sweeps.language.presets import NOT_SEARCHED, PROTOCOL_FIELDS, SCALES
+from sweeps.language.presets import PROTOCOL_FIELDS, SCALES, SEARCHED
 from sweeps.language.problems import given as as_given
 from sweeps.language.problems import in_order, shown, told
 from sweeps.language.read import Source
@@ -23,6 +23,8 @@ from sweeps.language.spec import SweepFile, problem_of
 Fields = dict[str, Any]
 OF_DOMAIN = "pretrain"
 """The section whose fields a sweep may give for one domain alone: `code.pretrain.lr`."""
+SPLIT = "documents.split"
+"""The field that keeps the text of searches and comparisons apart."""
 MAX_NUMBER = 10**12
 """No field of a model, a schedule or a file is larger; more overflows what is computed from it."""
 
@@ -202,7 +204,8 @@ class Resolver:
         plugin = None if prefix in AUTHORED else self.family(prefix)
         if plugin is not None:
             return {**plugin[1].scales.get(self.sweep.scale, {}), **plugin[1].protocols.get(self.sweep.protocol, {})}
-        layers = {**SCALES[self.sweep.scale].fields(), **PROTOCOL_FIELDS[self.sweep.protocol]}
+        layers = {**SCALES[self.sweep.scale].fields(), **PROTOCOL_FIELDS[self.sweep.protocol],
+                  **({} if self.sweep.search is None else {SPLIT: "search"})}
         return {k.partition(".")[2]: v for k, v in layers.items() if k.startswith(prefix + ".")}
 
     def split(self, key: str) -> tuple[str, str]:
@@ -302,8 +305,12 @@ class Resolver:
         parents = [plugin.inherits] if isinstance(plugin, Upstream) and plugin.inherits else []
         return self._model(plugin.science, key, own, parents=parents, axes=axes, place=place)
 
-    def departures(self) -> tuple[Departure, ...]:
-        """Return every field that is not what scale and protocol say, and what `fair` still owes."""
+    def departures(self, choices: Sequence[PlanChoice] = ()) -> tuple[Departure, ...]:
+        """Return every field that is not what scale and protocol say, and what `fair` still owes.
+
+        Args:
+            choices: what a search chose for each cell.
+        """
         found = []
         for key, value in self.sweep.fields.items():
             prefix, rest = self.split(key)
@@ -316,16 +323,19 @@ class Resolver:
                 prefix, _, rest = axis.partition(".")
                 preset = self.preset(prefix).get(rest, self._default(prefix, rest))
                 found.append(Departure(field=axis, given=list(values), preset=preset, source="axis"))
-        if self.sweep.protocol == "fair":
-            for key in NOT_SEARCHED:
-                if key not in self.sweep.fields and key not in self.sweep.axes:
-                    prefix, _, rest = key.partition(".")
-                    value = self.preset(prefix).get(rest, self._default(prefix, rest))
-                    found.append(Departure(field=key, given=value, preset="searched per arm on held-out runs",
-                                           source="not yet searched"))
-            if len(self.sweep.axes["seed"]) < 3:
-                found.append(Departure(field="seed", given=len(self.sweep.axes["seed"]), preset="3 or more seeds",
-                                       source="sweep file"))
+        for key in SEARCHED:
+            chosen = {choice.cell: choice.values[key] for choice in choices if key in choice.values}
+            prefix, _, rest = key.partition(".")
+            preset = self.preset(prefix).get(rest, self._default(prefix, rest))
+            if chosen:
+                found.append(Departure(field=key, given=chosen, preset=preset,
+                                       source=f"searched by {self.sweep.searched}"))
+            elif self.sweep.protocol == "fair" and key not in self.sweep.fields and key not in self.sweep.axes:
+                found.append(Departure(field=key, given=preset, preset="searched per arm on held-out runs",
+                                       source="not yet searched"))
+        if self.sweep.protocol == "fair" and len(self.sweep.axes["seed"]) < 3:
+            found.append(Departure(field="seed", given=len(self.sweep.axes["seed"]), preset="3 or more seeds",
+                                   source="sweep file"))
         return tuple(found)
 
     def _default(self, prefix: str, rest: str) -> Any:

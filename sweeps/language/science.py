@@ -224,6 +224,8 @@ class TextScience(Science):
     near_duplicates: Fraction | None = None
     """Whole documents are left out whose shingles of five words have this Jaccard similarity or more with those of an
     earlier one (estimated by MinHash), before the split and so across it: `80%`. None: paragraphs alone are compared."""
+    split: Literal["comparison", "search"] = "comparison"
+    """`search`: the files that comparisons hold out are set aside, and others are held out of those that are left."""
 
 
 class TokenizerScience(Science):
@@ -296,6 +298,13 @@ class BlockScience(Science):
     """Rules in the block."""
 
 
+class SearchScience(Science):
+    """How a search chooses among its candidates, the values of the axes `pretrain.lr` and `transfer.embedding_init`."""
+
+    eta: Annotated[int, Field(ge=2)] = 3
+    """Of the candidates that reach a rung (an annealed end, `pretrain.ends`), the best 1/eta go on."""
+
+
 class IdentityScience(Science):
     """Revision or SHA-256 of the outside data that a stage reads."""
 
@@ -320,6 +329,7 @@ SECTIONS: dict[str, type[Science]] = {
     "measure": MeasureScience,
     "block": BlockScience,
     "identity": IdentityScience,
+    "search": SearchScience,
 }
 """Section name -> model, for every section that no plug-in owns."""
 

@@ -23,6 +23,7 @@ from sweeps.language.policy import Policy
 from sweeps.language.presets import PROTOCOLS, SCALES
 from sweeps.language.problems import given, in_order, shown, told
 from sweeps.language.read import Source, parse_all, read_text
+from sweeps.language.science import SearchScience
 from sweeps.language.stage import Frozen
 from sweeps.language.units import Duration, Pack
 
@@ -178,6 +179,11 @@ class SweepFile(Frozen):
     gate: Literal["report", "require"] = "report"
     """Where an upstream was not learned, or that is not known: `report` marks its results, `require` does not go on to
     pre-training. Controls go on in any case. No part of a stage's identity."""
+    search: Annotated[SearchScience | None, BeforeValidator(lambda value: {} if value is None else value)] = None
+    """Makes the sweep a search of `pretrain.lr` and `transfer.embedding_init`, for a comparison's `searched`."""
+    searched: Annotated[str, Field(json_schema_extra={"pattern": f"^{NAME}$"}), AfterValidator(_file_name)
+                        ] | None = None
+    """Name of the search, in the same store, that chose `pretrain.lr` and `transfer.embedding_init` of each arm."""
     run: Run = Run()
     """Execution only."""
     plugins: tuple[str, ...] = ()

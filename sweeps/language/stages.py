@@ -40,10 +40,15 @@ class _Run:
 class GraphBuilder(DataStages):
     """Builds the graph; equal stages are made once."""
 
-    def __init__(self, registries: Registries, scale: str, *, gate_required: bool = False) -> None:
-        """`scale` decides the size of rule blocks; `gate_required`: what follows an upstream waits for its gate."""
+    def __init__(self, registries: Registries, scale: str, *, gate_required: bool = False, search: bool = False
+                 ) -> None:
+        """`scale` decides the size of rule blocks; `gate_required`: what follows an upstream waits for its gate.
+
+        `search`: trials are candidates; nothing but their annealed ends is measured, and lower rungs come first.
+        """
         super().__init__(registries, scale)
         self._gate_required = gate_required
+        self._search = search
         self._runs: list[_Run] = []
 
     def build(self, trials: Iterable[Trial]) -> Graph:
@@ -54,6 +59,11 @@ class GraphBuilder(DataStages):
                 node = self.graph.nodes[fingerprint]
                 node.priority = min(node.priority, position) if node.trials else position
                 node.trials += 1
+        if self._search:
+            for path in self.graph.paths.values():
+                for rung, stages in enumerate(rungs_of(path)):
+                    for fingerprint in stages:
+                        self.graph.nodes[fingerprint].priority += rung * len(self.graph.paths)
         self._order_trunks()
         return self.graph
 
@@ -232,6 +242,8 @@ class GraphBuilder(DataStages):
         """Return the steps up to the pre-pre-trained body and its gate, and the body."""
         steps = self._prepretrain(trial)
         body = steps[-1].fingerprint
+        if self._search:
+            return steps, body
         gate = self._gate(trial, body)
         steps += [PathStep("rules", "rules", i.fingerprint)
                   for i in self.graph.nodes[gate].spec.inputs if i.kind == "rules"]
@@ -245,6 +257,9 @@ class GraphBuilder(DataStages):
                    id(trial.core["tasks"][GATE]))
             steps, body = self._once(key, lambda: self._upstream(trial))
         pretrain = self._pretrain(trial, body)
+        if self._search:
+            read = [Input("corpus", "corpus", self._corpus(trial, trial.domain)), *self._corpora(trial, "bank")]
+            return (*self._data_steps(tuple(dict.fromkeys(i.fingerprint for i in read))), *steps, *pretrain)
         final = self._final(trial, "pretrained", pretrain[-1].fingerprint)
         if body is not None and self._gate_required and not self.registries.upstreams.find(trial.upstream).control:
             for fingerprint in (*(step.fingerprint for step in pretrain), final):
@@ -280,6 +295,19 @@ class GraphBuilder(DataStages):
                     node.after = self.graph.nodes[before].key
                     node.start_tokens = self.graph.nodes[before].end_tokens
                 before = fingerprint
+
+
+def rungs_of(path: Iterable[PathStep]) -> tuple[tuple[str, ...], ...]:
+    """Return a trial's training stages, one group for each annealed end: what leads to it, and itself last."""
+    found: list[tuple[str, ...]] = []
+    stages: list[str] = []
+    for step in path:
+        if step.kind in ("prepretrain", "pretrain"):
+            stages.append(step.fingerprint)
+        if step.role == "end":
+            found.append(tuple(stages))
+            stages = []
+    return tuple(found)
 
 
 def _segments(optim: OptimScience, end: int, update: int) -> list[SegmentScience]:

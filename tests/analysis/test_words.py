@@ -12,6 +12,7 @@ from analysis.summary import verdict_sentences
 from analysis.terminal import terminal_text, text_of
 from analysis.wording import parameters, plain, short
 from sweeps.language.gate import Verdict
+from sweeps.language.manifest import PlanChoice
 from tests.analysis.conftest import ARMS, SCRATCH, Arm, SweepBuilder
 
 
@@ -33,6 +34,15 @@ def test_finished_sweep(demo_study: Study) -> None:
     assert "0.13M parameters, 12,253 times smaller than the published 1.6B" in text
     assert "Not in the numbers" not in text
     assert "Claim" not in "\n".join(verdict_sentences(demo_study, claims=False))
+
+
+def test_a_choice_on_the_edge_of_its_grid_is_said(tmp_path: Path) -> None:
+    choices = tuple(PlanChoice(cell=cell, values={"pretrain.lr": 8e-3}, boundary=edge, sweep="lr_search", select="ab")
+                    for cell, edge in (("scratch | web", ()), ("nca 45-60 | web", ("pretrain.lr",))))
+    root = SweepBuilder(tmp_path, domains=("web",), plan={"departures": (), "searched": choices}).build()
+    text = said(root)
+    assert "On the edge of the grid that lr_search searched: pretrain.lr of nca 45-60 | web." in text
+    assert "Not searched" not in text
 
 
 def test_two_seeds_claim_nothing(partial: Path) -> None:

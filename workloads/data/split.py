@@ -1,5 +1,7 @@
 """Deduplicate, then split by file, then take out of the held-out part what training also says.
 
+A search (docs/concepts/search.md) reads no file that a comparison holds out: it splits those that are left.
+
 Suffixes: P paragraphs, D documents, G 13-grams.
 """
 
@@ -18,6 +20,8 @@ from workloads.data.paragraphs import Collection, Grams, Mask
 
 NEAR_DUPLICATE = 0.5
 """A paragraph with more than this share of its 13-grams in earlier paragraphs is a near duplicate."""
+SALTS = {"comparison": "split", "search": "search"}
+"""What the hash that chooses held-out files is salted with."""
 MAX_ROUNDS = 20
 """Dropping a paragraph joins its neighbours, which makes new 13-grams: the cleaning repeats until none is above."""
 
@@ -44,6 +48,9 @@ def split(collection: Collection, science: TextScience) -> Split:
     """
     everything_P = np.ones(len(collection.pieces), dtype=np.bool_)
     kept_P = collection.fresh_P & ~near_duplicates(collection)
+    if science.split == "search":
+        set_aside_P = held_out(collection, kept_P, science.model_copy(update={"split": "comparison"}))
+        kept_P, everything_P = kept_P & ~set_aside_P, everything_P & ~set_aside_P
     validation_P = kept_P & held_out(collection, kept_P, science)
     train_P = kept_P & ~validation_P
     seen = np.sort(collection.grams(train_P).hash_G)
@@ -80,15 +87,16 @@ def held_out(collection: Collection, kept_P: Mask, science: TextScience) -> Mask
     """Return which paragraphs lie in held-out documents: the stated share of those with text, at least one."""
     document_P = collection.document_P
     alive = [int(d) for d in np.unique(document_P[kept_P])]
-    chosen = held_out_documents([collection.documents[d] for d in alive], science.validation_share.ratio)
+    chosen = held_out_documents([collection.documents[d] for d in alive], science.validation_share.ratio,
+                                SALTS[science.split])
     chosen_D = np.zeros(len(collection.documents), dtype=np.bool_)
     chosen_D[[alive[i] for i in chosen]] = True
     return np.asarray(chosen_D[document_P])
 
 
-def held_out_documents(documents: Sequence[Document], share: float) -> list[int]:
-    """Return the positions of the held-out documents: those with the smallest hashes of their path."""
-    order = sorted(range(len(documents)), key=lambda i: path_hash(_name(documents[i]), "split"))
+def held_out_documents(documents: Sequence[Document], share: float, salt: str = SALTS["comparison"]) -> list[int]:
+    """Return the positions of the held-out documents: those with the smallest salted hashes of their path."""
+    order = sorted(range(len(documents)), key=lambda i: path_hash(_name(documents[i]), salt))
     return sorted(order[:max(1, round(share * len(documents)))] if documents else [])
 
 

@@ -41,6 +41,21 @@ def test_training_and_held_out_text_share_no_file_and_almost_no_13_gram(texts: t
     assert len(validation) == 12
 
 
+def test_a_search_never_reads_what_comparisons_evaluate_on(
+    texts: tuple[Path, dict[str, float]], tmp_path: Path
+) -> None:
+    """Not to train, and not to choose by: it holds out files of those that comparisons train on."""
+    compared = {name: {d["path"] for d in lines(texts[0] / name)} for name in (make_text.TRAIN, make_text.VALIDATION)}
+    folder, scores = make_texts(tmp_path, "notes", folder_domain(fill(tmp_path / "notes")), validation_share="20%",
+                                split="search")
+    train, validation = lines(folder / make_text.TRAIN), lines(folder / make_text.VALIDATION)
+    found = [{d["path"] for d in part} for part in (train, validation)]
+    assert not (found[0] | found[1]) & compared[make_text.VALIDATION] and not found[0] & found[1]
+    assert found[0] | found[1] == compared[make_text.TRAIN] and len(found[1]) == 10, "20 % of 48"
+    held = grams(validation)
+    assert len(held & grams(train)) / len(held) <= 0.02 >= scores["overlap"]
+
+
 def test_copies_are_kept_once_in_the_whole_domain(texts: tuple[Path, dict[str, float]]) -> None:
     folder, scores = texts
     everything = lines(folder / make_text.TRAIN) + lines(folder / make_text.VALIDATION)

@@ -19,6 +19,7 @@ from sweeps.store.layout import Layout, StageFolder
 from tests.workloads.training.fakes import (
     LENGTH,
     UPDATE,
+    VOCABULARY,
     FakeContext,
     FakeCorpus,
     corpus_stage,
@@ -29,8 +30,8 @@ from workloads.contract import Diverged, SequenceBatch, Stopped
 from workloads.registry import load_registries
 from workloads.training import runs
 from workloads.training.feeds import CorpusFeed
-from workloads.training.model import EMBEDDINGS, INPUT
-from workloads.training.transfer import read_weights
+from workloads.training.model import EMBEDDINGS, INPUT, empty_model
+from workloads.training.transfer import load_weights, read_weights
 
 Weights = dict[str, torch.Tensor]
 NAMES = (f"s{n}" for n in itertools.count())
@@ -263,6 +264,26 @@ def test_a_mixture_has_the_vocabulary_of_a_part_whose_rules_it_does_not_read_yet
     late = Mixed("prepretrain", "late", {**fields, "segment": science(6)["segment"]}, store)
     with pytest.raises(RecordError, match="is of the part later"):
         runs.prepretrain(late)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_what_a_stage_leaves_loads_in_transformers_with_equal_logits(store: Layout, tied: bool) -> None:
+    """The artifact folder is the export: no conversion, and no code of this project."""
+    from transformers import AutoModelForCausalLM
+
+    fields = science(12)
+    fields["model"] = fields["model"].model_copy(update={"tied": tied, "rope_base": 500.0})
+    whole = context(store, fields)
+    trained(whole)
+    own = empty_model(fields["model"], VOCABULARY)
+    load_weights(own, weights(whole))
+    other, about = AutoModelForCausalLM.from_pretrained(whole.attempt.artifacts, output_loading_info=True)
+    assert not any(about[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    tokens = torch.arange(3 * LENGTH).reshape(3, LENGTH) % VOCABULARY
+    with torch.inference_mode():
+        assert torch.equal(other.eval()(tokens).logits, own.eval()(tokens).logits)
+    same_tensor = other.get_output_embeddings().weight.data_ptr() == other.get_input_embeddings().weight.data_ptr()
+    assert same_tensor is tied
 
 
 def test_rows_of_a_trunk_and_of_a_cosine(store: Layout) -> None:

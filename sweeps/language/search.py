@@ -1,0 +1,192 @@
+"""Cells of a search, and what a comparison takes from it; pure (docs/concepts/search.md).
+
+A cell is recognised by what it trains: the fingerprint of its last annealed end with everything set aside that a search
+chooses (learning rate, `embedding_init`) or in which search and comparison must or may differ (seed, held-out text,
+evaluations, earlier ends).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sweeps.language.asha import Bracket, Candidate
+from sweeps.language.grid import Trial
+from sweeps.language.manifest import PlanChoice, PlanSearch
+from sweeps.language.plugins import Registries, Science
+from sweeps.language.presets import SEARCHED
+from sweeps.language.resolve import Resolver
+from sweeps.language.science import EvaluateScience, SearchScience, TransferScience
+from sweeps.language.stage import Input, StageSpec, section
+from sweeps.language.stages import GraphBuilder, rungs_of
+from sweeps.language.units import Fraction, tokens_text
+
+SELECT = "select"
+"""Kind of the stage that holds a choice. The controller folds it from records; no job runs it."""
+REVISION = 1
+"""Raised whenever the same losses would lead to another choice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a search chose for a cell."""
+
+    cell: str
+    key: str
+    """See `Bracket.key`."""
+    values: Mapping[str, float]
+    """Searched field -> value; empty where every candidate diverged."""
+    boundary: tuple[str, ...]
+    """Fields whose value is the smallest or largest of the grid."""
+    seeds: tuple[int, ...]
+    upstream_tokens: int
+    pretrain_tokens: int
+    select: str
+    """Fingerprint of the stage that holds it."""
+
+
+# -- a search ---------------------------------------------------------------------------------------------------------
+
+
+def plan_search(science: SearchScience, trials: Sequence[Trial], paths: Mapping[str, Any],
+                registries: Registries, scale: str) -> PlanSearch:
+    """Return the brackets of a search: its trials by cell, and in each by candidate."""
+    keys = cell_keys(trials, registries, scale)
+    cells: dict[str, dict[str, list[Trial]]] = {}
+    for trial in trials:
+        cells.setdefault(_cell(trial), {}).setdefault(trial.arm, []).append(trial)
+    brackets = []
+    for cell, arms in cells.items():
+        first = next(iter(arms.values()))[0]
+        bracket = Bracket(cell=cell, key=keys[cell], upstream_tokens=first.upstream_tokens,
+                          pretrain_tokens=first.pretrain_tokens,
+                          candidates=tuple(_candidate(found, paths) for found in arms.values()))
+        brackets.append(replace(bracket, select=select_spec(bracket, science.eta).fingerprint))
+    return PlanSearch(eta=science.eta, brackets=tuple(brackets))
+
+
+def _cell(trial: Trial) -> str:
+    return f"{trial.bare} | {trial.domain}"
+
+
+def _candidate(trials: Sequence[Trial], paths: Mapping[str, Any]) -> Candidate:
+    values = {}
+    for key in SEARCHED:
+        if key in trials[0].extras:
+            prefix, _, field = key.partition(".")
+            values[key] = float(getattr(trials[0].core[prefix], field))
+    return Candidate(values=values, runs=tuple(rungs_of(paths[t.id]) for t in trials))
+
+
+def select_spec(bracket: Bracket, eta: int) -> StageSpec:
+    """Return the stage that holds a bracket's choice; its inputs are the scored ends, those that never run included."""
+    return StageSpec(
+        kind=SELECT, revisions={f"stage:{SELECT}": REVISION}, sections={"search": section(SearchScience(eta=eta))},
+        inputs=tuple(Input(f"{name(candidate)} rung {rung}", "pretrain", stages[-1])
+                     for candidate in bracket.candidates for run in candidate.runs for rung, stages in enumerate(run)))
+
+
+def name(candidate: Candidate) -> str:
+    """Return a candidate's values as its trials' labels have them: `lr=0.004 embedding_init=1.0`."""
+    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in candidate.values.items())
+
+
+def boundary(bracket: Bracket, best: int) -> tuple[str, ...]:
+    """Return the fields of which the best candidate has the smallest or largest value of several."""
+    found = []
+    for key, value in bracket.candidates[best].values.items():
+        grid = {candidate.values[key] for candidate in bracket.candidates}
+        if len(grid) > 1 and value in (min(grid), max(grid)):
+            found.append(key)
+    return tuple(found)
+
+
+# -- cells ------------------------------------------------------------------------------------------------------------
+
+
+def cell_keys(trials: Iterable[Trial], registries: Registries, scale: str) -> dict[str, str]:
+    """Return cell -> key (see `Bracket.key`)."""
+    first: dict[str, Trial] = {}
+    for trial in trials:
+        first.setdefault(_cell(trial), trial)
+    plain = {cell: _reference(trial) for cell, trial in first.items()}
+    paths = GraphBuilder(registries, scale, search=True).build(plain.values()).paths
+    return {cell: paths[trial.id][-1].fingerprint for cell, trial in plain.items()}
+
+
+def _reference(trial: Trial) -> Trial:
+    """Return the trial without all in which a search and a comparison of the same cell differ."""
+    core = trial.core
+    return replace(trial, seed=0, core={
+        **core, "evaluate": EvaluateScience(),
+        "pretrain": core["pretrain"].model_copy(update={"lr": 1.0, "ends": (Fraction("100%"),)}),
+        "transfer": core["transfer"].model_copy(
+            update={"embedding_init": TransferScience.model_fields["embedding_init"].default}),
+        "text": core["text"].model_copy(update={"split": "comparison"}),
+    })
+
+
+# -- a comparison -----------------------------------------------------------------------------------------------------
+
+
+def with_choices(resolver: Resolver, trials: Sequence[Trial], choices: Sequence[Choice]
+                 ) -> tuple[list[Trial], tuple[PlanChoice, ...]]:
+    """Return the trials with the values that a search chose for their cells, and what was taken from it.
+
+    What does not fit is noted: a cell that was not searched, or without a choice, and seeds that the search has seen.
+    """
+    search, keys = str(resolver.sweep.searched), cell_keys(trials, resolver.registries, resolver.sweep.scale)
+    by_key = {choice.key: choice for choice in choices}
+    for place, seed in enumerate(resolver.sweep.axes["seed"]):
+        if any(seed in choice.seeds for choice in choices):
+            resolver.problem("axes.seed", seed, f"the search {search!r} has seen this seed; a comparison may share "
+                                                "none with it", path=("axes", "seed", str(place)))
+    for cell, key in keys.items():
+        if reason := _unfit(cell, by_key.get(key), choices, trials):
+            resolver.problem("searched", search, reason)
+    resolver.raise_problems()
+    made = _Sections()
+    found = [replace(t, core=made.core(t.core, by_key[keys[_cell(t)]].values)) for t in trials]
+    taken = ((cell, by_key[key]) for cell, key in keys.items())
+    return found, tuple(PlanChoice(cell=cell, values=dict(choice.values), boundary=choice.boundary, sweep=search,
+                                   select=choice.select) for cell, choice in taken)
+
+
+def _unfit(cell: str, choice: Choice | None, choices: Sequence[Choice], trials: Sequence[Trial]) -> str:
+    """Return why a cell cannot take a choice; empty where it can."""
+    if choice is not None:
+        return "" if choice.values else f"every candidate of {cell} diverged; extend the search to lower learning rates"
+    trial = next(t for t in trials if _cell(t) == cell)
+    alike = next((c for c in choices if c.cell == cell), None)
+    if alike is None:
+        return f"it did not search {cell}; it has {', '.join(c.cell for c in choices)}"
+    for what, there, here in (("upstream", alike.upstream_tokens, trial.upstream_tokens),
+                              ("pre-training", alike.pretrain_tokens, trial.pretrain_tokens)):
+        if there != here:
+            return (f"it searched {cell} with {tokens_text(there)} {what} tokens, here they are {tokens_text(here)}: "
+                    "what is best at one budget need not be at another")
+    return (f"it searched another {cell}: other fields or another scale. All that is trained must be equal but "
+            f"{' and '.join(SEARCHED)}; seeds, evaluations and pretrain.ends may differ")
+
+
+class _Sections:
+    """Sections with chosen values; equal ones are made once, because the graph tells sections apart by identity."""
+
+    def __init__(self) -> None:
+        self._made: dict[Any, tuple[Science, Science]] = {}
+
+    def core(self, core: Mapping[str, Any], values: Mapping[str, float]) -> dict[str, Any]:
+        """Return the sections with these values: dotted field -> value."""
+        found = dict(core)
+        for key, value in values.items():
+            prefix, _, rest = key.partition(".")
+            found[prefix] = self._with(found[prefix], rest, value)
+        return found
+
+    def _with(self, model: Science, field: str, value: float) -> Science:
+        key = (id(model), field, value)
+        if key not in self._made:
+            copied = type(model).model_validate({**model.model_dump(), field: value})
+            self._made[key] = model, copied  # the model is kept, so that its id stays its own
+        return self._made[key][1]
