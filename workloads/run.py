@@ -158,11 +158,11 @@ class Runner:
             pulse.slow()
             if self.ranks.leads and not attempt.commit(scores, status=status, seconds=time.monotonic() - started):
                 log.info("%s: another attempt was committed before this one", _name(stage))
-            return Outcome.DONE
+            return Outcome.STOPPED if attempt.restarted() else Outcome.DONE
         except Stopped:
             if successor := attempt.superseded(now=True):
                 log.info("%s: left: %s", _name(stage), successor)
-                if self.ranks.size == 1 and not self.should_stop():
+                if self.ranks.size == 1 and not self.should_stop() and not attempt.restarted():
                     return Outcome.LEFT  # the ticket's other stages are still this job's
             else:
                 self._note(attempt, attempt.folder.stopped.name, {"reason": "asked to leave"})

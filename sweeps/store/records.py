@@ -86,9 +86,10 @@ class Attempt:
             self._metrics = os.open(folder.metrics, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
 
     def superseded(self, *, now: bool = False) -> str:
-        """Return why this attempt has nothing left to do, a later claim or a result; the empty string while it has.
+        """Return why this attempt has nothing left to do; the empty string while it has.
 
-        Costs one listing of the claims folder every CLAIM_SECONDS (`now`: at once), however often it is called.
+        A later claim, a later attempt or a result: two listings every CLAIM_SECONDS (`now`: at once), however often it
+        is called.
         """
         if self.claim is None or self._superseded:
             return self._superseded
@@ -97,9 +98,20 @@ class Attempt:
             highest = max(_numbers(self.stage.claims, suffix=".json"), default=0)
             if highest > self.claim:
                 self._superseded = f"claim {highest} has superseded its claim {self.claim}"
+            elif self.restarted():
+                self._superseded = "its job was started again elsewhere"
             elif self.stage.result.exists():
                 self._superseded = "another attempt has finished the stage"
         return self._superseded
+
+    def restarted(self) -> bool:
+        """Return whether its claim has a later attempt: then this is what is left of a job that Slurm started again.
+
+        A node that is only cut off from Slurm's controller goes on computing.
+        """
+        if self.claim is None or newest_attempt(self.stage) <= self.folder.number:
+            return False
+        return max(_numbers(self.stage.claims, suffix=".json"), default=0) == self.claim
 
     @property
     def artifacts(self) -> Path:

@@ -281,7 +281,7 @@ def test_half_a_checkpoint_does_not_count_and_does_not_block_the_next_save(tmp_p
 def test_an_attempt_learns_that_it_was_superseded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Layout(tmp_path).stage("toy", "f")
     claims.take(stage, sweep="s", term=1, submission="b", after=0)
-    attempt, other = (records.open_attempt(stage, {}, claim=1) for _ in range(2))
+    other, attempt = (records.open_attempt(stage, {}, claim=1) for _ in range(2))
     assert not attempt.superseded(now=True)
     claims.take(stage, sweep="t", term=1, submission="c", after=1)
     assert not attempt.superseded(), "it looks every ten seconds"
@@ -293,6 +293,19 @@ def test_an_attempt_learns_that_it_was_superseded(tmp_path: Path, monkeypatch: p
     assert newest.superseded() == "another attempt has finished the stage"
     assert not records.open_attempt(stage, {}).superseded(now=True)
     for one in (attempt, other, newest):
+        one.close()
+
+
+def test_what_is_left_of_a_job_that_was_started_again_learns_it(tmp_path: Path) -> None:
+    stage = Layout(tmp_path).stage("toy", "f")
+    claims.take(stage, sweep="s", term=1, submission="b", after=0)
+    left, again = (records.open_attempt(stage, {}, claim=1) for _ in range(2))
+    assert left.restarted() and left.superseded(now=True) == "its job was started again elsewhere"
+    assert not again.restarted() and not again.superseded(now=True)
+    claims.take(stage, sweep="t", term=1, submission="c", after=1)
+    later = records.open_attempt(stage, {}, claim=2)
+    assert not again.restarted() and again.superseded(now=True) == "claim 2 has superseded its claim 1"
+    for one in (left, again, later):
         one.close()
 
 

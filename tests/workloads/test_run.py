@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from sweeps.language.stage import StageSpec, Ticket
-from sweeps.store import claims
+from sweeps.store import claims, records
 from sweeps.store.files import read_json
 from sweeps.store.records import checkpoints, own_rows, read_result
 from tests.workloads.tickets import make_ticket, spec, stage_folder, write_ticket
@@ -89,6 +90,28 @@ def test_a_superseded_job_writes_nothing(tmp_path: Path, superseded_by: str) -> 
     claims.take(folder, sweep="b", term=1, submission=superseded_by, after=1)
     assert run(ticket) == 0
     assert sorted(p.name for p in folder.path.iterdir()) == ["claims"]
+
+
+@pytest.mark.parametrize("notices", [True, False])
+def test_what_is_left_of_a_job_that_was_started_again_runs_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notices: bool
+) -> None:
+    """At once where it looks, else after the stage, whose result counts if it is the first."""
+    monkeypatch.setattr(records, "CLAIM_SECONDS", 0.0 if notices else 1000.0)
+    held, other = spec("hold"), spec(salt=5)
+    ticket = make_ticket(tmp_path, [held, other])
+    folder = stage_folder(tmp_path, held)
+    job = threading.Thread(target=run, args=(ticket,))
+    job.start()
+    while not folder.attempt(1).execution.exists():
+        time.sleep(0.01)
+    records.open_attempt(folder, {}, claim=1).close()
+    if not notices:
+        (folder.path / "go").touch()
+    job.join(timeout=60)
+    assert not job.is_alive()
+    assert (read_result(folder) is None) == notices
+    assert not stage_folder(tmp_path, other).attempts.exists()
 
 
 def test_an_unclaimed_stage_is_left(tmp_path: Path) -> None:
