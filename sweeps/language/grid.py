@@ -27,6 +27,7 @@ from sweeps.language.gate import GATE
 from sweeps.language.parts import Part, domains_of, trained, vocabulary_of
 from sweeps.language.presets import SCALES
 from sweeps.language.resolve import Resolver
+from sweeps.language.science import ModelScience
 from sweeps.language.units import Amount
 
 SCRATCH = "scratch"
@@ -185,26 +186,26 @@ def _pretrain_tokens(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[s
         return None
     whole = tokens // update * update  # what scratch has
     charge = _charge(resolver, arm, core)
-    if resolver.registries.upstreams[arm["upstream"]].lengthens:
-        charge = -_requested(resolver, arm)
     if whole - charge < update:
         less = f" less the {charge} that {EQUAL} = {science.equal} charges {arm['arm']}" if charge else ""
         resolver.problem(f"fields.{key}", str(science.tokens),
                          f"is {tokens} tokens{less}, less than one update of {update}")
         return None
-    return (whole - charge) // update * update
+    return int((whole - charge) // update * update)
 
 
 def _charge(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any]) -> int:
-    """Return the PT tokens that are worth an arm's upstream tokens, by `pretrain.equal`."""
+    """Return the PT tokens that an arm has less than scratch, its upstream's worth (`pretrain.equal`); below 0: more."""
+    if resolver.registries.upstreams[arm["upstream"]].lengthens:
+        return -_requested(resolver, arm)
     equal, upstream = core["pretrain"].equal, int(arm["upstream_tokens"])
     if equal == "pretrain_tokens" or not upstream:
         return 0
     if equal == "total_tokens":
         return upstream
+    model: ModelScience = core["model"]
     text = core["tokenizer"].vocabulary
     own = vocabulary_of(resolver.registries, arm["trained"], text)
-    model = core["model"]
     return math.ceil(upstream * model.flops_per_token(own) / model.flops_per_token(text))
 
 
