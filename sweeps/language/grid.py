@@ -24,6 +24,7 @@ from sweeps.language.checks import (
     written,
 )
 from sweeps.language.gate import GATE
+from sweeps.language.manifest import value_text
 from sweeps.language.parts import Part, domains_of, trained, vocabulary_of
 from sweeps.language.presets import SCALES
 from sweeps.language.resolve import Resolver
@@ -195,7 +196,7 @@ def _pretrain_tokens(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[s
 
 
 def _charge(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any]) -> int:
-    """Return the PT tokens that an arm has less than scratch, its upstream's worth (`pretrain.equal`); below 0: more."""
+    """Return how many PT tokens an arm has less than scratch, for its upstream (`pretrain.equal`); below 0: more."""
     if resolver.registries.upstreams[arm["upstream"]].lengthens:
         return -_requested(resolver, arm)
     equal, upstream = core["pretrain"].equal, int(arm["upstream_tokens"])
@@ -239,12 +240,8 @@ def _label(resolver: Resolver, arm: Mapping[str, Any], complexity: str, extras: 
     parts = [arm["upstream"] if plugin.trains or plugin.lengthens else SCRATCH, complexity]
     if len(resolver.sweep.axes.get("token_budget", ("1x",))) > 1:
         parts.append(str(arm.get("token_budget", "")))
-    parts += [f"{a.rpartition('.')[2]}={_written(v)}" for a, v in extras.items()]
+    parts += [f"{a.rpartition('.')[2]}={value_text(v)}" for a, v in extras.items()]
     return " ".join(p for p in parts if p)
-
-
-def _written(value: Any) -> str:
-    return ("+".join(map(str, value)) or "nothing") if isinstance(value, list | tuple) else str(value)
 
 
 def _with_baselines(resolver: Resolver, found: list[Trial]) -> list[Trial]:
