@@ -12,6 +12,7 @@ from typing import Any
 
 from analysis.statistics import Interval
 from analysis.study import Study
+from sweeps.language.manifest import value_text
 
 Row = dict[str, Any]
 
@@ -43,8 +44,8 @@ def at_values(study: Study, domain: str) -> dict[tuple[str, str], list[AtValue]]
         for field, best in _axes(study, domain, row):
             group = _group(study, row, field)
             found.setdefault((field, group), []).append(AtValue(
-                domain=domain, field=field, group=group, arm=arm, value=str(study.fields[row["trial"]][field]),
-                gain=study.effect(domain, arm), best_value=str(study.fields[best["trial"]][field]) if best else "",
+                domain=domain, field=field, group=group, arm=arm, value=_value(study, row, field),
+                gain=study.effect(domain, arm), best_value=_value(study, best, field) if best else "",
                 over_best=study.effect(domain, arm, best["arm"] if best else "-"),
             ))
     return {key: values for key, values in found.items() if len(values) > 1}
@@ -68,11 +69,15 @@ def _best(study: Study, domain: str, baselines: list[Row]) -> Row:
     return baselines[means.index(min(means))] if seeds else {}
 
 
+def _value(study: Study, row: Row, field: str) -> str:
+    return value_text(study.fields[row["trial"]][field])
+
+
 def _group(study: Study, row: Row, field: str) -> str:
     others = _without(study.fields[row["trial"]], field)
     budgets = {c[0]["token_budget"] for c in study.cells.values()} - {""}
     parts = [row["upstream"], row["complexity"], row["token_budget"] if len(budgets) > 1 else "",
-             *(f"{k.rpartition('.')[2]}={v}" for k, v in others.items())]
+             *(f"{k.rpartition('.')[2]}={value_text(v)}" for k, v in others.items())]
     return " ".join(filter(None, parts))
 
 

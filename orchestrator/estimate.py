@@ -56,8 +56,7 @@ def summary(planned: Planned, states: Mapping[str, StageState], found: Sequence[
         "tokens_to_run": sum(n.tokens for n in to_run),
         "flops_to_run": sum(n.tokens * n.flops_per_token for n in to_run),
         "seconds": sum(seconds[n.spec.fingerprint] for n in to_run) / slots, "slots": slots, "measured": bool(measured),
-        "basis": "measured on this machine" if measured else
-                 f"a guess: {scale.guess}; nothing of this scale has run here yet",
+        "basis": "measured on this machine" if measured else f"guessed at {scale.guess}",
         "storage_bytes": sum(storage_bytes(planned, n) for n in to_run),
         "free_bytes": shutil.disk_usage(_existing(planned.layout.root)).free,
         "tokens_unshared": unshared, "tokens_saved": unshared - sum(n.tokens for n in nodes.values()),

@@ -113,7 +113,8 @@ def _text(planned: Planned, states: Mapping[str, Any], totals: Mapping[str, Any]
                      f"{counter['blocked']:>9}   {text}")
     lines += [
         "", f"to train  {totals['tokens_to_run']:,} tokens, {totals['flops_to_run']:.3g} FLOPs",
-        f"time      about {duration(totals['seconds'])} on {totals['slots']} slots ({totals['basis']})",
+        f"time      about {duration(totals['seconds'])} on {totals['slots']} slots",
+        f"speed     {totals['basis']}",
         f"storage   about {size(totals['storage_bytes'])}, {size(totals['free_bytes'])} free at {planned.layout.root}",
         f"sharing   saves {totals['tokens_saved']:,} of {totals['tokens_unshared']:,} tokens "
         f"({100 * totals['tokens_saved'] / max(totals['tokens_unshared'], 1):.0f} %), about "

@@ -25,9 +25,11 @@ from sweeps.language.checks import (
     written,
 )
 from sweeps.language.gate import GATE
+from sweeps.language.manifest import value_text
 from sweeps.language.parts import Part, domains_of, trained, vocabulary_of
 from sweeps.language.presets import SCALES, SEARCHED
 from sweeps.language.resolve import Resolver
+from sweeps.language.science import ModelScience
 from sweeps.language.units import Amount
 
 SCRATCH = "scratch"
@@ -189,26 +191,26 @@ def _pretrain_tokens(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[s
         return None
     whole = tokens // update * update  # what scratch has
     charge = _charge(resolver, arm, core)
-    if resolver.registries.upstreams[arm["upstream"]].lengthens:
-        charge = -_requested(resolver, arm)
     if whole - charge < update:
         less = f" less the {charge} that {EQUAL} = {science.equal} charges {arm['arm']}" if charge else ""
         resolver.problem(f"fields.{key}", str(science.tokens),
                          f"is {tokens} tokens{less}, less than one update of {update}")
         return None
-    return (whole - charge) // update * update
+    return int((whole - charge) // update * update)
 
 
 def _charge(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any]) -> int:
-    """Return the PT tokens that are worth an arm's upstream tokens, by `pretrain.equal`."""
+    """Return how many PT tokens an arm has less than scratch, for its upstream (`pretrain.equal`); below 0: more."""
+    if resolver.registries.upstreams[arm["upstream"]].lengthens:
+        return -_requested(resolver, arm)
     equal, upstream = core["pretrain"].equal, int(arm["upstream_tokens"])
     if equal == "pretrain_tokens" or not upstream:
         return 0
     if equal == "total_tokens":
         return upstream
+    model: ModelScience = core["model"]
     text = core["tokenizer"].vocabulary
     own = vocabulary_of(resolver.registries, arm["trained"], text)
-    model = core["model"]
     return math.ceil(upstream * model.flops_per_token(own) / model.flops_per_token(text))
 
 
@@ -242,12 +244,8 @@ def _label(resolver: Resolver, arm: Mapping[str, Any], complexity: str, extras: 
     parts = [arm["upstream"] if plugin.trains or plugin.lengthens else SCRATCH, complexity]
     if len(resolver.sweep.axes.get("token_budget", ("1x",))) > 1:
         parts.append(str(arm.get("token_budget", "")))
-    parts += [f"{a.rpartition('.')[2]}={_written(v)}" for a, v in extras.items()]
+    parts += [f"{a.rpartition('.')[2]}={value_text(v)}" for a, v in extras.items()]
     return " ".join(p for p in parts if p)
-
-
-def _written(value: Any) -> str:
-    return ("+".join(map(str, value)) or "nothing") if isinstance(value, list | tuple) else str(value)
 
 
 def _with_baselines(resolver: Resolver, found: list[Trial]) -> list[Trial]:

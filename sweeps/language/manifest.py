@@ -25,6 +25,11 @@ class PathStep:
     """Training tokens at its end, within its own run (PT or PPT); 0 where it does not train."""
 
 
+def value_text(value: Any) -> str:
+    """Return an axis value as names of arms have it: a list's parts joined by `+`, an empty one as `nothing`."""
+    return ("+".join(map(str, value)) or "nothing") if isinstance(value, list | tuple) else str(value)
+
+
 class PlanTrial(Frozen):
     """A cell of the grid and a seed."""
 

@@ -75,7 +75,7 @@ class Scale:
 
 
 _SMALL = {"sequence_length": 256, "vocabulary": 1_024, "rules_per_block": 600, "precision": "fp32", "zero_stage": 0,
-          "guessed_flops_per_second": 25e9, "guess": "one CPU core"}
+          "guessed_flops_per_second": 25e9, "guess": "25 GFLOP/s of one CPU core"}
 _LARGE = {"sequence_length": 1_024, "upstream_batch": 32, "vocabulary": 16_384, "rules_per_block": 16_384}
 
 SCALES: Mapping[str, Scale] = {

@@ -114,7 +114,8 @@ def test_defaults_spelled_out_run_options_and_paths_never_move_a_fingerprint() -
 
 LEAVES = [
     ("model.width", 128), ("model.rope_base", 5e5), ("model.tied", True), ("model.dropout", 0.1),
-    ("transfer.embedding_init", 0.2), ("pretrain.lr", 1e-3), ("pretrain.decay", "20%"), ("pretrain.tokens", "2x"), ("prepretrain.lr", 1e-3),
+    ("transfer.embedding_init", 0.2), ("pretrain.lr", 1e-3), ("pretrain.decay", "20%"), ("pretrain.tokens", "2x"),
+    ("prepretrain.lr", 1e-3), ("transfer.reinit", ["norm"]), ("transfer.rescale", True),
     ("prepretrain.clip", 0.5), ("evaluate.every", "10%"), ("evaluate.end_tokens", "8k"), ("engine.precision", "bf16"),
     ("engine.threads_per_rank", 2), ("tokenizer.vocabulary", 2048), ("documents.validation_share", "5%"),
     ("corpus.shard_tokens", 1000), ("nca.n", 5), ("nca.complexity.scale", "raw"),

@@ -1,4 +1,4 @@
-"""Control `scratch_longer`: scratch that reads as many tokens of the domain more as the upstream has (protocol section 5).
+"""Control `scratch_longer`: scratch that reads as many tokens of the domain more as an upstream has (protocol, 5).
 
 It trains on nothing before: its pre-training has T_b + T_ppt tokens on its own horizon, so it asks whether an upstream
 brings more than the same tokens of the domain itself would have. It is compared at its own last end.
