@@ -152,7 +152,7 @@ configs:
   - {split: train, path: data/train-0.parquet}
   - {split: test, path: data/train-3.parquet}
 - config_name: large
-  data_files: [{split: train, path: data/train-[12].parquet}]
+  data_files: [{split: train, path: "data/train-[12].parquet"}]
 ---
 """
 
