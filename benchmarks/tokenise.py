@@ -1,7 +1,7 @@
 """How fast stage `corpus` is: `python -m benchmarks.tokenise [--json] [--repeats 5] [--megabytes 30] [--threads 2]`.
 
-Tokens per second of the whole stage, from train.jsonl to synced shards, and of `tokenizers` alone (`encode_batch` of the
-same documents, its own threads on, nothing read or written), in turns in the same run. The text is that of the embedded
+Tokens per second of the stage's work, from train.jsonl to synced shards, and of `tokenizers` alone (`encode_batch_fast`
+of the same documents on as many threads, nothing written), in turns in the same run. The text is that of the embedded
 domains; all ids are compared. The processor time of both is told beside: a busy machine shows there.
 """
 

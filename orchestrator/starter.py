@@ -36,7 +36,9 @@ axes:
   upstream: [none, nca]
   complexity: [30-45, 60-75]   # nca only: bands of gzip complexity, % of the noise ceiling
   token_budget: [0.1x]         # tokens of pre-pre-training: 1x is the scale's, or 200k, 1.5M
-  domain: [code]               # code, math, web; files (yours), hf, openwebtext, open_web_math, codeparrot, c4; your plug-in
+  # code, math, web are installed already. files: your parquet, JSON lines, text; hf: a dataset of the Hugging Face Hub,
+  # some by name: openwebtext, open_web_math, codeparrot, c4 (`orchestrator prefetch FILE` brings them); your plug-ins
+  domain: [code]
   seed: [0, 1]                 # more later: orchestrator seeds +2 FILE
   # Any science field can be an axis too:
   # transfer.embedding_init: [1.0, 0.02]

@@ -346,5 +346,8 @@ class Resolver:
             model = model.model_fields[name].annotation
             if not hasattr(model, "model_fields"):
                 return None  # inside a mapping, such as a mixture's parts
-        found = model.model_fields[last].get_default(call_default_factory=True, validated_data={})
+        info = model.model_fields[last]
+        if info.is_required():
+            return None
+        found = info.get_default(call_default_factory=True, validated_data={})
         return to_jsonable_python(found)  # as a file would write it

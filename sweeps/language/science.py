@@ -223,7 +223,7 @@ class TextScience(Science):
     """Largest share of validation 13-grams (of words) that also occur in training; paragraphs above it are dropped."""
     near_duplicates: Fraction | None = None
     """Whole documents are left out whose shingles of five words have this Jaccard similarity or more with those of an
-    earlier one (estimated by MinHash), before the split and so across it: `80%`. None: paragraphs alone are compared."""
+    earlier one (by MinHash), before the split and so across it: `80%`. None: paragraphs alone are compared."""
     split: Literal["comparison", "search"] = "comparison"
     """`search`: the files that comparisons hold out are set aside, and others are held out of those that are left."""
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import tiktoken
 from tokenizers import Tokenizer
 
+from sweeps.errors import RecordError
 from workloads.data.make_tokenizer import END_OF_DOCUMENT, token_bytes
 
 PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
@@ -38,7 +39,7 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Use `tokenizer`, or tiktoken with its merges where that is proven to give the same ids."""
-        self.end: int = tokenizer.token_to_id(END_OF_DOCUMENT)
+        self.end = _end_of(tokenizer)
         self.vocabulary: int = tokenizer.get_vocab_size()
         self.bytes_V: npt.NDArray[np.int64] = np.array(token_bytes(tokenizer), dtype=np.int64)
         """Bytes of text that each id stands for."""
@@ -65,6 +66,13 @@ class Encoder:
         return np.array(self._tokenizer.encode(text).ids, dtype=np.uint32)
 
 
+def _end_of(tokenizer: Tokenizer) -> int:
+    end: int | None = tokenizer.token_to_id(END_OF_DOCUMENT)
+    if end is None:
+        raise RecordError(f"the tokenizer has no {END_OF_DOCUMENT}; remove its stage to make it again")
+    return end
+
+
 def _fast(tokenizer: Tokenizer) -> tiktoken.Encoding | None:
     """Return tiktoken with a tokenizer's merges, None where equal ids are not proven."""
     stated = json.loads(tokenizer.to_str())
@@ -79,7 +87,7 @@ def _fast(tokenizer: Tokenizer) -> tiktoken.Encoding | None:
              if token != END_OF_DOCUMENT}
     return tiktoken.Encoding(
         name="corpus", pat_str=PATTERN, mergeable_ranks=ranks,
-        special_tokens={END_OF_DOCUMENT: tokenizer.token_to_id(END_OF_DOCUMENT)},
+        special_tokens={END_OF_DOCUMENT: _end_of(tokenizer)},
     )
 
 

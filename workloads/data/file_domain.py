@@ -93,4 +93,4 @@ def _found(pattern: str) -> tuple[Path, list[Path]]:
     if path.is_file():
         return path.parent, [path]
     fixed = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
-    return fixed, sorted(p for p in map(Path, glob.glob(pattern, recursive=True)) if p.is_file())
+    return fixed, sorted(p for p in fixed.glob(path.relative_to(fixed).as_posix()) if p.is_file())

@@ -172,7 +172,7 @@ def _see_columns(path: Path, columns: list[str], present: Any) -> None:
 def _opened(path: Path) -> io.TextIOBase:
     """Open a text file, packed or not; a byte order mark is dropped."""
     if path.name.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8-sig")  # type: ignore[return-value]
+        return gzip.open(path, "rt", encoding="utf-8-sig")
     if path.name.endswith(".zst"):
         import pyarrow  # says so where a file ends too early
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from sweeps.errors import RecordError
@@ -73,7 +72,7 @@ def encoded_lines(source: Path, encoder: Encoder, *, start: Place, threads: int)
 def blocks(
     documents: Iterable[Encoded], block: npt.NDArray[Any], start: Place
 ) -> Iterator[tuple[int, Place]]:
-    """Fill `block` again and again; yield how many of its tokens count, all of them but at the end, and the place after.
+    """Fill `block` again and again; yield how many of its tokens count (all but at the end), and the place after them.
 
     Yields 0 after each document, so that who reads can leave there.
 

@@ -87,7 +87,8 @@ def test_identity_is_content_wherever_it_lies(tmp_path: Path) -> None:
     here, there = (FilesScience(paths=f"{tmp_path / f}/*.jsonl", licence=f) for f in ("here", "there"))
     assert PLUGIN.identity is not None and PLUGIN.identity(here) == PLUGIN.identity(there)
     assert section(here, "domain:files").identity == section(there, "domain:files").identity
-    assert section(here, "domain:files").identity != section(FilesScience(paths="/x", column="y"), "domain:files").identity
+    other = section(FilesScience(paths="/x", column="y"), "domain:files")
+    assert section(here, "domain:files").identity != other.identity
     assert [(d.source, d.path) for d in PLUGIN.load()(here)] == [(d.source, d.path) for d in PLUGIN.load()(there)]
     before = identity(paths=f"{tmp_path}/there/*.jsonl")
     (tmp_path / "there" / "1.jsonl").rename(tmp_path / "there" / "4.jsonl")

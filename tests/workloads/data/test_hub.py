@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import datasets
 import pytest
 from huggingface_hub import constants
 from pydantic import ValidationError
@@ -141,6 +142,57 @@ def test_too_little_disk_is_said_before_it_starts(served: Served, monkeypatch: p
 def test_globs_that_match_nothing_list_what_there_is(served: Served) -> None:
     with pytest.raises(UsageError, match=r"no file that matches nothing/\*; it has data/train-0\.parquet"):
         hub.dataset(science(files=("nothing/*",))).bring()
+
+
+CARD = """---
+configs:
+- config_name: small
+  default: true
+  data_files:
+  - {split: train, path: data/train-0.parquet}
+  - {split: test, path: data/train-3.parquet}
+- config_name: large
+  data_files: [{split: train, path: "data/train-[12].parquet"}]
+---
+"""
+
+
+@pytest.mark.parametrize("config, split, files", [
+    ("", "train", [0]), ("small", "test", [3]), ("large", "train", [1, 2]),
+])
+def test_configuration_and_split_are_those_of_datasets(
+    served: Served, monkeypatch: pytest.MonkeyPatch, config: str, split: str, files: list[int]
+) -> None:
+    """`datasets` reads the card of a local copy; only the address that it gives to each file is put in its place."""
+    (served.hub.folder / "README.md").write_text(CARD)
+    real = datasets.load_dataset_builder
+
+    def local(repository: str, name: str | None, *, revision: str) -> object:
+        builder = real(str(served.hub.folder), name)
+        for urls in builder.config.data_files.values():
+            urls[:] = [url.replace(str(served.hub.folder), f"hf://datasets/{repository}@{revision}") for url in urls]
+        return builder
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", local)
+    fields = science(files=(), config=config, split=split)
+    found = hub.dataset(fields)
+    found.bring()
+    assert [f.name for f in found.files()] == [f"data/train-{n}.parquet" for n in files]
+    assert texts(fields) == sorted(str(r["text"]) for n in files for r in ROWS[n * 10:n * 10 + 10])
+
+
+@pytest.mark.parametrize("fields, message", [
+    ({"config": "huge"}, "huge"), ({"split": "dev"}, "no split 'dev'; it has train, test"),
+])
+def test_unknown_configurations_and_splits_are_named(
+    served: Served, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str], message: str
+) -> None:
+    (served.hub.folder / "README.md").write_text(CARD)
+    real = datasets.load_dataset_builder
+    monkeypatch.setattr(datasets, "load_dataset_builder",
+                        lambda repository, name, *, revision: real(str(served.hub.folder), name))
+    with pytest.raises(UsageError, match=message):
+        hub.dataset(science(files=(), **fields)).bring()
 
 
 @pytest.mark.parametrize("revision", ["main", "0123456789", COMMIT.upper(), ""])

@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from sweeps.errors import UsageError
 from workloads.contract import Stopped
-from workloads.upstreams.nca.backend import fastest, threads
+from workloads.ranks import threads
+from workloads.upstreams.nca.backend import fastest
 from workloads.upstreams.nca.complexity import Band, ceiling, gzip_lengths, raw_bytes, require_known_zlib
 from workloads.upstreams.nca.philox import Words, derive_key
 from workloads.upstreams.nca.realised import account
