@@ -129,8 +129,9 @@ class Survey:
             if result is not None:
                 yield from self._superseded(stage, result)
             elif stage.fingerprint in self._lost and not self._is_continued(stage):
-                yield from (item(a.path, Reason.SUPERSEDED, f"{self._label(stage)}: attempt {a.number}, its search goes "
-                                                            "on without it") for a in _attempts(stage))
+                label = self._label(stage)
+                yield from (item(a.path, Reason.SUPERSEDED, f"{label}: attempt {a.number}, of a candidate that lost")
+                            for a in _attempts(stage))
 
     def protected(self, stage: StageFolder) -> bool:
         """True where a job may be using the stage, or nothing can tell."""

@@ -142,9 +142,10 @@ def with_choices(resolver: Resolver, trials: Sequence[Trial], choices: Sequence[
         if any(seed in choice.seeds for choice in choices):
             resolver.problem("axes.seed", seed, f"the search {search!r} has seen this seed; a comparison may share "
                                                 "none with it", path=("axes", "seed", str(place)))
-    for cell, key in keys.items():
-        if reason := _unfit(cell, by_key.get(key), choices, trials):
-            resolver.problem("searched", search, reason)
+    reasons = [why for cell, key in keys.items() if (why := _unfit(cell, by_key.get(key), choices, trials))]
+    if reasons:
+        more = f". So it is with {len(reasons) - 1} more cells" if len(reasons) > 1 else ""
+        resolver.problem("searched", search, reasons[0] + more)
     resolver.raise_problems()
     made = _Sections()
     found = [replace(t, core=made.core(t.core, by_key[keys[_cell(t)]].values)) for t in trials]
