@@ -26,7 +26,7 @@ def test_a_search_killed_in_its_middle_chooses_the_same(tmp_path: Path) -> None:
     whole, killed = Live(root=tmp_path / "whole", file=SEARCH), Live(root=tmp_path / "killed", file=SEARCH)
     whole.finish("--quiet")
     controller = killed.start("--quiet")
-    wait_for(lambda: sum("pretrain" in key and result for key, (_, result) in stages(killed.root).items()) >= 6)
+    wait_for(lambda: sum("pretrain" in key and result != b"" for key, (_, result) in stages(killed.root).items()) >= 6)
     kill(controller)
     for job in killed.jobs():
         os.killpg(job, signal.SIGKILL)
