@@ -68,7 +68,7 @@ AXES = [
     one("upstream_unknown", "[none, nca]", "[none, ncaa]", "axes.upstream", "'ncaa'", "unknown upstream",
         "shuffle_dyck", "Did you mean 'nca'?"),
     one("upstream_mapping", "[none, nca]", "[none, {nca: 1}]", "axes.upstream", "{'nca': 1}", "unknown upstream"),
-    one("domain_unknown", "[web, code]", "[web,\n           wbe]", "axes.domain", "'wbe'", "code, math, web",
+    one("domain_unknown", "[web, code]", "[web,\n           wbe]", "axes.domain", "'wbe'", "code, codeparrot",
         "Did you mean 'web'?", line=1),
     one("band_upside_down", "[30-45, 60-75]", "[30-45, 60-30]", "axes.complexity", "'60-30'", "LOW < HIGH", "30-45"),
     one("band_above_100", "[30-45, 60-75]", "[60-175]", "axes.complexity", "'60-175'", "<= 100"),
