@@ -102,6 +102,7 @@ def test_special_cases(trained: tuple[Encoder, Tokenizer], text: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_more_blanks_than_the_pattern_can_step_over(trained: tuple[Encoder, Tokenizer]) -> None:
     assert_same(*trained, "a" + " " * 1_100_000 + "b")
 
@@ -112,6 +113,7 @@ def test_characters_are_of_the_same_class(classes: tuple[Encoder, Tokenizer]) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_character_is_of_the_same_class(classes: tuple[Encoder, Tokenizer]) -> None:
     for first in range(0, len(CHARACTERS), 1 << 14):
         assert_same(*classes, beside_each_class(CHARACTERS[first:first + (1 << 14)]))
