@@ -40,6 +40,8 @@ class JobRequest(Frozen):
     """Memory of its activations; they lie on the GPUs where the cluster has some."""
     ranks: int = 1
     """Processes of one job."""
+    gpus: bool = True
+    """Its ranks get a GPU each where the cluster has some. False: no stage of its jobs holds a model."""
     exclude: tuple[str, ...] = ()
     """Nodes on which no job is to run, beside those that the profile excludes."""
 

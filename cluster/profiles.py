@@ -138,6 +138,9 @@ class SlurmProfile(Frozen):
 
     partition: Names | None = None
     """Partition, or several with commas; None: the cluster's default."""
+    cpu_partition: Names | None = None
+    """Partition of the jobs that hold no model (texts, tokenizers, corpora, rules), which then ask for no GPU; None:
+    these stages run beside the others, wherever those run."""
     account: Name | None = None
     qos: Name | None = None
     constraint: Constraint | None = None

@@ -36,18 +36,22 @@ def tickets(  # noqa: PLR0913 - what is ready, what there is room for, and how i
         return []
     ready = board.packer.ready(waiting, board.done, board.ended)
     room = board.packer.room(planned.sweep.run.pack, waiting, slots)
+
+    def way(key: str) -> tuple[Execution, bool]:
+        return execution(key), planned.on_gpus(key)
+
     found: list[list[str]] = []
     while ready and len(found) < free:
-        found.append(_alike(board.packer.ticket(ready, waiting, board.ended, room), execution))
+        found.append(_alike(board.packer.ticket(ready, waiting, board.ended, room), way))
         waiting -= set(found[-1])
-    ranks = [execution(ticket[0]).ranks for ticket in found]
-    return [ticket for ticket, size in zip(found, ranks, strict=True) if size == ranks[0]]
+    resources = [(execution(ticket[0]).ranks, planned.on_gpus(ticket[0])) for ticket in found]
+    return [ticket for ticket, asked in zip(found, resources, strict=True) if asked == resources[0]]
 
 
-def _alike(ticket: Sequence[str], execution: Callable[[str], Execution]) -> list[str]:
+def _alike(ticket: Sequence[str], way: Callable[[str], object]) -> list[str]:
     """Return the beginning of a ticket that runs in one way; the rest waits for another ticket."""
-    first = execution(ticket[0])
-    end = next((i for i, key in enumerate(ticket) if execution(key) != first), len(ticket))
+    chosen = way(ticket[0])
+    end = next((i for i, key in enumerate(ticket) if way(key) != chosen), len(ticket))
     return list(ticket[:end])
 
 
@@ -55,15 +59,16 @@ def request(planned: Planned, name: str, jobs: Collection[Collection[str]], excl
             ) -> JobRequest:
     """Return the submission of one job for each collection of stages; its tickets need not have been written.
 
-    The jobs have equal numbers of ranks (see `tickets`).
+    The jobs ask for equal resources (see `tickets`).
     """
     folder = planned.layout.sweep(planned.sweep.name).submissions / name
-    ranks = planned.execution(planned.graph.nodes[next(iter(next(iter(jobs))))].spec.kind).ranks
+    any_stage = next(iter(next(iter(jobs))))
+    ranks = planned.execution(planned.graph.nodes[any_stage].spec.kind).ranks
     host_mb, activations_mb = map(max, zip(*(job_mb(planned, stages) for stages in jobs), strict=True))
     return JobRequest(
         name=name, tickets=tuple(str(folder / f"{index}.ticket.json") for index in range(len(jobs))),
         folder=str(folder), ranks=ranks, cores=planned.trials[0].core["engine"].threads_per_rank * ranks,
-        memory_mb=host_mb, activations_mb=activations_mb, exclude=exclude,
+        memory_mb=host_mb, activations_mb=activations_mb, exclude=exclude, gpus=planned.on_gpus(any_stage),
         environment=dict(planned.job_environment),
     )
 

@@ -6,6 +6,7 @@ import gc
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
@@ -62,6 +63,15 @@ class Planned:
         zero = SCALES[self.sweep.scale].zero_stage if run.zero_stage is None else run.zero_stage
         return Execution(checkpoint_seconds=run.checkpoint_every.seconds, ranks=ranks, zero_stage=zero,
                          micro_batch=run.micro_batch, hang_floor_seconds=run.hang_floor.seconds)
+
+    def on_gpus(self, key: str) -> bool:
+        """Return whether a stage's job asks for GPUs where the cluster has some; all do, unless the profile says
+        where those without a model run."""
+        return "model" in self.graph.nodes[key].spec.sections or not self._data_apart
+
+    @cached_property  # asked for every stage of every pass
+    def _data_apart(self) -> bool:
+        return profile(self.sweep.run).get("cpu_partition") is not None
 
     def with_slots(self, slots: int) -> Planned:
         """Return the plan with another number of local slots (execution only)."""

@@ -77,15 +77,16 @@ def partition(answers: Answers, profile: SlurmProfile) -> Finding:
         return unknown("partition", answers.partitions.text, "whether it takes jobs is not known", NO_ANSWER)
     known = {row.get("PartitionName", ""): row for row in answers.partitions}
     chosen = answers.chosen(profile)
-    wanted = profile.partition.split(",") if profile.partition else []
-    absent = [name for name in wanted if name not in known]
-    if absent:
-        return failed("partition", f"{', '.join(absent)}: does not exist", REFUSED,
-                      f"set `partition` in the profile; {nearest(absent[0], known)}")
+    for key, value in (("partition", profile.partition), ("cpu_partition", profile.cpu_partition)):
+        absent = [name for name in value.split(",") if name not in known] if value else []
+        if absent:
+            return failed("partition", f"{', '.join(absent)}: does not exist", REFUSED,
+                          f"set `{key}` in the profile; {nearest(absent[0], known)}")
     if not chosen:
         return failed("partition", "none is named, and the cluster has no default", REFUSED,
                       f"set `partition` in the profile; known: {', '.join(sorted(known))}")
     names = ", ".join(row["PartitionName"] for row in chosen)
+    chosen = chosen + [known[name] for name in (profile.cpu_partition or "").split(",") if name]
     shut = [f"{row['PartitionName']} is {row['State']}" for row in chosen if row.get("State", "UP") != "UP"]
     if shut:
         return warning("partition", ", ".join(shut), "jobs wait until it is UP",

@@ -88,10 +88,11 @@ def parameters(request: JobRequest, profile: SlurmProfile) -> dict[str, Any]:
     cpus = profile.cpus_per_task or math.ceil(request.cores / request.ranks)
     gpus = f"{profile.gpu_type}:{per_node}" if profile.gpu_type else per_node
     chosen = {
-        "job_name": request.name, "partition": profile.partition, "account": profile.account, "qos": profile.qos,
+        "job_name": request.name, "partition": profile.partition if request.gpus else profile.cpu_partition,
+        "account": profile.account, "qos": profile.qos,
         "constraint": profile.constraint, "time": profile.time_limit_min, "signal_delay_s": profile.lead_s,
         "nodes": nodes, "ntasks_per_node": per_node, "cpus_per_task": cpus,
-        "gpus_per_node": gpus if profile.gpus_per_node else None,
+        "gpus_per_node": gpus if profile.gpus_per_node and request.gpus else None,
         "mem": f"{profile.memory_mb or math.ceil(_memory_mb(request, profile) / nodes)}M",
         "array_parallelism": len(request.tickets), "wckey": None, "setup": setup(request, profile),
         "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", "--open-mode=append", f"--cpus-per-task={cpus}"],

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from cluster.executors._slurm_script import parameters
 from cluster.executors.memory import MemoryExecutor
 from cluster.job import JobHandle, JobRequest
+from cluster.profiles import slurm_profile
 from orchestrator import batch
 from orchestrator.__main__ import main
+from orchestrator.clusters import profile
 from orchestrator.estimate import summary
 from orchestrator.memory import BASE_MB, FLOOR_MB, job_mb, process_mb
 from orchestrator.plan import Planned, make_plan, stage_states
@@ -108,6 +111,35 @@ def test_a_profile_of_ones_own_is_taken_by_path_and_its_array_limit_kept(tmp_pat
     said = json.loads(shown(tmp_path / "store", capsys, "--cluster", str(mine), "--json"))
     assert said["submission"] == "smoke-t1-0001" and "--array=0-0%1" in said["script"]
     assert "#SBATCH --partition=night" in said["script"]
+
+
+def test_stages_without_a_model_get_jobs_and_a_partition_of_their_own_and_no_gpu(tmp_path: Path) -> None:
+    """Else a corpus of billions of tokens would be made on a GPU that does nothing."""
+    asked: list[JobRequest] = []
+
+    class Executor(MemoryExecutor):
+        def submit(self, request: JobRequest) -> list[JobHandle]:
+            asked.append(request)
+            return super().submit(request)
+
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("executor: slurm\npartition: night\ngpus_per_node: 4\ncpu_partition: day\n")
+    plan = make_plan(Path(SMOKE), Overrides(cluster=str(mine)), tmp_path / "store")
+    ledger, state = begin_term(plan.layout.sweep(plan.sweep.name))
+    reconciler = Reconciler(plan, Executor(slots=4), ledger, state, lambda notice: None)
+    while not reconciler.finished:
+        reconciler.step()
+    ledger.close()
+    assert not reconciler.board.waiting
+    kinds = {True: set[str](), False: set[str]()}
+    options = slurm_profile({key: value for key, value in profile(plan.sweep.run).items() if key != "executor"}, "mine")
+    for request in asked:
+        for path in request.tickets:
+            ticket = Ticket.model_validate_json(Path(path).read_text(encoding="utf-8"))
+            kinds[request.gpus] |= {stage.spec.kind for stage in ticket.stages}
+        chosen = parameters(request, options)
+        assert (chosen["partition"], chosen["gpus_per_node"]) == (("night", 1) if request.gpus else ("day", None))
+    assert kinds == {True: {"prepretrain", "pretrain", "evaluate"}, False: {"text", "tokenizer", "corpus", "rules"}}
 
 
 def test_a_sweep_file_names_a_profile_relative_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -107,6 +107,7 @@ class TestPartitions:
 
     @pytest.mark.parametrize("options, verdict, words", [
         ({}, Verdict.OK, ("main", "default")), ({"partition": "main,urgent"}, Verdict.OK, ("main, urgent",)),
+        ({"cpu_partition": "urgnt"}, Verdict.FAILED, ("urgnt: does not exist", "`cpu_partition`", "'urgent'")),
         ({"partition": "mian"}, Verdict.FAILED, ("mian: does not exist", "Did you mean 'main'")),
     ])
     def test_names(self, options: dict[str, object], verdict: Verdict, words: tuple[str, ...]) -> None:
