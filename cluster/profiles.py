@@ -140,7 +140,8 @@ class SlurmProfile(Frozen):
     """Partition, or several with commas; None: the cluster's default."""
     cpu_partition: Names | None = None
     """Partition of the jobs that hold no model (texts, tokenizers, corpora, rules), which then ask for no GPU; None:
-    these stages run beside the others, wherever those run."""
+    these stages run beside the others, wherever those run. `constraint` and the sbatch options of GPUs and
+    their nodes do not hold for them; GPU-hours still count them, a rank as one GPU."""
     account: Name | None = None
     qos: Name | None = None
     constraint: Constraint | None = None

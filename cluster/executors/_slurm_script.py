@@ -27,6 +27,8 @@ UNFIT = re.compile(r"[\x00-\x1f\x7f%\\]")
 """What a folder's name may not hold: sbatch fills in % patterns and drops backslashes, also within quotes."""
 PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "VIRTUAL_ENV", "PYTHONPATH")
 """Variables that every job gets from the submitting environment, with all LC_*; profiles name more."""
+GPU_OPTIONS = frozenset({"gpu-bind", "gpu-freq", "gres", "mem-per-gpu", "nodelist", "tres-per-task"})
+"""sbatch options that ask for GPUs, or name the nodes that have them."""
 JOB = "cluster.executors._slurm_job"
 RUN = "{job}_{index}"
 """Slurm's name of one job of an array."""
@@ -90,16 +92,22 @@ def parameters(request: JobRequest, profile: SlurmProfile) -> dict[str, Any]:
     chosen = {
         "job_name": request.name, "partition": profile.partition if request.gpus else profile.cpu_partition,
         "account": profile.account, "qos": profile.qos,
-        "constraint": profile.constraint, "time": profile.time_limit_min, "signal_delay_s": profile.lead_s,
+        "constraint": profile.constraint if request.gpus else None,
+        "time": profile.time_limit_min, "signal_delay_s": profile.lead_s,
         "nodes": nodes, "ntasks_per_node": per_node, "cpus_per_task": cpus,
         "gpus_per_node": gpus if profile.gpus_per_node and request.gpus else None,
         "mem": f"{profile.memory_mb or math.ceil(_memory_mb(request, profile) / nodes)}M",
         "array_parallelism": len(request.tickets), "wckey": None, "setup": setup(request, profile),
         "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", "--open-mode=append", f"--cpus-per-task={cpus}"],
-        "additional_parameters": {"chdir": request.folder, "export": "ALL", "requeue": True, **profile.sbatch,
-                                  **excluded(request, profile)},
+        "additional_parameters": {"chdir": request.folder, "export": "ALL", "requeue": True,
+                                  **further(request, profile), **excluded(request, profile)},
     }
     return chosen
+
+
+def further(request: JobRequest, profile: SlurmProfile) -> dict[str, str | int | bool]:
+    """Return the profile's own sbatch options, without those of GPUs for jobs that need none."""
+    return {k: v for k, v in profile.sbatch.items() if request.gpus or k not in GPU_OPTIONS}
 
 
 def excluded(request: JobRequest, profile: SlurmProfile) -> dict[str, str]:

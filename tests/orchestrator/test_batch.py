@@ -123,7 +123,8 @@ def test_stages_without_a_model_get_jobs_and_a_partition_of_their_own_and_no_gpu
             return super().submit(request)
 
     mine = tmp_path / "mine.yaml"
-    mine.write_text("executor: slurm\npartition: night\ngpus_per_node: 4\ncpu_partition: day\n")
+    mine.write_text("executor: slurm\npartition: night\ngpus_per_node: 4\ncpu_partition: day\nconstraint: a100\n"
+                    "sbatch: {gpu-bind: closest, reservation: r}\n")
     plan = make_plan(Path(SMOKE), Overrides(cluster=str(mine)), tmp_path / "store")
     ledger, state = begin_term(plan.layout.sweep(plan.sweep.name))
     reconciler = Reconciler(plan, Executor(slots=4), ledger, state, lambda notice: None)
@@ -138,7 +139,10 @@ def test_stages_without_a_model_get_jobs_and_a_partition_of_their_own_and_no_gpu
             ticket = Ticket.model_validate_json(Path(path).read_text(encoding="utf-8"))
             kinds[request.gpus] |= {stage.spec.kind for stage in ticket.stages}
         chosen = parameters(request, options)
-        assert (chosen["partition"], chosen["gpus_per_node"]) == (("night", 1) if request.gpus else ("day", None))
+        asked_for = chosen["partition"], chosen["gpus_per_node"], chosen["constraint"]
+        assert asked_for == (("night", 1, "a100") if request.gpus else ("day", None, None))
+        further = chosen["additional_parameters"]
+        assert ("gpu-bind" in further) == request.gpus and further["reservation"] == "r"
     assert kinds == {True: {"prepretrain", "pretrain", "evaluate"}, False: {"text", "tokenizer", "corpus", "rules"}}
 
 
