@@ -1,8 +1,13 @@
 """Claims written before the first run, judged by one rule. Pure, on a study.
 
 Rule for `> c`: *supported* where the 95 % interval of the gain lies above c, *contradicted* where it lies below,
-*inconclusive* where it holds c, *not tested* below three seeds. `< c` is the mirror image. `best_band` chooses the band
-with the largest mean gain, so its interval is the simultaneous one over all bands of the domain (max-t).
+*inconclusive* where it holds c, *not tested* below three seeds. `< c` is the mirror image. `best_band`, or a name that
+means several bands, chooses the band with the largest mean gain, so its interval is the simultaneous one over all these
+bands of the domain (max-t).
+
+Rule for "the best band on A is lower than on B": each domain has a set of bands that may be its best one (those that no
+other is resolved to beat; Tukey, 97.5 % each, so both sets hold theirs with 95 %). *Supported* where every band of A's
+set lies below every band of B's, *contradicted* where none lies below any, else *inconclusive*.
 """
 
 from __future__ import annotations
@@ -13,11 +18,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.statistics import Interval
-from analysis.study import Study
+from analysis.simultaneous import plausible_best
+from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, Interval
+from analysis.study import Study, once
+from analysis.wording import listed
+from sweeps.language.claim import BASELINE, BEST, named
 
-BEST = "best_band"
 _RULE = re.compile(r"\s*([<>])=?\s*(-?[0-9.]+(?:e-?[0-9]+)?)\s*\Z")
+_INTERVAL = "95 % paired-t interval over seeds"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,23 +46,65 @@ class Verdict:
     interval: Interval
     rule: str
     """What the interval is, or why the claim was not tested."""
+    says: str = ""
+    """The sentence that it was written as; empty: it was not."""
+
+    @property
+    def text(self) -> str:
+        """The claim as a reader is told it."""
+        about = f"{self.arm} over {self.over} in {self.domain}, "
+        return self.says or about + (f"gain {self.statement}" if self.statement[:1] in ("<", ">") else self.statement)
 
 
+@once
 def judge(study: Study) -> list[Verdict]:
     """Return the verdict on every claim of the plan, in the plan's order."""
     return [_judge(study, name, fields) for name, fields in study.records.plan.claims.items()]
 
 
+def contrast(study: Study, fields: Mapping[str, Any]) -> tuple[list[str], str, str]:
+    """Return the arms that a claim about a gain means, the arm that they are compared with, and why there is none.
+
+    Several arms: bands of which the best is meant. The reference is empty where it is each arm's own baseline.
+    """
+    domain, arm, over = _names(fields)
+    if domain not in study.records.domains:
+        return [], "", f"the sweep has no domain {domain!r}"
+    bands = study.bands(domain)
+    arms = [a for kept in bands.values() for a in kept] if arm == BEST else _named(study, domain, arm)
+    if len(arms) > 1:
+        several = [base for base, kept in bands.items() if set(arms) & set(kept)]
+        if len(several) != 1 or not set(arms) <= set(bands[several[0]]):
+            return [], "", "bands have several baselines; name an arm" if arm == BEST else _nameless(arm, domain)
+        reference = several[0] if over == BASELINE else _one(study, domain, over, "")
+    else:
+        reference = "" if over == BASELINE or not arms else _one(study, domain, over, arms[0])
+    if not arms:
+        return [], "", "no arm has a complexity band" if arm == BEST else _nameless(arm, domain)
+    if not reference and (over != BASELINE or len(arms) > 1):
+        return [], "", _nameless(over, domain)
+    return arms, reference, ""
+
+
 def _judge(study: Study, name: str, fields: Mapping[str, Any]) -> Verdict:
-    domain, arm = str(fields.get("domain", "")), str(fields.get("arm", ""))
-    over, statement = str(fields.get("over", "baseline")), str(fields.get("gain_nats", ""))
-    chosen, interval, rule = _measured(study, domain, arm, over)
+    if fields.get("band"):
+        return _judge_bands(study, name, fields)
+    domain, arm, over = _names(fields)
+    statement = str(fields.get("gain_nats", ""))
+    chosen, interval, rule = _measured(study, domain, fields)
     match = _RULE.match(statement)
     if match is None:
         rule = f"`{statement}` is no statement about a gain; write for instance `> 0`"
-    verdict = _verdict(interval, match)
-    return Verdict(claim=name, domain=domain, arm=arm, over=over, statement=statement, verdict=verdict, chosen=chosen,
-                   interval=interval, rule=rule)
+    return Verdict(claim=name, domain=domain, arm=arm, over=over, statement=statement, chosen=chosen, interval=interval,
+                   verdict=_verdict(interval, match), rule=rule, says=str(fields.get("says", "")))
+
+
+def _names(fields: Mapping[str, Any]) -> tuple[str, str, str]:
+    return str(fields.get("domain", "")), str(fields.get("arm", "")), str(fields.get("over", BASELINE))
+
+
+def _nameless(written: str, domain: str) -> str:
+    return f"the sweep has no single arm {written!r} in {domain}"
 
 
 def _verdict(interval: Interval, match: re.Match[str] | None) -> str:
@@ -71,30 +121,15 @@ def _nothing(reason: str) -> tuple[str, Interval, str]:
     return "", Interval(mean=math.nan, n=0, note=reason), reason
 
 
-def _measured(study: Study, domain: str, arm: str, over: str) -> tuple[str, Interval, str]:
+def _measured(study: Study, domain: str, fields: Mapping[str, Any]) -> tuple[str, Interval, str]:
     """Return the arm that was judged, the interval of its gain and what that interval is."""
-    if domain not in study.records.domains:
-        return _nothing(f"the sweep has no domain {domain!r}")
-    if arm == BEST:
-        return _best(study, domain, over)
-    ours = _resolve(study, domain, arm, "")
-    theirs = "" if over == "baseline" else _resolve(study, domain, over, ours)
-    for written, found in ((arm, ours), (over, theirs or over == "baseline")):
-        if not found:
-            return _nothing(f"the sweep has no single arm {written!r} in {domain}")
-    interval = study.effect(domain, ours, theirs)
-    return ours, interval, interval.note or "95 % paired-t interval over seeds"
-
-
-def _best(study: Study, domain: str, over: str) -> tuple[str, Interval, str]:
-    families = study.bands(domain)
-    if len(families) != 1:
-        return _nothing("no arm has a complexity band" if not families else "bands have several baselines; name an arm")
-    (baseline, arms), = families.items()
-    reference = baseline if over == "baseline" else _resolve(study, domain, over, "")
-    if not reference:
-        return _nothing(f"the sweep has no single arm {over!r} in {domain}")
-    made, kept, _ = study.family(domain, arms, reference)
+    arms, reference, reason = contrast(study, fields)
+    if reason:
+        return _nothing(reason)
+    if len(arms) == 1 and fields.get("arm") != BEST:
+        interval = study.effect(domain, arms[0], reference)
+        return arms[0], interval, interval.note or _INTERVAL
+    made, kept, _ = study.family(domain, arms, reference or study.baseline_of(domain, arms[0]))
     if made is None:
         return _nothing("no seed is scored in the reference and in a band")
     interval = made.intervals[made.best]
@@ -102,13 +137,54 @@ def _best(study: Study, domain: str, over: str) -> tuple[str, Interval, str]:
     return kept[made.best], interval, interval.note or text
 
 
-def _resolve(study: Study, domain: str, written: str, like: str) -> str:
-    """Return the arm that `written` names: its label, or an upstream with one arm (or one in the band of `like`)."""
-    arms = [arm for arm in study.records.arms if (domain, arm) in study.cells]
-    if written in arms:
-        return written
-    rows = {arm: study.cells[domain, arm][0] for arm in arms}
-    named = [arm for arm in arms if rows[arm]["upstream"] == written]
-    if len(named) > 1 and like:
-        named = [arm for arm in named if rows[arm]["complexity"] == rows[like]["complexity"]]
-    return named[0] if len(named) == 1 else ""
+def _named(study: Study, domain: str, written: str) -> list[str]:
+    """Return the domain's arms that a name means."""
+    requested = {t.id: t.requested_upstream_tokens for t in study.records.plan.trials}
+    cells = [study.cells[domain, arm][0] for arm in study.records.arms if (domain, arm) in study.cells]
+    return named(written, [{**row, "requested_upstream_tokens": requested[row["trial"]]} for row in cells])
+
+
+def _one(study: Study, domain: str, written: str, like: str) -> str:
+    """Return the single arm that a name means (or the one in the band of the arm `like`); empty where there is none."""
+    found = _named(study, domain, written)
+    if len(found) > 1 and like:
+        band = study.cells[domain, like][0]["complexity"]
+        found = [arm for arm in found if study.cells[domain, arm][0]["complexity"] == band]
+    return found[0] if len(found) == 1 else ""
+
+
+def _judge_bands(study: Study, name: str, fields: Mapping[str, Any]) -> Verdict:
+    domain, than, side = (str(fields.get(key, "")) for key in ("domain", "than", "band"))
+    ours, n, reason = _may_be_best(study, domain)
+    theirs, m, other = _may_be_best(study, than)
+    reason, seeds, verdict = reason or other, min(n, m), "not tested"
+    if not reason:
+        pairs = [(a, b) if side == "lower" else (b, a) for a in ours for b in theirs]
+        below = [_edges(a) < _edges(b) for a, b in pairs]
+        verdict = "supported" if all(below) else "inconclusive" if any(below) else "contradicted"
+        reason = (f"bands that may be the best (Tukey, 97.5 % each): {listed(sorted(ours, key=_edges))} on {domain}, "
+                  f"{listed(sorted(theirs, key=_edges))} on {than}")
+    return Verdict(claim=name, domain=domain, arm=BEST, over=f"{BEST} on {than}", statement=f"{side} band",
+                   verdict=verdict, interval=Interval(mean=math.nan, n=seeds, note=reason), rule=reason,
+                   says=str(fields.get("says", "")))
+
+
+def _may_be_best(study: Study, domain: str) -> tuple[set[str], int, str]:
+    """Return the bands that may be a domain's best, its seeds, and why it cannot be told."""
+    families = study.bands(domain)
+    if len(families) != 1:
+        return set(), 0, f"no arm has a complexity band in {domain}" if not families else "bands have several baselines"
+    (baseline, arms), = families.items()
+    bands = {arm: str(study.cells[domain, arm][0]["complexity"]) for arm in arms}
+    _, kept, seeds = study.family(domain, arms, baseline)
+    if len(seeds) < MIN_SEEDS:
+        return set(), len(seeds), FEW_SEEDS
+    if len(set(bands.values())) < 2 or set(kept) != set(arms):
+        return set(), len(seeds), f"not every band of {domain} is scored, or it has only one"
+    best = plausible_best(*study.table(domain, kept, baseline, seeds), 1 - (1 - CONFIDENCE) / 2)
+    return {bands[kept[k]] for k in best}, len(seeds), ""
+
+
+def _edges(band: str) -> list[float]:
+    """Return a band's edges, by which bands are ordered."""
+    return [float(number) for number in re.findall(r"[0-9]+(?:\.[0-9]+)?", band)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.statistics import Interval, detectable_effect
-from analysis.study import Study
+from analysis.study import Study, once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class Contrast:
         return {1: "more than the control", -1: "less than the control", 0: "not resolved"}[self.difference.resolved]
 
 
+@once
 def contrasts(study: Study, domain: str) -> list[Contrast]:
     """Return every arm that is no control against each control of its kind, in the plan's order.
 

@@ -35,9 +35,19 @@ class Curve:
             ValueError: no point, two at the same token count, or a loss that is not finite.
         """
         ordered = np.array(sorted(points), dtype=np.float64).reshape(-1, 2)
-        if not len(ordered) or not np.all(np.isfinite(ordered)) or np.any(np.diff(ordered[:, 0]) <= 0):
+        return cls.ordered(ordered[:, 0], ordered[:, 1])
+
+    @classmethod
+    def ordered(cls, tokens: Floats, losses: Floats) -> Curve:
+        """Return the curve through points that are in the order of tokens.
+
+        Raises:
+            ValueError: as `of`.
+        """
+        sound = np.isfinite(tokens).all() and np.isfinite(losses).all() and (tokens[1:] > tokens[:-1]).all()
+        if not len(tokens) or not sound:
             raise ValueError("a curve needs finite losses at distinct token counts, at least one")
-        return cls(ordered[:, 0], ordered[:, 1])
+        return cls(tokens, losses)
 
     @property
     def last(self) -> float:
@@ -137,23 +147,24 @@ def compare(
         t_b=t_b, loss_baseline=target, loss_arm=loss_arm, gain_nats=target - loss_arm,
         gain_percent=gain_percent(target - loss_arm), t_own=own, t_x=t_x, censored=found is None,
         flat_tail=own < t_b, at_first=found is not None and found == arm.tokens[0],
-        speedup=own / t_x, charged_speedup=own / (t_x + upstream_tokens),
-        flop_charged_speedup=own / (t_x + upstream_flop_tokens),
-        token_saving=1 - (t_x + upstream_tokens) / own, mrs=_ratio(own - t_x, upstream_tokens),
-        speedup_bound=own / arm.last if found is None else math.nan,
-        speedup_at_end=t_b / t_x, charged_speedup_at_end=t_b / (t_x + upstream_tokens),
-        token_saving_at_end=1 - (t_x + upstream_tokens) / t_b, mrs_at_end=_ratio(t_b - t_x, upstream_tokens),
-        speedup_bound_at_end=t_b / arm.last if found is None else math.nan,
+        speedup=_ratio(own, t_x), charged_speedup=_ratio(own, t_x + upstream_tokens),
+        flop_charged_speedup=_ratio(own, t_x + upstream_flop_tokens),
+        token_saving=1 - _ratio(t_x + upstream_tokens, own), mrs=_ratio(own - t_x, upstream_tokens),
+        speedup_bound=_ratio(own, arm.last) if found is None else math.nan,
+        speedup_at_end=_ratio(t_b, t_x), charged_speedup_at_end=_ratio(t_b, t_x + upstream_tokens),
+        token_saving_at_end=1 - _ratio(t_x + upstream_tokens, t_b), mrs_at_end=_ratio(t_b - t_x, upstream_tokens),
+        speedup_bound_at_end=_ratio(t_b, arm.last) if found is None else math.nan,
     )
 
 
 def gain_percent(gain_nats: float) -> float:
-    """Perplexity gain in percent, 100 (1 - exp(-gain)), of a loss difference in nats."""
-    return 100 * -math.expm1(-gain_nats)
+    """Perplexity gain in percent, 100 (1 - exp(-gain)), of a loss difference in nats; -inf beyond what floats hold."""
+    with np.errstate(over="ignore"):
+        return float(-100 * np.expm1(-gain_nats))
 
 
 def _ratio(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator else math.nan
+    return numerator / denominator if denominator else math.nan  # an evaluation may stand at 0 tokens
 
 
 def speedup_over_targets(baseline: Curve, arm: Curve, targets: Floats) -> Floats:

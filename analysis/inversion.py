@@ -107,7 +107,7 @@ def _roots(at_a: Floats, at_b: Floats, critical: float) -> list[float]:
 
 
 def _as_speedup(accepted: list[tuple[float, float]], knots: Floats, values: Floats, n: int) -> SpeedupInterval:
-    bounds = {"at_end": 1 / float(knots[-1]), "at_first": 1 / float(knots[0])}
+    bounds = {"at_end": 1 / float(knots[-1]), "at_first": 1 / float(knots[0]) if knots[0] else math.inf}
     if not accepted:  # one sign throughout: better than L* from the first evaluation on, or worse up to the last
         if values[:, -1].mean() > 0:
             return SpeedupInterval(

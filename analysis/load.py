@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,23 @@ from typing import Any
 import pandas as pd
 
 from analysis import schema
+from analysis.item_records import RECORDS as ITEM_RECORDS
+from analysis.kept import ABSENT, Kept, Looked, look
 from analysis.rows import Evaluation, EvaluationReader, StageState, state_of
-from sweeps.errors import NewerRecordError, RecordError, UsageError, nearest
+from analysis.stores import Roots, Stores, stores
+from analysis.stores import read_plan as read_plan
+from sweeps.errors import NewerRecordError, RecordError
 from sweeps.language.gate import FOLLOWING, Verdict, verdict_of
+from sweeps.language.ladder import DOWNSTREAM, DOWNSTREAM_TWIN, DOWNSTREAM_UNTUNED
 from sweeps.language.manifest import PathStep, PlanFile, PlanTrial
 from sweeps.store import files
-from sweeps.store.layout import Layout
+from sweeps.store.layout import StageFolder
 
 TRAINING_ROLES = ("prepretrain", "trunk", "end")
-SCORE_ROLES = ("gate", "evaluate", "twin")
+_SECTIONS = ("optim", "upstream")
+"""Of a stage's spec: what the frames read."""
+ITEM_ROLES = (DOWNSTREAM, DOWNSTREAM_TWIN, DOWNSTREAM_UNTUNED)
+SCORE_ROLES = ("gate", "evaluate", "twin", *ITEM_ROLES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +52,8 @@ class Records:
     """`schema.SCORES`."""
     steps: pd.DataFrame
     """`schema.STEPS`."""
+    items: Mapping[tuple[str, str, str], Path] = field(default_factory=dict)
+    """(trial, role, downstream task) -> file of its scores item by item."""
 
     @cached_property
     def arms(self) -> list[str]:
@@ -62,30 +72,15 @@ class Records:
         return list(dict.fromkeys(self.trials["domain"]))
 
 
-def read_plan(root: Path, name: str) -> PlanFile:
-    """Return the sweep's plan.
-
-    Raises:
-        UsageError: the store has no such sweep, or it was never planned.
-        RecordError: plan.json does not read as one.
-    """
-    layout = Layout(root)
-    path = layout.sweep(name).plan
-    if not path.is_file():
-        known = [p.name for p in layout.sweeps.iterdir()] if layout.sweeps.is_dir() else []
-        raise UsageError(f"no plan of sweep {name!r} under {root}; {nearest(name, known)}")
-    try:
-        return PlanFile.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RecordError(f"{path} is damaged ({error}); run the sweep again to write it anew") from error
-
-
-def load(root: Path, name: str, plan: PlanFile | None = None) -> Records:
+def load(roots: Roots, name: str, plan: PlanFile | None = None) -> Records:
     """Read everything that a sweep's tables and figures need. Cost: every evaluation row of the sweep once.
 
-    `plan` is a plan other than the stored one, for instance a part of the grid.
+    Args:
+        roots: the store, or several (`stores.py`).
+        name: the sweep.
+        plan: another plan than the stored one, for instance a part of the grid.
     """
-    return _Loader(Layout(root), plan or read_plan(root, name)).records()
+    return _Loader(stores(roots), plan or read_plan(roots, name)).records()
 
 
 def arm_labels(plan: PlanFile) -> dict[str, str]:
@@ -110,57 +105,91 @@ def arm_labels(plan: PlanFile) -> dict[str, str]:
 class _Loader:
     """Fills the column lists of the four frames, one trial after another."""
 
-    def __init__(self, layout: Layout, plan: PlanFile) -> None:
+    def __init__(self, layout: Stores, plan: PlanFile) -> None:
         self.layout = layout
         self.plan = plan
         self.labels = arm_labels(plan)
         self.stages = {(s.kind, s.fingerprint): s for s in plan.stages}
-        self.states: dict[tuple[str, str], StageState] = {}
-        self.bands: dict[str, str] = {}
+        self.folders: dict[tuple[str, str], StageFolder] = {}
+        self.states: dict[tuple[str, str], tuple[StageState, Looked]] = {}
+        self.specs: dict[str, tuple[dict[str, Any], Looked]] = {}
+        self.looked: dict[str, Looked] = {}
+        """Trial -> what was looked at to make its rows, and how it was before that."""
+        self.seen: Looked = {}
+        """Of the trial that is being read."""
         self.trials: list[dict[str, Any]] = []
         self.curves: dict[str, list[Any]] = {c.name: [] for c in schema.CURVES}
         self.scores: dict[str, list[Any]] = {c.name: [] for c in schema.SCORES}
         self.steps: dict[str, list[Any]] = {c.name: [] for c in schema.STEPS}
+        self.items: dict[str, list[Any]] = {c.name: [] for c in schema.ITEMS}
 
     def records(self) -> Records:
+        plan = self.plan.model_dump_json()
+        folder = self.layout.sweep(self.plan.name)
+        kept = Kept(self.layout.root, None if self.layout.others else folder.frames, plan)
         for trial in self.plan.trials:
-            self._trial(trial)
+            if trial.id not in kept:
+                self.seen = self.looked[trial.id] = {}
+                self._trial(trial)
+        frames = kept.with_new({
+            "trials": schema.frame_of(self.trials, schema.TRIALS),
+            **{name: schema.frame_of_columns(getattr(self, name), schema.FRAMES[name])
+               for name in ("curves", "scores", "steps", "items")},
+        }, [trial.id for trial in self.plan.trials])
+        if folder.plan.is_file() and folder.plan.read_bytes() == plan.encode():  # not of a part of it
+            kept.save(frames, self.looked, read=len(self.curves["loss"]))
+        *names, items = (frames[name] for name in schema.FRAMES)
+        trials, curves, scores, steps = names
         return Records(
-            plan=self.plan, simulated=self.layout.simulated.exists(),
-            trials=schema.frame_of(self.trials, schema.TRIALS),
-            curves=schema.frame_of_columns(self.curves, schema.CURVES),
-            scores=schema.frame_of_columns(self.scores, schema.SCORES),
-            steps=schema.frame_of_columns(self.steps, schema.STEPS),
-        )
+            plan=self.plan, simulated=self.layout.simulated.exists(), trials=trials, curves=curves, scores=scores,
+            steps=steps, items={(trial, role, task): self.layout.root / path for trial, role, task, path in zip(
+                *(items[c.name].tolist() for c in schema.ITEMS), strict=True)})
 
     def _state(self, step: PathStep) -> StageState:
         key = (step.kind, step.fingerprint)
         if key not in self.states:
-            self.states[key] = state_of(self.layout.stage(*key))
-        return self.states[key]
+            stage, looked = self._folder(step), Looked()
+            look(looked, stage.result)
+            if looked[str(stage.result)] == ABSENT:
+                look(looked, stage.attempts)
+            state = state_of(stage)
+            copies = self.layout.copies(stage)
+            self.states[key] = (replace(state, other_copies=copies) if copies else state), looked
+        state, looked = self.states[key]
+        self.seen.update(looked)
+        return state
+
+    def _folder(self, step: PathStep) -> StageFolder:
+        """Return a step's folder; kept, since a large sweep would spend a third of the time on making paths."""
+        key = (step.kind, step.fingerprint)
+        if key not in self.folders:
+            self.folders[key] = self.layout.stage(*key)
+        return self.folders[key]
 
     def _trial(self, trial: PlanTrial) -> None:
-        reader, withheld = EvaluationReader(self.layout), self._withheld(trial)
-        statuses: list[tuple[PathStep, str]] = []
+        reader = EvaluationReader(frozenset(s.fingerprint for s in trial.path), self.seen)
+        withheld = self._withheld(trial)
+        read: list[tuple[PathStep, StageState, str]] = []
         drawn: list[Evaluation] = []
         for step in sorted(trial.path, key=lambda s: (s.role == "trunk", -s.tokens)):
             state = self._state(step)
-            status, damaged = state.status, 0
+            status = state.status
             if step.role == "end":
-                rows, damaged, state = self._rows(reader, step, state)
+                rows, state = self._rows(reader, step, state)
                 ends, status = self._end(trial, step, rows, state)
                 self._add_curve(trial, ends, scored=True)
                 drawn = drawn or ([] if ends or _has_trunk(trial) else [r for r in rows if r.kind == "validation"])
             elif step.role == "trunk" and not drawn:  # the furthest trunk point's lineage holds the earlier ones
-                rows, damaged, state = self._rows(reader, step, state)
+                rows, state = self._rows(reader, step, state)
                 status, drawn = state.status, [r for r in rows if r.kind == "validation"]
             if status == "absent" and withheld and step.role in FOLLOWING:
                 status = "withheld"
             self._add_scores(trial, step, state)
-            self._add_step(trial, step, state, status, damaged)
-            statuses.append((step, status))
+            read.append((step, state, status))
+        for step, state, status in read:
+            self._add_step(trial, step, state, status, reader.left_out.pop(step.fingerprint, Counter()))
         self._add_curve(trial, drawn, scored=False)
-        self._add_trial(trial, statuses)
+        self._add_trial(trial, [(step, status) for step, _, status in read])
 
     def _withheld(self, trial: PlanTrial) -> bool:
         """True where the sweep goes no further than this trial's upstream, because it was not learned."""
@@ -173,14 +202,14 @@ class _Loader:
 
     def _rows(
         self, reader: EvaluationReader, step: PathStep, state: StageState
-    ) -> tuple[list[Evaluation], int, StageState]:
-        """Return a step's evaluations, its damaged lines and its state: damaged where its lineage cannot be read."""
+    ) -> tuple[list[Evaluation], StageState]:
+        """Return a step's evaluations and its state: damaged where its lineage cannot be read."""
         try:
-            return *reader.stage(self.layout.stage(step.kind, step.fingerprint), state), state
+            return reader.stage(self._folder(step), state), state
         except NewerRecordError:
             raise
         except RecordError:
-            return [], 0, StageState(status="damaged")
+            return [], StageState(status="damaged")
 
     def _end(
         self, trial: PlanTrial, step: PathStep, rows: list[Evaluation], state: StageState
@@ -203,21 +232,26 @@ class _Loader:
         return _schedule(spec) == "cosine" if spec else not _has_trunk(trial)
 
     def _spec(self, step: PathStep) -> dict[str, Any]:
-        try:
-            return files.read_json(self.layout.stage(step.kind, step.fingerprint).spec)
-        except (FileNotFoundError, ValueError):
-            return {}
+        if step.fingerprint not in self.specs:
+            path, looked = self._folder(step).spec, Looked()
+            look(looked, path)
+            try:
+                found = files.read_json(path)
+            except (FileNotFoundError, ValueError):
+                found = {}
+            self.specs[step.fingerprint] = {name: part.get("values", {}) for name, part in
+                                            found.get("sections", {}).items() if name in _SECTIONS}, looked
+        spec, looked = self.specs[step.fingerprint]
+        self.seen.update(looked)
+        return spec
 
-    def _band(self, trial: PlanTrial) -> str:
-        """Return the band of an upstream whose band is no axis of the grid, from its stage's spec."""
+    def _upstream(self, trial: PlanTrial) -> dict[str, Any]:
+        """Return the band of an upstream whose band is no axis of the grid, and its learning rate."""
         step = next((s for s in trial.path if s.role == "prepretrain"), None)
-        if step is None:
-            return ""
-        if step.fingerprint not in self.bands:
-            values = self._spec(step).get("sections", {}).get("upstream", {}).get("values", {})
-            complexity = values.get("complexity", {})
-            self.bands[step.fingerprint] = str(complexity.get("band", "")) if isinstance(complexity, dict) else ""
-        return self.bands[step.fingerprint]
+        spec = self._spec(step) if step is not None else {}
+        complexity = spec.get("upstream", {}).get("complexity", {})
+        band = str(complexity.get("band", "")) if isinstance(complexity, dict) else ""
+        return {"band": trial.complexity or band, "upstream_lr": _rate(spec)}
 
     def _add_curve(self, trial: PlanTrial, rows: list[Evaluation], *, scored: bool) -> None:
         by_tokens = {row.tokens: row for row in rows}
@@ -234,17 +268,27 @@ class _Loader:
     def _add_scores(self, trial: PlanTrial, step: PathStep, state: StageState) -> None:
         if step.role not in SCORE_ROLES or state.status != "done" or state.result is None:
             return
+        if step.role in ITEM_ROLES:
+            attempt = self.layout.stage(step.kind, step.fingerprint).attempt(state.result.attempt)
+            path, root = attempt.artifacts / ITEM_RECORDS, self.layout.root
+            below = str(path.relative_to(root) if path.is_relative_to(root) else path)
+            for task in sorted({name.partition(".")[0] for name in state.result.scores}):
+                for column, text in (("trial", trial.id), ("role", step.role), ("task", task), ("path", below)):
+                    self.items[column].append(text)
         for name, value in sorted(state.result.scores.items()):
-            for column, item in (("trial", trial.id), ("role", step.role), ("name", name), ("value", value)):
-                self.scores[column].append(item)
+            for column, of in (("trial", trial.id), ("role", step.role), ("name", name), ("value", value)):
+                self.scores[column].append(of)
 
     def _add_step(
-        self, trial: PlanTrial, step: PathStep, state: StageState, status: str, damaged: int
+        self, trial: PlanTrial, step: PathStep, state: StageState, status: str, left_out: Mapping[str, int]
     ) -> None:
         seconds = state.result.seconds if state.result is not None else math.nan
+        scores = state.result.scores if state.result is not None else {}
         for column, item in (
             ("trial", trial.id), ("role", step.role), ("kind", step.kind), ("fingerprint", step.fingerprint),
-            ("tokens", step.tokens), ("status", status), ("seconds", seconds), ("damaged_lines", damaged),
+            ("tokens", step.tokens), ("status", status), ("seconds", seconds),
+            *((c.name, left_out.get(c.name, 0)) for c in schema.LEFT_OUT[:-1]), ("other_copies", state.other_copies),
+            *((c.name, scores.get(c.name, math.nan)) for c in schema.TRAINED),
         ):
             self.steps[column].append(item)
 
@@ -260,13 +304,17 @@ class _Loader:
             "trial": trial.id, "arm": self.labels[trial.id], "is_baseline": trial.baseline == trial.id,
             "is_control": trial.upstream in self.plan.controls,
             "control_of": self.plan.controls.get(trial.upstream, ""), "status": _trial_status(training, final),
-            "band": trial.complexity or self._band(trial),
+            **self._upstream(trial), "pretrain_lr": self._last_rate(trial),
             "complete": all(status == "done" for step, status in statuses if step.role == "end"),
             **self._flops(trial),
         })
 
+    def _last_rate(self, trial: PlanTrial) -> float:
+        ends = [step for step in trial.path if step.role == "end"]
+        return _rate(self._spec(max(ends, key=lambda s: s.tokens))) if ends else math.nan
+
     def _flops(self, trial: PlanTrial) -> Mapping[str, float]:
-        upstream = flops = tokens = 0.0
+        upstream, flops, tokens = trial.brought_flops, 0.0, 0.0
         for step in trial.path:
             stage = self.stages.get((step.kind, step.fingerprint))
             if stage is not None and step.role == "prepretrain":
@@ -288,8 +336,9 @@ def _trial_status(training: list[str], final: str) -> str:
 
 
 def _schedule(spec: Mapping[str, Any]) -> str:
-    def found() -> Iterator[str]:
-        for part in spec.get("sections", {}).values():
-            if "schedule" in part.get("values", {}):
-                yield str(part["values"]["schedule"])
-    return next(found(), "wsd")
+    return next((str(part["schedule"]) for part in spec.values() if "schedule" in part), "wsd")
+
+
+def _rate(spec: Mapping[str, Any]) -> float:
+    """Return the peak learning rate of a training stage's spec; NaN where it states none."""
+    return float(spec.get("optim", {}).get("lr", math.nan))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analysis.statistics import Interval, paired_t
-from analysis.study import Study
+from analysis.study import Study, once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +22,13 @@ class Probe:
     """Trained minus untrained, paired by seed."""
 
 
+@once
 def probes(study: Study) -> list[Probe]:
     """Return every score that a final model and its twin share, by domain, arm and score."""
     frame = study.records.scores
     values: dict[tuple[str, str], dict[str, float]] = {}
     for trial, role, name, value in zip(*(frame[c] for c in ("trial", "role", "name", "value")), strict=True):
-        if role != "gate":
+        if role in ("evaluate", "twin"):
             values.setdefault((str(trial), str(name)), {})[str(role)] = float(value)
     found: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     for (trial, name), both in values.items():

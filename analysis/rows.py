@@ -1,22 +1,27 @@
 """Evaluations of a stage, along the lineage of its attempts, with a count of the lines that did not verify.
 
 The same walk as `sweeps.store.records.stage_rows`, with three differences that matter for thousands of trials: training
-rows are skipped before they are decoded, attempts shared by several stages of one trial are read once, and damaged
-lines are counted. Measured figures: `benchmarks/analysis.py`.
+rows are skipped before they are decoded, attempts shared by several stages of one trial are read once, and what is left
+out is counted. Measured figures: `benchmarks/analysis.py`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from analysis.kept import Looked, look
 from sweeps.errors import NewerRecordError, RecordError
 from sweeps.store import files, records
-from sweeps.store.layout import AttemptFolder, Layout, StageFolder
+from sweeps.store.layout import AttemptFolder, StageFolder
 from sweeps.store.rows import row_of
 
-_SKIPPED = ('"kind":"train"', '"kind":"progress"')
+_TRAINING = ("train", "progress", "spike")
+_SKIPPED = tuple(f'{{"kind":"{kind}"' for kind in _TRAINING)
+_COUNTED = ("validation", "end")
 
 
 class Evaluation(NamedTuple):
@@ -29,6 +34,19 @@ class Evaluation(NamedTuple):
     bits_per_byte: float
 
 
+class Own(NamedTuple):
+    """What one attempt's metrics hold."""
+
+    rows: list[Evaluation]
+    damaged: int
+    """Lines that did not verify."""
+    torn: int
+    """1 where the last of these has no end: it may still be written."""
+    repeated: int
+    """Lines whose number another one before them has."""
+    sha256: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageState:
     """What the store says about a stage."""
@@ -36,6 +54,8 @@ class StageState:
     status: str
     """done, diverged, damaged, started or absent."""
     result: records.Result | None = None
+    other_copies: int = 0
+    """Further stores that have finished it otherwise."""
 
 
 def state_of(stage: StageFolder) -> StageState:
@@ -57,57 +77,103 @@ def state_of(stage: StageFolder) -> StageState:
 
 @dataclass
 class EvaluationReader:
-    """Reads evaluations; keeps what it read, so make one per trial."""
+    """Reads evaluations of one trial; keeps what it read, so make one per trial."""
 
-    layout: Layout
-    _attempts: dict[str, tuple[list[Evaluation], int]] = field(default_factory=dict)
+    path: frozenset[str]
+    """Fingerprints of the trial's stages."""
+    looked: Looked
+    """Takes what is looked at."""
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+    """Fingerprint -> name in `schema.LEFT_OUT` -> number; of a stage that is not on the path: under its reader's."""
+    _attempts: dict[str, list[Evaluation]] = field(default_factory=dict)
 
-    def stage(self, stage: StageFolder, state: StageState) -> tuple[list[Evaluation], int]:
-        """Return a stage's evaluations (committed attempt, or the newest while it runs) and its damaged lines.
+    def stage(self, stage: StageFolder, state: StageState) -> list[Evaluation]:
+        """Return a stage's evaluations: of the committed attempt, or of the newest while it runs.
 
-        A torn last line of a running attempt is not damage, so damage counts only for committed stages.
+        A torn last line of a running attempt is not damage: it is being written.
 
         Raises:
             RecordError: a parent.json on the way is damaged.
         """
         if state.result is not None:
-            return self._lineage(stage.attempt(state.result.attempt))
-        if state.status != "started":
-            return [], 0
-        number = records.newest_attempt(stage)
-        return (self._lineage(stage.attempt(number))[0], 0) if number else ([], 0)
+            stated = state.result.files.get("metrics.jsonl", {}).get("sha256", "")
+            return self._lineage(stage.attempt(state.result.attempt), stage, committed=str(stated))
+        number = records.newest_attempt(stage) if state.status == "started" else 0
+        return self._lineage(stage.attempt(number), stage, running=True) if number else []
 
-    def _lineage(self, attempt: AttemptFolder, readers: tuple[str, ...] = ()) -> tuple[list[Evaluation], int]:
+    def _lineage(
+        self, attempt: AttemptFolder, reader: StageFolder, readers: tuple[str, ...] = (), *, committed: str = "",
+        running: bool = False,
+    ) -> list[Evaluation]:
+        """Return an attempt's evaluations and those that it continues; an ancestor lies in the same store."""
         key = str(attempt.path)
         if key in readers:
             raise RecordError(f"{attempt.parent} makes the attempt its own ancestor")
         if key not in self._attempts:
+            own = StageFolder(attempt.path.parent.parent)
+            owner = own.fingerprint if own.fingerprint in self.path else reader.fingerprint
+            counts = self.left_out.setdefault(owner, Counter())
+            look(self.looked, attempt.parent, attempt.metrics)
             parent = records.read_parent(attempt)
-            rows, damaged = _own(attempt)
+            rows = self._own(attempt, counts, committed, running=running)
             if parent is not None:
-                folder = self.layout.stage(parent.kind, parent.fingerprint).attempt(parent.attempt)
-                older, older_damaged = self._lineage(folder, (*readers, key))
+                folder = own.beside(parent.kind, parent.fingerprint).attempt(parent.attempt)
+                older = self._lineage(folder, reader, (*readers, key))
                 rows = [row for row in older if row.tokens <= parent.tokens] + rows
-                damaged += older_damaged
-            self._attempts[key] = rows, damaged
+            self._attempts[key] = rows
         return self._attempts[key]
 
+    def _own(self, attempt: AttemptFolder, counts: Counter[str], committed: str, *, running: bool) -> list[Evaluation]:
+        """Return an attempt's own evaluations; count what is left out. `committed`: SHA-256 that its rows must have."""
+        try:
+            own = read_own(attempt)
+        except FileNotFoundError:
+            counts["lost_attempts"] += not running  # one that has just begun has none yet
+            return []
+        counts["altered_files"] += bool(committed) and own.sha256 != committed
+        counts["damaged_lines"] += own.damaged - (own.torn if running else 0)
+        counts["repeated_lines"] += own.repeated
+        return own.rows
 
-def _own(attempt: AttemptFolder) -> tuple[list[Evaluation], int]:
-    try:
-        text = attempt.metrics.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return [], 0
-    rows: dict[int, Evaluation] = {}
-    damaged = 0
-    for line in text.split("\n"):
-        if not line or _SKIPPED[0] in line or _SKIPPED[1] in line:
+
+def read_own(attempt: AttemptFolder) -> Own:
+    """Return what an attempt's metrics hold, from the file itself.
+
+    Raises:
+        NewerRecordError: a line was written by a newer release.
+    """
+    path = attempt.metrics
+    data = path.read_bytes()
+    *whole, tail = data.decode(errors="replace").split("\n")
+    lines = [line for line in (*whole, tail) if line and not _is_training(line)]
+    found: dict[int, Evaluation] = {}
+    damaged = torn = repeated = 0
+    for line, fields in zip(lines, files.decode_lines(lines), strict=True):
+        quick = _evaluation(fields) if fields is not None else None
+        if quick is not None and fields is not None and fields["n"] not in found:
+            found[fields["n"]] = quick
             continue
-        fields = files.decode_line(line)
-        row = row_of(fields, attempt.metrics) if fields is not None else None
-        if fields is None or row is None:
-            damaged += 1
-        elif fields["n"] not in rows and "loss" in row.values:
-            rows[fields["n"]] = Evaluation(
+        row = row_of(fields, path) if fields is not None else None
+        if fields is None or row is None or (row.kind in _COUNTED and "loss" not in row.values):
+            damaged, torn = damaged + 1, int(line is tail)
+        elif fields["n"] in found:
+            repeated += 1
+        elif "loss" in row.values and row.kind not in _TRAINING:
+            found[fields["n"]] = Evaluation(
                 row.tokens, row.kind, row.values["loss"], row.values.get("bits_per_byte", math.nan))
-    return list(rows.values()), damaged
+    return Own(list(found.values()), damaged, torn, repeated, hashlib.sha256(data).hexdigest())
+
+
+def _evaluation(fields: dict[str, Any]) -> Evaluation | None:
+    """Return the evaluation in a line as jobs write most of them; None: `row_of` has to look at it, which is slower."""
+    kind, values, tokens = fields.get("kind"), fields.get("values"), fields.get("tokens")
+    if kind not in _COUNTED or type(tokens) is not int or type(values) is not dict or "schema_version" in fields:
+        return None
+    if "loss" not in values or set(map(type, values.values())) != {float}:
+        return None
+    return Evaluation(tokens, str(kind), values["loss"], values.get("bits_per_byte", math.nan))
+
+
+def _is_training(line: str) -> bool:
+    """True of a row that no table reads; not where a torn one has swallowed the beginning of the next."""
+    return line.startswith(_SKIPPED) and line.count('{"kind":') == 1

@@ -42,6 +42,12 @@ def frame_of_columns(values: Mapping[str, Sequence[Any]], columns: Columns) -> p
     return pd.DataFrame({c.name: pd.Series(values[c.name], dtype=_pandas(c.dtype)) for c in columns})
 
 
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a frame's rows as plain values, as `to_dict` does, but column by column."""
+    names = [str(c) for c in frame.columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*(frame[n].tolist() for n in names), strict=True)]
+
+
 def _pandas(dtype: str) -> Any:
     return dtype
 
@@ -64,6 +70,8 @@ TRIALS = (
     Column("control_of", "str", "", "upstream whose fields the control keeps; empty: no control, or one of all"),
     Column("upstream_flops", "float64", "FLOP", "training FLOPs of the upstream stages on its path"),
     Column("flops_per_token", "float64", "FLOP/token", "PT FLOPs per PT token on its path"),
+    Column("pretrain_lr", "float64", "", "peak learning rate of its PT, as its stage has it; missing before it exists"),
+    Column("upstream_lr", "float64", "", "the same of its upstream; missing where none is trained"),
     Column("status", "str", "", "scored, diverged, withheld (its upstream was not learned, and gate: "
                                 "require), missing, damaged or unscored (no finite loss at its last end)"),
     Column("complete", "bool", "", "every planned evaluation that counts is there"),
@@ -76,7 +84,7 @@ CURVES = (
     Column("domain", "category", "", "target domain"),
     Column("seed", "int64", "", "seed"),
     Column("upstream_tokens", "int64", TOKENS, "realised upstream tokens"),
-    Column("tokens", "int64", TOKENS, "PT tokens"),
+    Column("tokens", "float64", TOKENS, "PT tokens; whole numbers but in files of curves"),
     Column("loss", "float64", NATS, "validation loss"),
     Column("bits_per_byte", "float64", "bits/byte", "the same loss per byte of text; comparable across tokenizers"),
     Column("scored", "bool", "", "an evaluation that counts; false: drawn only (a point of a WSD trunk)"),
@@ -85,11 +93,33 @@ CURVES = (
 
 SCORES = (
     Column("trial", "category", "", "trial id"),
-    Column("role", "category", "", "gate, evaluate (final model) or twin (untrained twin)"),
+    Column("role", "category", "", "gate, evaluate (final model), twin (untrained one), downstream, downstream_twin, "
+                                "downstream_untuned"),
     Column("name", "category", "", "score name as the task states it"),
     Column("value", "float64", "", "its value, in the task's unit"),
 )
 """One row per score of a trial."""
+
+TRAINED = (
+    Column("mfu", "float64", "", "causal FLOPs over the cards' specified bf16 peak; missing on CPUs and unknown cards"),
+    Column("matmul_share", "float64", "", "the same FLOPs over what the cards reached in large matrix products"),
+    Column("step_seconds_p50", "float64", "s", "median step"),
+    Column("step_seconds_p99", "float64", "s", "99th percentile of the steps"),
+    Column("data_wait_share", "float64", "", "share of training time in which the host fetched sequences"),
+    Column("checkpoint_stall_seconds", "float64", "s", "time in which training stood still for checkpoints"),
+    Column("loss_spikes", "float64", "", "losses that jumped, since the beginning of the run"),
+)
+"""What a training stage tells of itself beside its result; missing where it trains nothing, or in older records. All
+but the last are measured, of the attempt that committed."""
+
+LEFT_OUT = (
+    Column("damaged_lines", "int64", "", "lines of metrics that did not verify"),
+    Column("repeated_lines", "int64", "", "lines of metrics whose number another line before them has"),
+    Column("altered_files", "int64", "", "committed metrics that are not what the result says (SHA-256)"),
+    Column("lost_attempts", "int64", "", "attempts whose rows a later one continues, and which are gone"),
+    Column("other_copies", "int64", "", "finished copies in further stores, whose rows are others"),
+)
+"""What was in the records, or should have been, and is in no number: the table `missing` lists all of it."""
 
 STEPS = (
     Column("trial", "category", "", "trial id"),
@@ -99,6 +129,26 @@ STEPS = (
     Column("tokens", "int64", TOKENS, "training tokens at the stage's end"),
     Column("status", "category", "", "done, diverged, unscored, damaged, withheld, started or absent"),
     Column("seconds", "float64", "s", "wall time of the attempt that committed"),
-    Column("damaged_lines", "int64", "", "lines of metrics that did not verify and were left out"),
+    *LEFT_OUT,
+    *TRAINED,
 )
 """One row per step of a trial's path."""
+
+ITEMS = (
+    Column("trial", "category", "", "trial id"),
+    Column("role", "category", "", "downstream or downstream_twin"),
+    Column("task", "category", "", "downstream task"),
+    Column("path", "str", "", "file of its scores item by item, from the store's root"),
+)
+"""One row per downstream task of a trial."""
+
+FRAMES = {"trials": TRIALS, "curves": CURVES, "scores": SCORES, "steps": STEPS, "items": ITEMS}
+
+LOOKED = (
+    Column("trial", "category", "", "trial id"),
+    Column("path", "category", "", "what was looked at, or for, when its records were read; from the store's root"),
+    Column("inode", "int64", "", "of what was there; 0: nothing was"),
+    Column("size", "int64", "bytes", "of the same"),
+    Column("changed", "int64", "ns", "when it was changed last, by the store's clock"),
+)
+"""What a trial's rows were read from (`kept.py`)."""

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from analysis import convergence, schema
-from analysis.convergence import Convergence, Curve
+from analysis.convergence import Convergence, Curve, Floats
 from analysis.inversion import SpeedupInterval, speedup_interval
 from analysis.load import Records, load
 from analysis.schema import NATS, TOKENS, Column
 from analysis.simultaneous import Family, family
 from analysis.statistics import MIN_SEEDS, Interval, paired_t, pooled_sd
+from analysis.stores import Roots, stores
+from analysis.wording import plain
 from sweeps.language.gate import GATE, Verdict, verdict_of
 from sweeps.language.manifest import PlanFile
 
@@ -57,37 +60,99 @@ PAIRS = (
 )
 """One row per trial that is not a baseline."""
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def once(make: Callable[Concatenate[Study, P], R]) -> Callable[Concatenate[Study, P], R]:
+    """Keep what a function of a study returns: a dozen tables, figures and sentences ask for the same.
+
+    What it is given beside the study must be hashable; what it returns is shared, so nobody may change it.
+    """
+    @wraps(make)
+    def known(study: Study, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        key = (make, args, *kwargs.items())
+        if key not in study.made:
+            study.made[key] = make(study, *args, **kwargs)
+        found: R = study.made[key]
+        return found
+
+    return known
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The losses of one cell's seeds at each token count; all arrays are (evaluations,)."""
+
+    tokens: Floats
+    mean: Floats
+    low: Floats
+    high: Floats
+    seeds: npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class Study:
     """Records and what follows from them."""
 
     records: Records
+    overlay: bool = False
+    """Figures show the published results underneath (`published.py`)."""
+    root: Path | None = None
+    """The store that the records come from (the first of several), of which figures may ask what no table needs; None:
+    there is none."""
+
+    @cached_property
+    def made(self) -> dict[Any, Any]:
+        """What `once` keeps."""
+        return {}
 
     @cached_property
     def curves(self) -> dict[str, Curve]:
         """Trial id -> its scored curve."""
         scored = self.records.curves[self.records.curves["scored"]]
-        return {
-            str(trial): Curve.of(zip(part["tokens"], part["loss"], strict=True))
-            for trial, part in scored.groupby("trial", observed=True)
-        }
+        trials = scored["trial"].astype("category").cat
+        codes, names = trials.codes.to_numpy(), trials.categories
+        order = np.lexsort((scored["tokens"].to_numpy(), codes))
+        first = np.flatnonzero(np.diff(codes[order], prepend=-1))
+        parts = (np.split(scored[column].to_numpy()[order], first[1:]) for column in ("tokens", "loss"))
+        return {str(names[codes[order[i]]]): Curve.ordered(*part)
+                for i, *part in zip(first, *parts, strict=True)} if len(first) else {}
+
+    @cached_property
+    def spread(self) -> dict[tuple[str, str, bool], Spread]:
+        """(domain, arm, scored) -> its losses over seeds, in the plan's order."""
+        cell = ["domain", "arm", "scored"]
+        spread = self.records.curves.groupby([*cell, "tokens"], observed=True)["loss"].agg(
+            ["mean", "min", "max", "count"]).reset_index()
+        spread = spread[np.isfinite(spread["mean"])]  # a trunk that diverged is drawn as far as it has losses
+        if spread.empty:
+            return {}
+        codes = spread.groupby(cell, observed=True, sort=False).ngroup().to_numpy()
+        first = np.flatnonzero(np.diff(codes, prepend=-1))
+        keys = zip(*(spread[name].iloc[first].tolist() for name in cell), strict=True)
+        parts = zip(*(np.split(spread[name].to_numpy(), first[1:])
+                      for name in ("tokens", "mean", "min", "max", "count")), strict=True)
+        found = {(domain, arm, scored): Spread(*part)
+                 for (domain, arm, scored), part in zip(keys, parts, strict=True)}
+        domains, arms = ({name: i for i, name in enumerate(names)}
+                         for names in (self.records.domains, self.records.arms))
+        return dict(sorted(found.items(), key=lambda item: (domains[item[0][0]], arms[item[0][1]], item[0][2])))
 
     @cached_property
     def bits(self) -> dict[str, dict[float, float]]:
         """Trial id -> tokens -> bits per byte, of scored evaluations."""
         scored = self.records.curves[self.records.curves["scored"]]
         found: dict[str, dict[float, float]] = {}
-        columns = (scored["trial"], scored["tokens"], scored["bits_per_byte"])
+        columns = (scored[name].tolist() for name in ("trial", "tokens", "bits_per_byte"))
         for trial, tokens, bits in zip(*columns, strict=True):
-            found.setdefault(str(trial), {})[float(tokens)] = float(bits)
+            found.setdefault(trial, {})[tokens] = bits
         return found
 
     @cached_property
     def trials(self) -> dict[str, dict[str, Any]]:
         """Trial id -> its row of `schema.TRIALS`."""
-        rows = self.records.trials.to_dict("records")
-        return {str(row["trial"]): {str(k): v for k, v in row.items()} for row in rows}
+        return {str(row["trial"]): row for row in schema.rows_of(self.records.trials)}
 
     @cached_property
     def fields(self) -> dict[str, dict[str, Any]]:
@@ -101,6 +166,11 @@ class Study:
         for row in sorted(self.trials.values(), key=lambda r: int(r["seed"])):
             found.setdefault((row["domain"], row["arm"]), []).append(row)
         return found
+
+    @cached_property
+    def budgets(self) -> set[str]:
+        """Upstream budgets as written, of all arms."""
+        return {cell[0]["token_budget"] for cell in self.cells.values()} - {""}
 
     @cached_property
     def pairs(self) -> pd.DataFrame:
@@ -131,10 +201,13 @@ class Study:
                 "crossing_known": known, **values}
 
     @cached_property
-    def scored(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """(domain, arm) -> its scored pairs, in the order of seeds."""
-        kept = self.pairs[self.pairs["status"] == "scored"].sort_values("seed", kind="stable")
-        return {(str(k[0]), str(k[1])): part for k, part in kept.groupby(["domain", "arm"], sort=False)}
+    def scored_rows(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """(domain, arm) -> its scored pairs, rows of `PAIRS`, in the order of seeds."""
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in sorted(schema.rows_of(self.pairs), key=lambda r: int(r["seed"])):
+            if row["status"] == "scored":
+                found.setdefault((row["domain"], row["arm"]), []).append(row)
+        return found
 
     @cached_property
     def losses(self) -> dict[tuple[str, str], dict[int, float]]:
@@ -144,32 +217,56 @@ class Study:
             if row["is_baseline"] and row["status"] == "scored":
                 cell = found.setdefault((row["domain"], row["arm"]), {})
                 cell[int(row["seed"])] = float(self.curves[row["trial"]].losses[-1])
-        for key, part in self.scored.items():
-            found[key] = dict(zip(part["seed"].astype(int), part["loss_arm"].astype(float), strict=True))
+        for key, rows in self.scored_rows.items():
+            found[key] = {int(row["seed"]): float(row["loss_arm"]) for row in rows}
         return found
 
+    @once
     def gains(self, domain: str, arm: str, over: str = "") -> dict[int, float]:
         """Return seed -> gain in nats at T_b, over the arm's own baseline or over another arm."""
         if not over:
-            part = self.scored.get((domain, arm))
-            if part is None:
-                return {}
-            return dict(zip(part["seed"].astype(int), part["gain_nats"].astype(float), strict=True))
+            return {int(row["seed"]): float(row["gain_nats"]) for row in self.scored_rows.get((domain, arm), [])}
         ours, theirs = self.losses.get((domain, arm), {}), self.losses.get((domain, over), {})
         return {seed: theirs[seed] - ours[seed] for seed in sorted(ours.keys() & theirs.keys())}
 
+    @once
     def effect(self, domain: str, arm: str, over: str = "") -> Interval:
         """Return the gain over the baseline (or another arm) with its paired-t interval."""
         return paired_t(list(self.gains(domain, arm, over).values()))
 
+    @once
     def speedup(self, domain: str, arm: str) -> SpeedupInterval:
         """Return the test-inversion interval of the speed-up; needs every evaluation that counts."""
-        part = self.scored.get((domain, arm))
-        known = part[part["crossing_known"]] if part is not None else self.pairs.iloc[:0]
+        known = self.known(domain, arm)
         return speedup_interval(
-            known["loss_baseline"].tolist(), known["t_b"].tolist(), [self.curves[t] for t in known["trial"]]
-        )
+            [row["loss_baseline"] for row in known], [row["t_b"] for row in known],
+            [self.curves[row["trial"]] for row in known])
 
+    @once
+    def known(self, domain: str, arm: str) -> list[dict[str, Any]]:
+        """Return the scored pairs of a cell that have every evaluation that counts."""
+        return [row for row in self.scored_rows.get((domain, arm), []) if row["crossing_known"]]
+
+    @once
+    def annealed(self, domain: str, arm: str) -> dict[int, Curve]:
+        """Return seed -> annealed ends of a cell's scored trials; empty where its ends are points of one cosine.
+
+        Curves of a file do not say whether theirs are annealed.
+        """
+        trunks = self._trunks
+        return {int(row["seed"]): self.curves[row["trial"]] for row in self.cells.get((domain, arm), [])
+                if row["status"] == "scored" and row["complete"] and row["trial"] in trunks}
+
+    @cached_property
+    def _trunks(self) -> set[str]:
+        return {trial.id for trial in self.records.plan.trials if any(step.role == "trunk" for step in trial.path)}
+
+    def table(self, domain: str, arms: Sequence[str], over: str, seeds: Sequence[int]) -> tuple[Floats, Floats]:
+        """Return losses at T_b of a reference, (n,), and of arms, (K, n), on these seeds, nats."""
+        losses = np.array([[self.losses[domain, arm][seed] for seed in seeds] for arm in (over, *arms)])
+        return losses[0], losses[1:]
+
+    @once
     def bands(self, domain: str) -> dict[str, list[str]]:
         """Return baseline arm -> the domain's arms with a complexity band that are compared with it, no controls."""
         found: dict[str, list[str]] = {}
@@ -191,21 +288,40 @@ class Study:
         if len(seeds) < MIN_SEEDS <= len(reference):
             full = [arm for arm in kept if reference.keys() <= self.losses[domain, arm].keys()]
             kept, seeds = (full, sorted(reference)) if full else (kept, seeds)
-        cells = [reference, *(self.losses[domain, arm] for arm in kept)]
-        table = np.array([[cell[seed] for seed in seeds] for cell in cells])
-        return family(table[0], table[1:]), kept, seeds
+        if not kept or not seeds:
+            return None, kept, seeds
+        return self._family(domain, tuple(kept), over, tuple(seeds)), kept, seeds
+
+    @once
+    def _family(self, domain: str, arms: Sequence[str], over: str, seeds: Sequence[int]) -> Family | None:
+        return family(*self.table(domain, arms, over, seeds))
 
     def _common(self, domain: str, arms: Sequence[str], reference: dict[int, float]) -> list[int]:
         return sorted(set(reference).intersection(*(self.losses[domain, arm] for arm in arms)))
 
+    @cached_property
+    def reference(self) -> str:
+        """What sentences call that which arms are compared with: its name where there is one, else scratch."""
+        names = self.records.baseline_arms
+        return plain(names[0]) if len(names) == 1 else "scratch"
+
+    @once
+    def baseline_of(self, domain: str, arm: str) -> str:
+        """Return the arm that an arm of a domain is compared with; empty where the plan has none."""
+        row = self.trials.get(self.cells[domain, arm][0]["baseline"])
+        return str(row["arm"]) if row else ""
+
+    @once
     def treated(self, domain: str) -> list[str]:
         """Return the domain's arms that are no baseline, in the plan's order."""
         return [a for a in self.records.arms if (c := self.cells.get((domain, a))) and not c[0]["is_baseline"]]
 
+    @once
     def domain_sd(self, domain: str) -> float:
         """Return the sd of paired gains over seeds, pooled over the domain's arms, nats."""
         return pooled_sd([list(self.gains(domain, arm).values()) for arm in self.treated(domain)])
 
+    @once
     def counts(self, domain: str, arm: str) -> dict[str, int]:
         """Return planned, scored, diverged, withheld and missing seeds of a cell.
 
@@ -259,6 +375,6 @@ def _learned(verdicts: dict[int, Verdict]) -> int:
     return sum(verdict is Verdict.LEARNED for verdict in verdicts.values())
 
 
-def study(root: Path, name: str, plan: PlanFile | None = None) -> Study:
-    """Return the study of a sweep's records; `plan`: of another plan than the stored one."""
-    return Study(load(root, name, plan))
+def study(roots: Roots, name: str, plan: PlanFile | None = None) -> Study:
+    """Return the study of a sweep's records, in one store or several; `plan`: of another plan than the stored one."""
+    return Study(load(roots, name, plan), root=stores(roots).root)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from analysis.by_field import AtValue, at_values
 from analysis.claims import judge
 from analysis.controls import Contrast, contrasts
+from analysis.equivalence import PERCENT
+from analysis.inference import evidence
 from analysis.probes import Probe, probes
 from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, detectable_effect
 from analysis.study import Study
@@ -31,7 +33,7 @@ _LEVELS = ("loss", "bits_per_byte", "chance")
 def verdict_sentences(study: Study, *, claims: bool = True) -> list[str]:
     """Return what the records say, most important first; works on partial sweeps. `claims`: their verdicts too."""
     parts: tuple[Callable[[Study], list[str]], ...] = (
-        _simulated, _gains, _by_field, _structure, _best_band, _claims, _gate, _probes, _few_seeds, _missing,
+        _simulated, _gains, _small, _by_field, _structure, _best_band, _claims, _gate, _probes, _few_seeds, _missing,
         _unsearched, _scale,
     )
     return [sentence for part in parts if claims or part is not _claims for sentence in part(study)]
@@ -49,9 +51,9 @@ def _gains(study: Study) -> list[str]:
     for domain in study.records.domains:
         effects = {arm: study.effect(domain, arm) for arm in study.treated(domain)}
         sides = {
-            "better than scratch": [a for a, e in effects.items() if e.resolved > 0],
-            "worse than scratch": [a for a, e in effects.items() if e.resolved < 0],
-            "not resolved from scratch": [a for a, e in effects.items() if not e.resolved and not e.note],
+            f"better than {study.reference}": [a for a, e in effects.items() if e.resolved > 0],
+            f"worse than {study.reference}": [a for a, e in effects.items() if e.resolved < 0],
+            f"not resolved from {study.reference}": [a for a, e in effects.items() if not e.resolved and not e.note],
             f"no interval (fewer than {MIN_SEEDS} seeds)": [a for a, e in effects.items() if e.note and e.n],
         }
         texts = [
@@ -66,6 +68,19 @@ def _gains(study: Study) -> list[str]:
             "Each of these 95 % intervals stands for itself; they are not corrected for the number of arms."
         )
     return sentences or ["No arm has been scored together with its baseline yet."]
+
+
+def _small(study: Study) -> list[str]:
+    """Nulls that are findings: gains shown to be small by a test with power."""
+    sentences = []
+    for domain in study.records.domains:
+        kept = [e for e in evidence(study, domain) if e.small.verdict == "smaller"]
+        if kept:
+            listing = listed(f"{study.named(e.arm)} (90 % interval {nats(e.small.low)} to {nats(e.small.high)}, power "
+                             f"{e.small.power:.2f})" for e in kept)
+            sentences.append(f"{plain(domain)}: within {PERCENT:g} % of {study.reference}'s perplexity with 95 % "
+                             f"confidence: {listing}.")
+    return sentences
 
 
 def _by_field(study: Study) -> list[str]:
@@ -156,8 +171,7 @@ def _of(kept: int, planned: int) -> str:
 
 def _claims(study: Study) -> list[str]:
     return [
-        f"Claim {plain(v.claim)} ({plain(v.arm)} over {plain(v.over)} in {plain(v.domain)}, gain "
-        f"{plain(v.statement)}): {v.verdict.upper()}"
+        f"Claim {plain(v.claim)} ({plain(v.text)}): {v.verdict.upper()}"
         + (f"; {plain(study.named(v.chosen))} {interval(v.interval)}" if v.chosen else "") + f"; {plain(v.rule)}."
         for v in judge(study)
     ]

@@ -1,4 +1,4 @@
-"""What a table plug-in states, and how tables become bytes: CSV for machines, Markdown for people.
+"""What a table plug-in states, and how tables become bytes: CSV for machines, Markdown, LaTeX and text for people.
 
 The same records give the same bytes: fixed column order, six significant digits, `\\n` line ends, rows in plan order,
 and no time, host, path or attempt in any table but `cost`.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,13 @@ from typing import Any
 import pandas as pd
 
 from analysis.schema import Columns
-from analysis.study import Study
+from analysis.study import Study, once
+from analysis.wording import plain
+from sweeps.errors import EnvironmentError_
 from sweeps.store import files
 
 DIGITS = 6
+_NUMBERS = ("int64", "float64", "bool")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,8 @@ class Table:
     """Returns a frame with exactly `columns`."""
     empty: str = "Nothing to show yet."
     """What to say where it has no rows."""
+    best: Callable[[pd.DataFrame], Iterable[tuple[int, str]]] = lambda frame: ()
+    """Returns (row, column) of values that are the best by a resolved difference: Markdown and LaTeX set them bold."""
 
 
 def cell(value: Any) -> str:
@@ -49,8 +56,19 @@ def to_csv(frame: pd.DataFrame) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(frame.columns)
-    writer.writerows([cell(v) for v in row] for row in frame.itertuples(index=False, name=None))
+    writer.writerows(zip(*_texts(frame), strict=True))
     return out.getvalue()
+
+
+def _texts(frame: pd.DataFrame) -> list[list[str]]:
+    """Return each column's values as text: by columns, since frames are slow by rows."""
+    return [[cell(v) for v in frame[name].tolist()] for name in frame.columns]
+
+
+def to_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a frame's rows for JSON; None where there is no value."""
+    rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
+    return rows
 
 
 def to_markdown(name: str, table: Table, frame: pd.DataFrame) -> str:
@@ -59,23 +77,99 @@ def to_markdown(name: str, table: Table, frame: pd.DataFrame) -> str:
     if frame.empty:
         return "\n".join([*head, table.empty, ""])
     lines = ["| " + " | ".join(map(str, frame.columns)) + " |", "|" + "---|" * len(frame.columns)]
-    for row in frame.itertuples(index=False, name=None):
-        lines.append("| " + " | ".join(_escaped(cell(v)) for v in row) + " |")
+    lines += [f"| {' | '.join(row)} |" for row in _marked(table, frame, _escaped, "**{}**")]
     legend = [f"- `{c.name}`{f' ({c.unit})' if c.unit else ''}: {c.meaning}" for c in table.columns]
     return "\n".join([*head, *lines, "", f"Columns of `{name}.csv`:", "", *legend, ""])
 
 
+def to_latex(table: Table, frame: pd.DataFrame) -> str:
+    """Return a frame as a LaTeX table with booktabs' rules (`\\usepackage{booktabs}`); every name is escaped."""
+    kinds = "".join("r" if c.dtype in ("int64", "float64") else "l" for c in table.columns)
+    lines = [" & ".join(_latex(str(c)) for c in frame.columns) + r" \\", r"\midrule"]
+    lines += [" & ".join(row) + r" \\" for row in _marked(table, frame, _latex, r"\textbf{{{}}}")]
+    return "\n".join([r"\begin{tabular}{" + kinds + "}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _marked(
+    table: Table, frame: pd.DataFrame, escape: Callable[[str], str], bold: str
+) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of each row as text, the best ones bold; numbers hold nothing to escape."""
+    numbers = {c.name for c in table.columns if c.dtype in _NUMBERS}
+    columns = {name: texts if name in numbers else list(map(escape, texts))
+               for name, texts in zip(frame.columns, _texts(frame), strict=True)}
+    for i, name in table.best(frame):
+        columns[name][i] = bold.format(columns[name][i])
+    yield from zip(*columns.values(), strict=True)
+
+
+def to_parquet(table: Table, frame: pd.DataFrame) -> bytes:
+    """Return a frame as Parquet; every digit is kept, and each column's unit and meaning are its field's metadata.
+
+    Raises:
+        EnvironmentError_: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise EnvironmentError_("Parquet needs pyarrow; pip install pyarrow, or take CSV") from error
+    made = pa.Table.from_pandas(frame, preserve_index=False)
+    about = {c.name: {"unit": c.unit, "meaning": c.meaning} for c in table.columns}
+    fields = [field.with_metadata(about[field.name]) for field in made.schema]
+    out = io.BytesIO()
+    parquet.write_table(made.cast(pa.schema(fields)), out, compression="zstd")
+    return out.getvalue()
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+          **{c: "\\" + c for c in "&%$#_{}"}}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(c, c) for c in " ".join(text.split()))
+
+
+def to_text(table: Table, frame: pd.DataFrame, width: int = 80) -> str:
+    """Return a frame for a terminal: blocks of columns that fit the width, the leading names repeated in each."""
+    if frame.empty:
+        return textwrap.fill(table.empty, width) + "\n"
+    texts = [[str(c) for c in frame.columns], *(
+        [plain(cell(v)) or "-" for v in row] for row in frame.itertuples(index=False, name=None))]
+    columns = [_fitted(list(values), width * 3 // 10) for values in zip(*texts, strict=True)]
+    names = sum(c.dtype == "str" for c in table.columns[:2])
+    heads, rest = columns[:names], columns[names:]
+    blocks: list[list[list[str]]] = []
+    room = 0
+    for column in rest:
+        needed = len(column[0]) + 2
+        if needed > room or not blocks:
+            blocks.append(list(heads))
+            room = width - sum(len(c[0]) + 2 for c in heads) + 2
+        blocks[-1].append(column)
+        room -= needed
+    return "\n\n".join("\n".join("  ".join(parts).rstrip() for parts in zip(*b, strict=True)) for b in blocks) + "\n"
+
+
+def _fitted(values: list[str], most: int) -> list[str]:
+    """Return values padded to one width; long ones are cut."""
+    kept = [v if len(v) <= most else v[: most - 2] + ".." for v in values]
+    widest = max(map(len, kept))
+    return [f"{v:<{widest}}" for v in kept]
+
+
+_MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_[]<>|"})
+
+
 def _escaped(text: str) -> str:
-    flat = " ".join(text.split())
-    return "".join(f"\\{c}" if c in "\\`*_[]<>|" else c for c in flat)
+    return " ".join(text.split()).translate(_MARKDOWN)
 
 
 def write(tables: dict[str, Table], study: Study, out: Path) -> list[Path]:
     """Write every table as `<out>/<name>.csv` and `.md`; return the paths."""
     written = []
     for name, table in sorted(tables.items()):
-        frame = table.build(study)
+        frame = once(table.build)(study)
         for suffix, text in ((".csv", to_csv(frame)), (".md", to_markdown(name, table, frame))):
-            files.replace(out / f"{name}{suffix}", text)
+            files.renew(out / f"{name}{suffix}", text)
             written.append(out / f"{name}{suffix}")
     return written

@@ -38,8 +38,7 @@ def text_of(found: Study, width: int = 80) -> str:
     scored = int((found.records.trials["status"] == "scored").sum())
     head = [
         f"{'SIMULATED, every number is made up. ' if found.records.simulated else ''}{plan.name}: {plan.question}",
-        f"protocol {plan.protocol}, scale {plan.scale} ({parameters(plan.body_parameters)} body parameters), "
-        f"{scored} of {len(found.records.trials)} trials scored",
+        f"{_setting(found)}{scored} of {len(found.records.trials)} trials scored",
     ]
     lines = [line for text in head for line in textwrap.wrap(plain(text), width)]
     longest = max(len(plain(arm)) for arm in [*found.records.arms, "bits per byte"])
@@ -52,6 +51,13 @@ def text_of(found: Study, width: int = 80) -> str:
     for sentence in verdict_sentences(found):
         lines += textwrap.wrap(sentence, width, initial_indent="- ", subsequent_indent="  ")
     return "\n".join(lines) + "\n"
+
+
+def _setting(found: Study) -> str:
+    """What the sweep was run at; curves of a file say nothing of it."""
+    plan = found.records.plan
+    size = parameters(plan.body_parameters)
+    return f"protocol {plan.protocol}, scale {plan.scale} ({size} body parameters), " if plan.scale else ""
 
 
 def _block(found: Study, domains: Sequence[str], label: int) -> Iterator[str]:

@@ -1,24 +1,33 @@
 """What durability costs per stage: a claim, a ledger event, an attempt with its result; against one bare fsynced file.
 
-    python benchmarks/records.py [--json] [--stages 300] [--runs 5] [--folder DIR]
+    python -m benchmarks.records [--json] [--stages 300] [--runs 5] [--folder DIR]
+
+Milliseconds of one call, medians over runs.
+
+    bare_file_ms           the alternative: a new file written and synced
+    claim_ms               a claim
+    ledger_event_ms        an event in the ledger
+    attempt_and_result_ms  an attempt with a row and a result
+    claim_over_bare        ratio of the first two, within each run
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.report import show
 from sweeps.store import claims
 from sweeps.store.layout import Layout
 from sweeps.store.ledger import begin_term
 from sweeps.store.records import open_attempt
+
+SMALLEST = ("--stages", "3", "--runs", "1")
 
 
 def per_call_ms(action: Callable[[int], object], calls: int) -> float:
@@ -66,7 +75,7 @@ def once(folder: Path, stages: int) -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--stages", type=int, default=300)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="on the filesystem in question (default: the temporary folder)")
@@ -75,14 +84,9 @@ def main() -> None:
     for _ in range(arguments.runs):
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             runs.append(once(Path(folder), arguments.stages))
-    figures: dict[str, float | str] = {name: statistics.median(r[name] for r in runs) for name in runs[0]}
-    figures["claim_over_bare"] = statistics.median(r["claim_ms"] / r["bare_file_ms"] for r in runs)
-    figures["machine"] = f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    if arguments.json:
-        print(json.dumps({"schema_version": 1, **figures}, indent=2))
-    else:
-        for name, value in figures.items():
-            print(f"{name:<24}{value if isinstance(value, str) else format(value, '.3f')}")
+    figures = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+    figures["claim_over_bare"] = statistics.median(run["claim_ms"] / run["bare_file_ms"] for run in runs)
+    show(figures, as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,22 @@ own cost benchmarks/controller.py has. `--live N` then holds N jobs in the queue
 Slurm per minute for 1 and for N of them, the controller's memory, adoption by the next controller, and how fast all
 are cancelled. `to_dependant` is from a stage's result to the submission of the stage that waits for it,
 `signal_to_checkpoint` from a signal to the checkpoint of a training job. Each node of the private Slurm has 8 CPUs
-configured, whatever the machine has.
+configured, whatever the machine has. Medians over runs, seconds unless said; those below `live` have the number of jobs
+in their names and are left out by `--live 0`.
+
+    stages, runs               measured
+    bare_s                     the bare array
+    one_a_job_s, packed_20_s   the same stages through the whole path
+    ratio_one_a_job, ratio_packed_20   over the bare array
+    on_top_s_per_stage         one a job, less the bare array
+    controller_cpu_s_per_stage_pack_1, controller_cpu_s_per_stage_pack_20   processor time of the controller
+    to_dependant_s, signal_to_checkpoint_s   see above
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import resource
 import statistics
 import tempfile
@@ -29,6 +36,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report import show
 from cluster import rehearsal
 from cluster.clients import Clients
 from cluster.executors.slurm import SlurmExecutor
@@ -50,6 +58,7 @@ from workloads.registry import load_registries
 SWEEP = Path(__file__).parent.parent / "sweeps" / "smoke.yaml"
 NODES, CPUS = 2, 8
 PACKED = 20
+SMALLEST = ("--stages", "2", "--runs", "1", "--live", "0")
 PASS_SECONDS = 0.25
 """Distance of the reconciler's passes, as in orchestrator/controller.py."""
 TRAINING = ("upstream=[none]", "seed=[0]", "pretrain.tokens=10x")
@@ -211,7 +220,7 @@ def checkpoint(root: Path, slurm: Rehearsal) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--stages", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--live", type=int, default=500)
@@ -232,23 +241,17 @@ def main() -> None:
                 with tempfile.TemporaryDirectory() as root:
                     measured[name].append(measure(Path(root), slurm))
         with tempfile.TemporaryDirectory() as root:
-            figures = live(Path(root), slurm, arguments.live)
+            held = {"live": live(Path(root), slurm, arguments.live)} if arguments.live else {}
     finally:
         rehearsal.down(slurm.name)
     medians = {f"{name}_s": statistics.median(values) for name, values in measured.items()}
-    found = {
-        "machine": f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+    show({
         "stages": count, "runs": arguments.runs, **medians,
         **{name: statistics.median(values) for name, values in CONTROLLER.items()},
         "on_top_s_per_stage": (medians["one_a_job_s"] - medians["bare_s"]) / count,
         "ratio_one_a_job": medians["one_a_job_s"] / medians["bare_s"],
-        f"ratio_packed_{PACKED}": medians[f"packed_{PACKED}_s"] / medians["bare_s"], **figures,
-    }
-    if arguments.json:
-        print(json.dumps({"schema_version": 1, **found}, indent=2))
-    else:
-        for name, value in found.items():
-            print(f"{name:<36}{format(value, '.3f') if isinstance(value, float) else value}")
+        f"ratio_packed_{PACKED}": medians[f"packed_{PACKED}_s"] / medians["bare_s"], **held,
+    }, as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,25 @@
 """How long the reading verbs take on a large store: 10,000 stages of some 1,000 trials, by default.
 
-    python benchmarks/store.py [--stages N] [--json]
+    python -m benchmarks.store [--json] [--stages 10000] [--runs 7]
 
 Writes a made-up store without fsync into a temporary folder (once), most of it complete, some of it failed and
 waiting; then measures fresh processes. The alternative in the same run is a bare interpreter that reads the same
-result.json files and nothing else, the least that `status` could do.
+result.json files and nothing else, the least that `status` could do. Medians and the longest, seconds.
+
+    stages                               in the store
+    bare_read_s, bare_read_max_s         the alternative
+    status_s, status_max_s               `status`
+    status_ratio                         of its median to the alternative's
+    status_json_s, status_json_max_s     `status --json`
+    why_trial_s, why_trial_max_s         `why` of a trial that is complete
+    why_failed_s, why_failed_max_s       `why` of a stage that failed
+    cancel_nothing_s, cancel_nothing_max_s  `cancel` of that trial
+    gc_s, gc_max_s                       `gc`
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,11 +28,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report import show
 from sweeps.store.files import encode_line, seal, to_json
 from sweeps.store.layout import Layout
 from sweeps.store.owner import Owner
 
-RUNS = 7
+SMALLEST = ("--stages", "500", "--runs", "1")
 KINDS = ("rules", "prepretrain", "prepretrain", "pretrain", "pretrain", "pretrain", "pretrain", "pretrain", "evaluate")
 """Stages that a trial has for itself; text, tokenizer and corpora are shared by all."""
 TICKET = 4
@@ -97,10 +105,10 @@ def _stage(layout: Layout, kind: str, key: str, before: str, state: str) -> None
             "checkpoint": {}, "spec_sha256": ""}), encoding="utf-8")
 
 
-def seconds(argv: list[str]) -> tuple[float, float]:
+def seconds(argv: list[str], runs: int) -> tuple[float, float]:
     """Return the median wall seconds of fresh processes, and the longest."""
     found = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         began = time.perf_counter()
         subprocess.run([sys.executable, *argv], check=True, capture_output=True)
         found.append(time.perf_counter() - began)
@@ -110,30 +118,24 @@ def seconds(argv: list[str]) -> tuple[float, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--stages", type=int, default=10_000)
+    parser.add_argument("--runs", type=int, default=7)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = ["--root", folder]
         trial, failed = make_store(Path(folder), arguments.stages)
         verb = ["-m", "orchestrator"]
-        figures: dict[str, Any] = {
-            "machine": f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-            "stages": arguments.stages,
-        }
+        figures: dict[str, Any] = {"stages": arguments.stages}
         for name, argv in {
             "bare_read": ["-c", BARE, folder], "status": [*verb, "status", *root],
             "status_json": [*verb, "status", "--json", *root], "why_trial": [*verb, "why", trial, *root],
             "why_failed": [*verb, "why", failed, *root], "cancel_nothing": [*verb, "cancel", trial, *root],
             "gc": [*verb, "gc", *root],
         }.items():
-            figures[f"{name}_s"], figures[f"{name}_max_s"] = seconds(argv)
+            figures[f"{name}_s"], figures[f"{name}_max_s"] = seconds(argv, arguments.runs)
         figures["status_ratio"] = figures["status_s"] / figures["bare_read_s"]
-    if arguments.json:
-        print(json.dumps({"schema_version": 1, **figures}, indent=2))
-        return
-    for key, value in figures.items():
-        print(f"{key:20} {value:.3f}" if isinstance(value, float) else f"{key:20} {value}")
+    show(figures, as_json=arguments.json)
 
 
 if __name__ == "__main__":

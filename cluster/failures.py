@@ -89,9 +89,10 @@ ERRORS = {
     "HangError": Failure.HANG, "StorageError": Failure.STORAGE, "OutOfMemoryError": Failure.OOM_GPU,
     "MemoryError": Failure.OOM_HOST, "ArrayMemoryError": Failure.OOM_HOST, "_ArrayMemoryError": Failure.OOM_HOST,
     "RecordError": Failure.DATA, "NewerRecordError": Failure.DATA, "Diverged": Failure.DIVERGED,
+    "LossSpike": Failure.DIVERGED,
 }
 """Exceptions that name their class."""
-DATA_KINDS = frozenset({"text", "tokenizer", "corpus"})
+DATA_KINDS = frozenset({"text", "tokenizer", "corpus", "body"})
 """Stages that do nothing but read what somebody else wrote."""
 DATA_ERRORS = frozenset({"UsageError", "UnicodeDecodeError", "FileNotFoundError", "EOFError", "BadGzipFile"})
 """Exceptions of such a stage that are about what it read."""

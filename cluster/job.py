@@ -65,6 +65,12 @@ class JobReport(Frozen):
     """The executor's own word (`PREEMPTED`, `exit 1`, `killed by signal 9`); `cluster.failures` reads it."""
     node: str = ""
     """The one node on which it last ran, as `JobRequest.exclude` names it; empty: several, or not known."""
+    restarts: int = 0
+    """How often the cluster itself has started it again, as far as it is known why, or will not be known any more."""
+    restarted: str = ""
+    """The executor's words for how those starts ended, the newest last; empty: nobody says."""
+    waits: str = ""
+    """Why it waits, where that is more than its turn: a limit, a hold. A person may have to do something."""
 
 
 class Executor(Protocol):

@@ -54,6 +54,11 @@ WORDS = {**BASE, **FLAGS}
 HELD = frozenset({"REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
 """States that last until somebody releases the job."""
 
+TURN = frozenset({"", "None", "Priority", "Resources", "BeginTime", "Cleaning", "Prolog", "JobArrayTaskLimit",
+                  "Reservation", "SchedDefer"})
+"""Reasons of a job that waits for its turn and nothing else. Whatever else Slurm says, a limit for instance, may last
+for ever, and is to be shown to a person."""
+
 _ORDER = (JobState.RUNNING, JobState.PENDING, JobState.UNKNOWN, JobState.ENDED)
 """Of several words the first of these counts."""
 _SEPARATORS = re.compile(r"[\s,]+")

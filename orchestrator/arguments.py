@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,19 @@ def add_root(parser: argparse.ArgumentParser) -> None:
     """Add `--root`."""
     parser.add_argument("--root", type=_root, default=Path(os.environ.get(ROOT_VARIABLE, "store")),
                         help=f"the store (default: ${ROOT_VARIABLE}, else ./store)")
+
+
+def add_roots(parser: argparse.ArgumentParser) -> None:
+    """Add `--root`, which may be repeated."""
+    parser.add_argument("--root", type=_root, action="append", metavar="ROOT",
+                        help="the store; repeated, several are read as one, each stage from the first that has "
+                        f"finished it (default: ${ROOT_VARIABLE}, else ./store)")
+
+
+def add_mixed(parser: argparse.ArgumentParser) -> None:
+    """Add what allows plans of several protocols beside each other."""
+    parser.add_argument("--mixed-protocols", action="store_true",
+                        help="put plans of several protocols or scales into one comparison")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +106,19 @@ def layout(arguments: argparse.Namespace) -> Layout:
     Raises:
         UsageError: nothing was named, or what leads nowhere or to something that is no folder.
     """
-    named: Path = arguments.root
+    return _layout(arguments.root)
+
+
+def layouts(arguments: argparse.Namespace) -> list[Layout]:
+    """Return the stores that were named, at least one.
+
+    Raises:
+        UsageError: as `layout` does.
+    """
+    return [_layout(root) for root in arguments.root or [Path(os.environ.get(ROOT_VARIABLE, "store"))]]
+
+
+def _layout(named: Path) -> Layout:
     try:
         root = named.expanduser().resolve()
         wrong = root.exists() and not root.is_dir()
@@ -149,13 +174,14 @@ def sweep_names(store: Layout) -> list[str]:
         return []
 
 
-def sweep_name(store: Layout, given: Path) -> str:
+def sweep_name(store: Layout | Sequence[Layout], given: Path) -> str:
     """Return the name of a sweep given as its file or as its name.
 
     Raises:
-        UsageError: the store has no such sweep.
+        UsageError: the store (none of the stores) has such a sweep.
     """
-    names = sweep_names(store)
+    stores = [store] if isinstance(store, Layout) else store
+    names = sorted({name for each in stores for name in sweep_names(each)})
     if given.suffix in (".yaml", ".yml") and given.is_file():
         from sweeps.language.read import parse, read_text
 
@@ -163,7 +189,8 @@ def sweep_name(store: Layout, given: Path) -> str:
     else:
         name = str(given)
     if name not in names:
-        raise UsageError(f"{given}: no such sweep in {store.root}; it has: {', '.join(names) or 'none yet'}")
+        where = " or ".join(str(each.root) for each in stores)
+        raise UsageError(f"{given}: no such sweep in {where}; it has: {', '.join(names) or 'none yet'}")
     return name
 
 

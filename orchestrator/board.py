@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from orchestrator.packer import Packer, add_measurement, throughput, total_seconds
 from orchestrator.plan import Planned, complete, seconds_guess
-from orchestrator.promotion import Promotions, loss_of
+from orchestrator.promotion import Promotions
 from sweeps.errors import RecordError
 from sweeps.language.gate import Verdict, verdict_of
 from sweeps.language.graph import Node
@@ -145,7 +145,7 @@ class Board:
 
     def _promote(self, key: str, result: records.Result) -> None:
         """Withhold what a search excludes; what of it runs is for the reconciler to stop."""
-        excluded = self.promotions.note(key, loss_of(result))
+        excluded = self.promotions.note(key, records.loss_of(result))
         self._barred |= excluded
         for stage in excluded:
             if self.status[stage] is Status.WAITING:

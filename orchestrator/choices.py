@@ -7,16 +7,15 @@ import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.promotion import decision_of, loss_of
 from orchestrator.targets import read_plan
 from orchestrator.watch import sweep_file_hint
 from sweeps.errors import RecordError, UsageError, nearest
-from sweeps.language.asha import Bracket, Decision, losses_of
+from sweeps.language.asha import Bracket, Decision, decision_of, losses_of
 from sweeps.language.manifest import PlanSearch
 from sweeps.language.search import SELECT, Choice, boundary, name, select_spec
 from sweeps.store import files
 from sweeps.store.layout import Layout
-from sweeps.store.records import artifacts_of, damage_of_result, open_attempt, read_result
+from sweeps.store.records import artifacts_of, damage_of_result, loss_of, open_attempt, read_result
 
 if TYPE_CHECKING:
     from orchestrator.plan import Planned

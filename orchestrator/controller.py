@@ -8,16 +8,20 @@ import secrets
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from orchestrator import ray_folder
+from orchestrator.arguments import say
 from orchestrator.plan import Planned
 from orchestrator.progress import Progress, TrialEnd
 from orchestrator.reconciler import Reconciler
-from sweeps.errors import PausedError
+from sweeps.errors import EnvironmentError_, PausedError
 from sweeps.store.files import to_json
 from sweeps.store.space import cause_of
 
@@ -25,6 +29,8 @@ LIVE_TRIALS = 2
 """Tune trials at once: each actor costs about 110 MB and two seconds of a core to start (docs/decisions.md)."""
 RAY_TOKEN = secrets.token_hex(32)
 """Ray keeps the token of its first start in a process; another one would lock a second sweep out."""
+RAY_STARTS = 3
+"""Ray gives its own processes 30 s to come up: too little on a machine with ten times more to do than it can (seen)."""
 INTERVAL_SECONDS = 0.25
 """Distance of the reconciler's passes on one machine."""
 
@@ -99,14 +105,11 @@ def run_trials(planned: Planned, thread: ReconcilerThread) -> None:
     sys.setswitchinterval(0.0005)
     import ray
 
-    # A socket path has at most 107 bytes, so Ray's folder cannot lie in the store.
-    temporary = Path(tempfile.mkdtemp(prefix="orchestrator-ray-"))
+    temporary = ray_folder.make()
     handler = signal.getsignal(signal.SIGTERM)
     thread.start()
     try:
-        ray.init(num_cpus=LIVE_TRIALS, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
-                 _temp_dir=str(temporary), _node_ip_address="127.0.0.1", object_store_memory=80 * 1024**2,
-                 configure_logging=True)
+        _start_ray(temporary)
         signal.signal(signal.SIGTERM, handler)  # ray.init puts its own in its place, which ends the process
         _fit(planned, thread, temporary)
     except SystemExit:  # it came while that was in place: seen half a minute after our start, on a busy node
@@ -123,6 +126,32 @@ def run_trials(planned: Planned, thread: ReconcilerThread) -> None:
             thread.join()
     if thread.error is not None:
         raise thread.error
+
+
+def _start_ray(temporary: Path) -> None:
+    """Start Ray's processes, whose files lie in `temporary`.
+
+    Raises:
+        EnvironmentError_: they did not come up.
+    """
+    import ray
+
+    for left in reversed(range(RAY_STARTS)):
+        try:
+            ray.init(num_cpus=LIVE_TRIALS, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
+                     _temp_dir=str(temporary), _node_ip_address="127.0.0.1", object_store_memory=80 * 1024**2,
+                     configure_logging=True)
+            return
+        except Exception as error:  # noqa: BLE001 - Ray raises what it likes; told, and raised after the last start
+            for process in psutil.Process().children(recursive=True):  # of a half-started Ray
+                with suppress(psutil.Error):
+                    if str(temporary) in " ".join(process.cmdline()):
+                        process.kill()
+            if not left:
+                raise EnvironmentError_(f"Ray Tune's processes did not come up in {RAY_STARTS} starts: {error} This "
+                                        "machine has too much to do, or too little memory. Jobs that were submitted "
+                                        "go on; run the same command again to adopt them") from error
+            say(f"Ray Tune's processes did not come up ({error}); starting them once more")
 
 
 def _environment() -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sweeps.errors import RecordError
-from sweeps.store.files import read_json
+from sweeps.store.files import flattened, read_json
 from sweeps.store.layout import Layout, StageFolder
 
 DEPTH = 6
@@ -150,16 +150,8 @@ def _fields(spec: Spec) -> dict[str, Any]:
     for name, section in spec["sections"].items():
         if section["plugin"]:
             found[f"{name} (plug-in)"] = section["plugin"]
-        _flatten(name, section["values"], found)
+        found |= flattened(name, section["values"])
     return found
-
-
-def _flatten(prefix: str, values: Mapping[str, Any], found: dict[str, Any]) -> None:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            _flatten(f"{prefix}.{key}", value, found)
-        else:
-            found[f"{prefix}.{key}"] = value
 
 
 def _inputs(spec: Spec) -> dict[str, str]:

@@ -23,10 +23,11 @@ from orchestrator.plan import Planned
 from orchestrator.policy import Action, Breaker, Death, End, Nodes, Record, told
 from sweeps.errors import PausedError, RecordError, StorageError
 from sweeps.language.graph import Node
-from sweeps.language.stage import Execution
+from sweeps.language.stage import AUTO, Execution
 from sweeps.store import claims, files, records
 from sweeps.store.layout import AttemptFolder, StageFolder
 from sweeps.store.ledger import Ledger, State
+from sweeps.store.micro_batch import last_noted
 from sweeps.store.space import probe
 from sweeps.store.stretch import Stretch, stretch
 
@@ -49,6 +50,8 @@ class Job:
     """This sweep asked it to leave."""
     adopted: bool = False
     """An older reign submitted it."""
+    restarts: int = 0
+    """How often the cluster itself has started it again, as far as the ledger knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,8 @@ class Notice:
     """Something that a person may want to read; one line."""
 
     kind: str
-    """`submitted`, `done`, `diverged`, `withheld`, `failed`, `lost`, `follow`, `cancelled`, `retried`, `excluded`."""
+    """`submitted`, `done`, `diverged`, `withheld`, `failed`, `lost`, `follow`, `cancelled`, `retried`, `excluded`,
+    `restarted`, `waits`."""
     stage: str
     text: str
 
@@ -91,6 +95,19 @@ class Endings:
             self._cancel(cancelled, report.detail)
         return bool(cancelled)
 
+    def job_restarted(self, job: Job, report: JobReport) -> None:
+        """Record that the cluster itself has started a job again: no end, so the policy has no say in it."""
+        again, job.restarts = report.restarts - job.restarts, report.restarts
+        cause = classify(Evidence(detail=report.restarted)).failure
+        self.ledger.append("restarted", name=job.handle.submission, index=job.handle.index, restarts=report.restarts,
+                           stages=job.stages, detail=report.restarted, time=_now(), **{"class": cause})
+        if job.stages:
+            label = self.planned.graph.nodes[job.stages[0]].label
+            times = f", {again} times" if again > 1 else ""
+            why = f": {told(cause, report.restarted)}" if report.restarted else ""
+            self._say("restarted", job.stages[0], f"{label}: the cluster itself put its job back into the queue"
+                                                  f"{times}{why}")
+
     def succeeded(self) -> None:
         """Note that a stage has a result: what fails from now on fails by itself."""
         self.breaker.armed = False
@@ -113,7 +130,7 @@ class Endings:
         """Return how a stage is to run: as planned, or with the smaller micro-batch that its GPU had room for."""
         planned = self.planned.execution(self.planned.graph.nodes[key].spec.kind)
         micro = self._micro_batch.get(key)
-        if micro is None or (planned.micro_batch or micro) < micro:
+        if micro is None or (isinstance(planned.micro_batch, int) and planned.micro_batch < micro):
             return planned
         return planned.model_copy(update={"micro_batch": micro})
 
@@ -152,8 +169,8 @@ class Endings:
         verdict, came = classify(evidence), _stretch(attempt)
         decision = self._records.setdefault(key, Record()).decide(End(
             failure=verdict.failure, asked=job.asked, advanced=came.saved > came.began,
-            whole=key == job.first, half_batch=self._half_batch(node), mended=job.adopted and self._has_space(node)),
-            self.policy)
+            whole=key == job.first, trains="optim" in node.spec.sections, half_batch=self._half_batch(node),
+            mended=job.adopted and self._has_space(node)), self.policy)
         reason = _reason(evidence, verdict, began=attempt is not None)
         text = f"{told(verdict.failure, reason)}; {decision.text}{_again(came, decision.action)}"
         if decision.action is Action.PAUSE:
@@ -201,7 +218,9 @@ class Endings:
             return None
         execution = self.planned.execution(node.spec.kind)
         share = int(optim.values["batch_sequences"]) // execution.ranks
-        micro = min(execution.micro_batch or share, share)
+        micro = execution.sequences(share)
+        if execution.micro_batch == AUTO:
+            micro = last_noted(self.planned.layout.stage(node.spec.kind, node.spec.fingerprint)) or micro
         return None if micro % 2 else micro // 2
 
     def _cancel(self, keys: Sequence[str], detail: str) -> None:

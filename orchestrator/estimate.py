@@ -106,7 +106,8 @@ def _warnings(planned: Planned) -> list[str]:
         return list(found)
     for trial in planned.trials:
         length = trial.core["model"].sequence_length
-        for name, tokens in (("prepretrain", trial.upstream_tokens), ("pretrain", trial.pretrain_tokens)):
+        upstream = 0 if trial.brought_flops else trial.upstream_tokens
+        for name, tokens in (("prepretrain", upstream), ("pretrain", trial.pretrain_tokens)):
             updates = tokens // (trial.core[name].batch_sequences * length)
             if 0 < updates < FEW_UPDATES:
                 found[f"{name}: only {updates} updates; under {FEW_UPDATES:,} little is learned"] = None

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from stat import S_ISDIR
 
+from orchestrator import ray_folder
 from orchestrator.housekeeping import Item, Reason, Survey, item
 from orchestrator.watch import open_stages
 from sweeps.store.layout import Layout
@@ -19,7 +18,6 @@ OLD_SECONDS = 3600.0
 """A temporary file lives for moments; one of this age belongs to nobody."""
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}|\.probe-[0-9]+")
 """What `sweeps.store.files` writes beside (tempfile adds eight characters), and the probes of a root."""
-RAY = "orchestrator-ray-"
 
 
 def leftovers(layout: Layout, survey: Survey) -> Iterator[Item]:
@@ -77,16 +75,15 @@ def _temporary(layout: Layout, survey: Survey) -> Iterator[Item]:
 
 
 def _ray() -> Iterator[Item]:
-    """Yield Ray's folders that this user's controllers made and that no process names on its command line."""
-    now, found = time.time(), list(Path(tempfile.gettempdir()).glob(f"{RAY}*"))
+    """Yield Ray's folders whose controllers are dead; of an unknown one's, those that no process names."""
+    now, found = time.time(), list(ray_folder.folders())
     running = "\n".join(_commands()) if found else ""
     for folder in found:
         with suppress(FileNotFoundError):  # its controller left meanwhile
-            stat = folder.lstat()
-            if not S_ISDIR(stat.st_mode) or stat.st_uid != os.getuid() or str(folder) in running:
-                continue
+            lives = ray_folder.owner_lives(folder)
             each = item(folder, Reason.LEFTOVER, f"Ray's folder {folder} (dead controller)")
-            if now - each.newest > OLD_SECONDS:
+            unknown = lives is None and str(folder) not in running and now - each.newest > OLD_SECONDS
+            if lives is False or unknown:
                 yield each
 
 

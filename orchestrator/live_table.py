@@ -32,7 +32,7 @@ RUNNING, EVENTS, FEW_EVENTS = 6, 5, 3
 """Running stages and last events that are listed; FEW_EVENTS where the window has under LOW lines."""
 LOW, BAR = 32, 30
 STYLES = {"done": "green", "failed": "bold red", "lost": "red", "diverged": "yellow", "withheld": "yellow",
-          "submitted": "cyan"}
+          "submitted": "cyan", "restarted": "red", "waits": "yellow"}
 """Of the word that an event begins with."""
 
 
@@ -123,7 +123,7 @@ class LineDisplay:
 
     def notice(self, notice: Notice) -> None:
         """Print the event; a finished stage only with the running counts."""
-        if not self._quiet or notice.kind in ("failed", "lost"):
+        if not self._quiet or notice.kind in ("failed", "lost", "waits"):
             self._line(f"{notice.kind:<9} {notice.text}")
 
     def trial_ended(self, end: TrialEnd) -> None:

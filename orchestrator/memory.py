@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from orchestrator.plan import Planned
 from sweeps.language.graph import Node
-from sweeps.language.science import ModelScience, OptimScience
+from sweeps.language.science import EngineScience, ModelScience, OptimScience
 
 BASE_MB = 1_000
 """A process that has imported torch, deepspeed and transformers and trains a model of next to no size: 605 MB measured
@@ -34,10 +34,14 @@ def process_mb(planned: Planned, node: Node) -> tuple[float, float]:
     matrix = node.flops_per_token / 6 - model.flops_per_token(0) / 6  # one embedding: vocabulary times width
     execution = planned.execution(node.spec.kind)
     share = max(optim.batch_sequences // execution.ranks, 1)
-    tokens = min(execution.micro_batch or share, share) * model.sequence_length
-    per_token = model.layers * (WIDTHS * model.width + MLP_WIDTHS * model.mlp) + LOGITS * matrix / model.width
+    tokens = execution.sequences(share) * model.sequence_length
+    layer = WIDTHS * model.width + MLP_WIDTHS * model.mlp
+    again = execution.activation_checkpointing  # keeps the input of each layer, and all of one layer at a time
+    layers = model.layers * model.width + layer if again else model.layers * layer
+    chunk = EngineScience.model_validate(sections["engine"].values).loss_chunk or tokens
+    numbers = tokens * layers + min(chunk, tokens) * LOGITS * matrix / model.width
     parameters = model.body_parameters + 2 * matrix
-    return BASE_MB + BYTES_PER_PARAMETER * parameters / 1e6, 4 * tokens * per_token / 1e6
+    return BASE_MB + BYTES_PER_PARAMETER * parameters / 1e6, 4 * numbers / 1e6
 
 
 def job_mb(planned: Planned, stages: Iterable[str]) -> tuple[int, int]:

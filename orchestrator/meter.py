@@ -42,7 +42,7 @@ def gpu_seconds(stage: StageFolder, sweep: str, *, submission: str = "", now: fl
     total = 0.0
     for number in range(1, newest + 1):
         attempt = stage.attempt(number)
-        execution = _execution(attempt)
+        execution = execution_of(attempt)
         if execution.get("sweep") != sweep:
             continue
         runs = number == newest and submission != "" and execution.get("submission") == submission
@@ -54,6 +54,11 @@ def gpu_seconds(stage: StageFolder, sweep: str, *, submission: str = "", now: fl
     return total
 
 
+def attempt_gpu_seconds(attempt: AttemptFolder) -> float:
+    """Return what an attempt without a result has used, up to its last sign of life, GPU-seconds."""
+    return _seconds(attempt, None) * int(execution_of(attempt).get("ranks", 1))
+
+
 def _result(stage: StageFolder) -> Result | None:
     """Return the stage's result; a damaged one tells nothing."""
     with suppress(RecordError):
@@ -61,7 +66,7 @@ def _result(stage: StageFolder) -> Result | None:
     return None
 
 
-def _execution(attempt: AttemptFolder) -> Mapping[str, Any]:
+def execution_of(attempt: AttemptFolder) -> Mapping[str, Any]:
     """Return the attempt's execution.json; empty where it was killed before it wrote that."""
     with suppress(FileNotFoundError, ValueError):
         return files.read_json(attempt.execution)

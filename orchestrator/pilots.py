@@ -1,4 +1,5 @@
-"""What the pilots measured, for people: how much of each band is accepted, and what its rules will about cost."""
+"""What is found out before a sweep runs, for people: how much of each band is accepted, and what its rules will about
+cost; and whether programs that models write can be run here."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.arguments import duration
+from orchestrator.clusters import profile
 from orchestrator.plan import Planned, complete
+from sweeps.language.generation import FIELD
 from sweeps.language.parts import Part
 from sweeps.language.plugins import Survey
 from sweeps.language.stage import section
@@ -97,3 +100,22 @@ def _seconds(survey: Survey, block: Mapping[str, Any]) -> float:
 def warnings(found: Iterable[Search]) -> Iterator[str]:
     """Yield the warning of each bank that has one."""
     yield from filter(None, (search.warning for search in found))
+
+
+def unsandboxed(planned: Planned) -> Iterator[str]:
+    """Yield what a person should know who asks this machine for programs that no sandbox here can run.
+
+    Costs about a second where a sweep has such stages to run, else nothing.
+    """
+    nodes = planned.graph.nodes.values()
+    asking = [n for n in nodes if n.spec.kind == "downstream" and any(
+        section.values.get(FIELD, {}).get("samples") for section in n.spec.sections.values())]
+    here = profile(planned.sweep.run)["executor"] == "local" and not planned.unsafe_exec
+    if not here or len(complete(planned.layout, asking)) == len(asking):
+        return
+    from workloads.sandbox.ladder import NoSandbox, open_box  # only where it is asked for
+
+    try:
+        open_box()
+    except NoSandbox as reason:
+        yield f"{len(asking)} stages will not evaluate the programs that models write: {reason}"

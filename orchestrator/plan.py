@@ -15,11 +15,12 @@ from orchestrator.clusters import profile
 from orchestrator.promotion import outranked, surplus
 from orchestrator.targets import Plan, read_plan
 from orchestrator.withheld import bars
-from sweeps.errors import EnvironmentError_, Problem, SweepFileError, UsageError
+from sweeps.errors import EnvironmentError_, Problem, SweepFileError, UsageError, nearest
 from sweeps.language.checks import check_layout
 from sweeps.language.graph import Graph, Node
 from sweeps.language.grid import Trial, trials
-from sweeps.language.manifest import PlanChoice, PlanFile, PlanStage, PlanTrial
+from sweeps.language.logs import read_log
+from sweeps.language.manifest import PlanChoice, PlanFile, PlanLog, PlanStage, PlanTrial
 from sweeps.language.plugins import Registries
 from sweeps.language.presets import SCALES
 from sweeps.language.read import Source
@@ -28,12 +29,15 @@ from sweeps.language.search import SELECT, plan_search, with_choices
 from sweeps.language.spec import Overrides, SweepFile, load_draft
 from sweeps.language.stage import Execution
 from sweeps.language.stages import GraphBuilder
+from sweeps.store.files import sha256_file
 from sweeps.store.layout import Layout
 from workloads.registry import load_registries
 
-TRAINED_BYTES = 4 + 2 * 14
-"""Bytes per parameter that a training stage leaves: fp32 weights, and in each of the two checkpoints that are kept bf16
-weights, their fp32 master copy and Adam's two moments (fp32 alone: 12 of the 14)."""
+WEIGHT_BYTES, CHECKPOINT_BYTES = 4, 14
+"""Bytes per parameter that a training stage leaves: fp32 weights, and in each checkpoint that is kept bf16 weights,
+their fp32 master copy and Adam's two moments (fp32 alone: 12 of the 14)."""
+BODY_BYTES = 4
+"""Bytes per parameter of a body that is brought from elsewhere."""
 VERSIONED = ("torch", "deepspeed", "ray", "transformers", "tokenizers", "numpy", "pandas")
 
 
@@ -56,13 +60,20 @@ class Planned:
     file: PlanFile
     job_environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of the jobs beyond those of the cluster profile (`orchestrator.snapshot`)."""
+    unsafe_exec: bool = False
+    """A person has typed `--unsafe-exec`; no file can say so."""
 
     def execution(self, kind: str) -> Execution:
         """Return layout and intervals of the stages of a kind."""
         run, ranks = self.sweep.run, self.sweep.run.ranks if self.registries.stages[kind].distributed else 1
         zero = SCALES[self.sweep.scale].zero_stage if run.zero_stage is None else run.zero_stage
-        return Execution(checkpoint_seconds=run.checkpoint_every.seconds, ranks=ranks, zero_stage=zero,
-                         micro_batch=run.micro_batch, hang_floor_seconds=run.hang_floor.seconds)
+        return Execution(
+            checkpoint_seconds=run.checkpoint_every.seconds, checkpoint_share=run.checkpoint_share.ratio,
+            keep_checkpoints=run.keep_checkpoints, keep_at_tokens=tuple(a.tokens() for a in run.keep_at), ranks=ranks,
+            zero_stage=zero, micro_batch=run.micro_batch, activation_checkpointing=run.activation_checkpointing,
+            offload=run.offload, hang_floor_seconds=run.hang_floor.seconds, on_spike=run.on_spike,
+            unsafe_exec=self.unsafe_exec,
+        )
 
     def on_gpus(self, key: str) -> bool:
         """Return whether a stage's job asks for GPUs where the cluster has some; all do, unless the profile says
@@ -120,6 +131,7 @@ def resolve(bare: Planned, problems: Sequence[Problem] = ()) -> Planned:
         _check_cluster(resolver)
     found, choices = _chosen(resolver, bare.layout, trials(resolver))
     check_layout(resolver, [t.core for t in found])
+    logs = _logs(resolver)
     resolver.raise_problems()
     try:
         graph = GraphBuilder(registries, sweep.scale, gate_required=sweep.gate == "require",
@@ -133,7 +145,7 @@ def resolve(bare: Planned, problems: Sequence[Problem] = ()) -> Planned:
                for b in (search.brackets if search else ()))
     file = bare.file.model_copy(update={
         "overrides": bare.overrides.texts(), "departures": resolver.departures(choices),
-        "search": search, "searched": choices,
+        "search": search, "searched": choices, "logs": logs,
         "claims": {k: c.model_dump() for k, c in sweep.claims.items()}, "gate": sweep.gate,
         "controls": {u: registries.upstreams[u].inherits for u in map(str, sweep.axes["upstream"])
                      if registries.upstreams[u].control},
@@ -163,6 +175,31 @@ def _chosen(resolver: Resolver, layout: Layout, found: list[Trial]) -> tuple[lis
                              f"chose {before[choice.cell]} for {choice.cell} when this sweep was run first, and now "
                              f"{choice.values}; to compare with the new choice, give the sweep another name")
     return found, taken
+
+
+def _logs(resolver: Resolver) -> dict[str, PlanLog]:
+    """Return what plan.json says of the sweep's logs; notes what is wrong with them."""
+    domains = [str(d) for d in resolver.sweep.axes["domain"]]
+    found = {}
+    for name, log in resolver.sweep.logs.items():
+        path = (Path(resolver.source.name).parent / Path(log.file).expanduser()).resolve()
+        if log.domain not in domains:
+            resolver.problem(f"logs.{name}.domain", log.domain, f"is not on the axis domain; "
+                                                                f"{nearest(log.domain, domains)}",
+                             path=("logs", name, "domain"))
+        try:
+            read_log(path)
+        except SweepFileError as error:
+            resolver.problems.update({(p.where, p.message): p for p in error.problems})
+            continue
+        try:
+            tokens = log.upstream_tokens.tokens() if log.upstream_tokens else 0
+        except ValueError as error:
+            resolver.problem(f"logs.{name}.upstream_tokens", str(log.upstream_tokens), str(error),
+                             path=("logs", name, "upstream_tokens"))
+            continue
+        found[name] = PlanLog(file=str(path), sha256=sha256_file(path), domain=log.domain, upstream_tokens=tokens)
+    return found
 
 
 def _check_cluster(resolver: Resolver) -> None:
@@ -204,9 +241,9 @@ def _plan_trial(trial: Trial, graph: Graph) -> PlanTrial:
     return PlanTrial(
         id=trial.id, arm=trial.arm, cell=trial.cell, upstream=trial.upstream, complexity=trial.complexity,
         note=trial.note, token_budget=trial.token_budget, upstream_tokens=trial.upstream_tokens,
-        requested_upstream_tokens=trial.requested_upstream_tokens, domain=trial.domain, seed=trial.seed,
-        pretrain_tokens=trial.pretrain_tokens, baseline=trial.baseline, fields=dict(trial.extras),
-        path=graph.paths[trial.id],
+        requested_upstream_tokens=trial.requested_upstream_tokens, brought_flops=trial.brought_flops,
+        domain=trial.domain, seed=trial.seed, pretrain_tokens=trial.pretrain_tokens, baseline=trial.baseline,
+        fields=dict(trial.extras), path=graph.paths[trial.id],
     )
 
 
@@ -319,11 +356,15 @@ def seconds_guess(node: Node, flops_per_second: float) -> float:
 
 
 def storage_bytes(planned: Planned, node: Node) -> int:
-    """Return the bytes that a stage will leave: weights, two checkpoints (a master copy too) and rows."""
-    if node.spec.kind in ("prepretrain", "pretrain"):
+    """Return the bytes that a stage will leave: weights, the checkpoints that are kept, and rows."""
+    if node.spec.kind in ("prepretrain", "pretrain", "finetune"):
         model = node.spec.sections["model"].values
         body = planned.file.body_parameters
         vocabulary = int(planned.trials[0].core["tokenizer"].vocabulary)
-        return TRAINED_BYTES * (body + 2 * vocabulary * int(model["width"])) + 20_000
+        run, end = planned.sweep.run, int(node.spec.sections["segment"].values["end_tokens"])
+        kept = run.keep_checkpoints + sum(amount.tokens() < end for amount in run.keep_at)
+        return (WEIGHT_BYTES + kept * CHECKPOINT_BYTES) * (body + 2 * vocabulary * int(model["width"])) + 20_000
+    if node.spec.kind == "body":
+        return BODY_BYTES * planned.file.body_parameters
     return {"text": 6_000_000, "corpus": 5_000_000, "rules": 1_000_000}.get(node.spec.kind, 20_000)
 

@@ -22,9 +22,13 @@ ADVICE = {
     Failure.TIMEOUT: "it came no further than where it began: the time limit is shorter than a checkpoint interval; "
                      "give jobs more time in the cluster profile (time_limit_min), or lower run.checkpoint_every",
     Failure.OOM_HOST: "give its job more memory in the cluster profile (memory_mb), or run fewer jobs at once (slots)",
-    Failure.OOM_GPU: "use more ranks, a higher run.zero_stage or a smaller run.micro_batch",
+    Failure.OOM_GPU: "use a smaller run.micro_batch, run.activation_checkpointing, more run.ranks or run.offload; "
+                     "engine.loss_chunk where the vocabulary is large, though it makes other stages",
 }
 """What helps against a failure that is not tried again."""
+EVALUATES = ("evaluations take 16 sequences at a time, always: in another shape an arm's scores would differ from the "
+             "others' in their last bits. Use GPUs with more memory (gpu_type or constraint in the cluster profile)")
+"""What helps a stage that does not train, and has run out of GPU memory."""
 
 
 class Action(StrEnum):
@@ -50,6 +54,8 @@ class End:
     """It had its job's whole time: no other stage of the ticket ran before it."""
     mended: bool = False
     """It is an older reign's job, and there is space now: that it found none is known, and is past."""
+    trains: bool = True
+    """It has a micro-batch, which a person may make smaller."""
     half_batch: int | None = None
     """Sequences per forward pass and rank after halving; None: it was halved before, or cannot be."""
 
@@ -91,7 +97,8 @@ class Record:
             text = f"tried again ({times} of {allowed} times without coming further)"
             return Decision(action=Action.RESUME, text=text)
         often = f"{times} times without coming further; " if times > 1 else ""
-        return Decision(action=Action.GIVE_UP, text=often + ADVICE.get(failure, "not tried again"))
+        advice = EVALUATES if failure is Failure.OOM_GPU and not end.trains else ADVICE.get(failure, "not tried again")
+        return Decision(action=Action.GIVE_UP, text=often + advice)
 
 
 def told(failure: Failure, reason: str) -> str:

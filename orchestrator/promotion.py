@@ -6,30 +6,16 @@ comes to the same. A sweep that is no search has no brackets, and nothing here h
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from orchestrator.targets import Plan
 from sweeps.errors import RecordError
-from sweeps.language.asha import Bracket, Decision, decide, losses_of
+from sweeps.language.asha import Bracket, Decision, decision_of
 from sweeps.store.layout import Layout
-from sweeps.store.records import Result, read_result
+from sweeps.store.records import loss_of, read_result
 
 Rungs = Iterator[tuple[str, int, int]]
 """Stage, candidate, rung."""
-
-
-def loss_of(result: Result | None) -> float | None:
-    """Return the loss that a stage's result counts with: infinite where it diverged, None where there is none."""
-    if result is None:
-        return None
-    loss = result.scores.get("loss", math.nan) if result.status == "done" else math.inf
-    return math.inf if math.isnan(loss) else loss
-
-
-def decision_of(bracket: Bracket, eta: int, loss: Callable[[str], float | None]) -> Decision:
-    """Return what follows from the losses of a bracket's stages."""
-    return decide(losses_of(bracket, loss), candidates=len(bracket.candidates), rungs=bracket.rungs, eta=eta)
 
 
 def lost_in(bracket: Bracket, decision: Decision) -> dict[str, str]:

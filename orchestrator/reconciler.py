@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from cluster.job import Executor, JobHandle, JobState
+from cluster.job import Executor, JobHandle, JobReport, JobState
 from orchestrator import batch
 from orchestrator.board import Board, Status
 from orchestrator.budget import Budget
@@ -26,6 +26,9 @@ from sweeps.language.stage import Ticket, TicketStage
 from sweeps.store import claims, files, requests
 from sweeps.store.layout import StageFolder
 from sweeps.store.ledger import Ledger, State, fold, read_events, refuse_fenced, size
+
+_FULL = "no room"
+"""Stands, among the reasons that were told, for a submission that is to wait."""
 
 
 class Reconciler:
@@ -51,7 +54,7 @@ class Reconciler:
         self._doubts: dict[str, tuple[list[Job], str]] = {}
         """Submissions of which nobody knows yet whether they have jobs; what they would be told as."""
         self._told: set[str] = set()
-        """Those of which a person was told."""
+        """Those of which a person was told, and the reasons for which jobs wait."""
         self.endings = Endings(planned, self.board, executor, ledger, state, notify)
         for key in sorted(self.board.ended):
             if self.board.status[key] is Status.FAILED:
@@ -118,11 +121,14 @@ class Reconciler:
         reports = self.executor.poll([j.handle for j in self._jobs])
         still, cancelled = [], False
         for job, report in zip(self._jobs, reports, strict=True):
+            if report.restarts > job.restarts:
+                self.endings.job_restarted(job, report)
             # After the poll: what a job that has ended committed is there to see.
             left = [k for k in job.stages if not self._settle(k)]
             if len(left) < len(job.stages):
                 self.ledger.append("done", fingerprints=[k for k in job.stages if k not in left])
             job.stages = left
+            self._tell_why_it_waits(job, report)
             if report.state is JobState.ENDED:
                 cancelled |= self.endings.job_ended(job, report)
                 self.ledger.append("ended", name=job.handle.submission, index=job.handle.index, detail=report.detail)
@@ -133,6 +139,13 @@ class Reconciler:
             self.board.overtaken = False
             self._cancel_unwanted()
         self.endings.raise_pause()
+
+    def _tell_why_it_waits(self, job: Job, report: JobReport) -> None:
+        """Tell once of each reason for which jobs wait beyond their turn."""
+        if report.waits and job.stages and report.waits not in self._told:
+            self._told.add(report.waits)
+            label = self.graph.nodes[job.stages[0]].label
+            self._notify("waits", job.stages[0], f"{label}, and perhaps others: {report.waits}")
 
     def _follow(self) -> None:
         """Look at the stages that another sweep runs; take them back when its controller is gone."""
@@ -238,10 +251,15 @@ class Reconciler:
                     first=pairs[0][0]) for index, pairs in enumerate(claimed)]
         try:
             self._begun(name, jobs, self.executor.submit(request), "submitted")
-        except EnvironmentError_:
+        except EnvironmentError_ as error:
             # Refused, or without an answer: `find` knows, or will know.
-            if not self._doubt(name, jobs, "submitted") and self.executor.slots_free() >= len(jobs):
-                raise  # else another sweep took the slots in between: in the next pass
+            if self._doubt(name, jobs, "submitted"):
+                return
+            if self.executor.slots_free() >= len(jobs):
+                raise
+            if _FULL not in self._told:  # another sweep took the slots, or a limit is reached: in a later pass
+                self._told.add(_FULL)
+                self._notify("waits", jobs[0].first, f"{error}; more is submitted as soon as there is room")
 
     # -- submissions in doubt ------------------------------------------------------------------------------------
 
@@ -333,7 +351,8 @@ class Reconciler:
             open_ = [i for i in range(len(submission.tickets)) if i not in submission.ended]
             jobs = [Job(handle=JobHandle(submission=submission.name, index=index, job_id=""),
                         stages=[k for k in submission.tickets[index] if k in self.board.waiting],
-                        first=submission.tickets[index][0], asked=(submission.name, index) in state.asked, adopted=True)
+                        first=submission.tickets[index][0], asked=(submission.name, index) in state.asked, adopted=True,
+                        restarts=submission.restarts.get(index, 0))
                     for index in open_]
             if jobs:
                 self._doubt(submission.name, jobs, "adopted")

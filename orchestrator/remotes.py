@@ -1,4 +1,4 @@
-"""Data that a sweep reads and that lies elsewhere: which, whether it is here yet, and where its jobs find it.
+"""Data and bodies that a sweep reads and that lie elsewhere: which, whether it is here yet, and where its jobs find it.
 
 The cache is `$HF_HUB_CACHE`, else `$HF_HOME/hub`, else `<root>/huggingface/hub`: shared as the store is.
 """
@@ -13,52 +13,82 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan import Planned, complete
-from sweeps.language.plugins import Domain
+from sweeps.errors import UsageError
+from sweeps.language.plugins import Domain, ItemTask, Upstream
+from sweeps.language.science import ModelScience
 from sweeps.store.layout import Layout
 
 if TYPE_CHECKING:  # NumPy, which planning does without
     from workloads.contract import Remote
 
+READERS = {"text": "domain", "body": "upstream", "items": "task."}
+"""Kinds of stages that read outside data -> how the name of the section begins that says which."""
 CACHE, HOME, OFFLINE = "HF_HUB_CACHE", "HF_HOME", "HF_HUB_OFFLINE"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A domain whose data lies elsewhere, and whose text is not in the store yet."""
+    """A domain, an upstream or a downstream task whose data lies elsewhere, and is not in the store yet."""
 
     key: str
-    """Of the domain."""
-    domain: Domain
+    """Of the plug-in."""
+    plugin: Domain | Upstream | ItemTask
     science: Any
+    model: ModelScience | None = None
+    """Whose body an upstream brings."""
+
+    @property
+    def named(self) -> str:
+        """What the sweep says that it is, `someone/data@35a59fb025bc`: nobody has been asked whether that exists."""
+        identity = self.plugin.identity(self.science) if self.plugin.identity else {}
+        return ", ".join(f"{name}@{version[:12]}" if version else name for name, version in identity.items())
 
     @cached_property
     def remote(self) -> Remote:
         """What brings its data here. Heavy."""
-        found: Remote = self.domain.load_fetch()(self.science)
+        found: Remote = self.plugin.load_fetch()(self.science)
         return found
 
     def read_one(self) -> None:
-        """Read the first document, which tells whether the columns are there.
-
+        """Read the first document or item, which tells whether the columns are there; see whether a body fits.
         Raises:
             EnvironmentError_: they are not, or a file is damaged.
+            UsageError: the body does not fit.
         """
-        next(iter(self.domain.load()(self.science)), None)
+        if not isinstance(self.plugin, Upstream):
+            next(iter(self.plugin.load()(self.science)), None)
+            return
+        wrong = self.plugin.misfits(self.science, self.model) if self.plugin.misfits else []
+        if wrong:
+            raise UsageError(f"{self.key} cannot be the body: {'; '.join(wrong)}")
 
 
 def sources(planned: Planned) -> list[Source]:
-    """Return the sources of the stages `text` that are still to run, each once."""
-    texts = [n for n in planned.graph.nodes.values() if n.spec.kind == "text"]
-    done = complete(planned.layout, texts)
+    """Return the sources of the stages `text`, `body` and `items` that are still to run, each once."""
+    readers = [n for n in planned.graph.nodes.values() if n.spec.kind in READERS]
+    done = complete(planned.layout, readers)
     found = {}
-    for node in texts:
-        section = node.spec.sections["domain"]
-        key = section.plugin.partition(":")[2]
-        domain = planned.registries.domains[key]
-        if domain.fetch and node.spec.fingerprint not in done:
-            found[section.identity] = Source(key=key, domain=domain,
-                                             science=domain.science.model_validate(section.values))
+    for node in readers:
+        section = next(s for name, s in node.spec.sections.items() if name.startswith(READERS[node.spec.kind]))
+        plugin = _plugin(planned, section.plugin)
+        if plugin is None or not plugin.fetch or node.spec.fingerprint in done:
+            continue
+        science, model = plugin.science.model_validate(section.values), node.spec.sections.get("model")
+        if not isinstance(plugin, ItemTask) or plugin.elsewhere is None or plugin.elsewhere(science):
+            found[section.identity] = Source(
+                key=section.plugin.partition(":")[2], plugin=plugin, science=science,
+                model=ModelScience.model_validate(model.values) if model else None)
     return list(found.values())
+
+
+def _plugin(planned: Planned, name: str) -> Domain | Upstream | ItemTask | None:
+    """Return the plug-in that reads outside data; None: a task without items."""
+    family, _, key = name.partition(":")
+    registries = planned.registries
+    known: dict[str, Mapping[str, Any]] = {"domain": registries.domains, "upstream": registries.upstreams,
+                                           "task": registries.tasks}
+    plugin = known[family][key]
+    return plugin if isinstance(plugin, Domain | Upstream | ItemTask) else None
 
 
 def cache(layout: Layout, environment: Mapping[str, str]) -> Path:

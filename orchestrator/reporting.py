@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.choices import table
@@ -10,14 +12,19 @@ from sweeps.store import files
 from sweeps.store.layout import Layout
 
 
-def write_report(store: Layout, name: str, out: Path | None = None, plan: PlanFile | None = None) -> tuple[Path, str]:
+def write_report(
+    stores: Sequence[Layout], name: str, out: Path | None = None, plan: PlanFile | None = None, *,
+    overlay: bool = False, drawn: bool = False,
+) -> tuple[Path, str]:
     """Write the tables and `report.html`; return the page and the text for a terminal of 80 columns.
 
     Args:
-        store: the store.
+        stores: one or several, read as one; the first has the sweep.
         name: the sweep.
         out: where to write (default: the sweep's own folder).
         plan: another plan than the stored one, for instance a part of the grid.
+        overlay: figures show the published results underneath.
+        drawn: write the figures as SVG, PDF and PNG; the page's lie beside it as SVG in any case.
     """
     from analysis.load import read_plan
     from analysis.report import build_report
@@ -25,14 +32,16 @@ def write_report(store: Layout, name: str, out: Path | None = None, plan: PlanFi
     from analysis.tables import write_tables
     from analysis.terminal import text_of
 
+    store, roots = stores[0], [s.root for s in stores]
     folder = out or store.sweep(name).report
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.rglob(".*"):  # half-written by a controller that was killed
         left.unlink()
-    if search := (plan or read_plan(store.root, name)).search:  # it compares no arms
-        page, text = folder / "choices.txt", "\n".join(table(store, search))
-        files.replace(page, text + "\n")
-        return page, text
-    found = study(store.root, name, plan)
+    plan = plan or read_plan(store.root, name)
+    found = replace(study(roots, name, plan), overlay=overlay)
     write_tables(store.root, name, folder / "tables", found)
-    return build_report(store.root, name, folder, found), text_of(found)
+    if plan.search:  # it compares no arms
+        page, text = folder / "choices.txt", "\n".join(table(store, plan.search))
+        files.renew(page, text + "\n")
+        return page, text
+    return build_report(store.root, name, folder, found, drawn=drawn), text_of(found)

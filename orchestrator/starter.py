@@ -32,7 +32,8 @@ baseline: {upstream: none}
 axes:
   # none is scratch. Others: text (natural language), dyck, shuffle_dyck, life, eca, regular, utm, mixture (of several);
   # controls, which keep all of nca but one thing: nca_shuffled, nca_unigram, nca_static, nca_one_rule, init_rescaled;
-  # scratch_longer, which reads the upstream's tokens more of the domain itself
+  # scratch_longer, which reads the upstream's tokens more of the domain itself; checkpoint: a body from elsewhere
+  # (checkpoint.path or checkpoint.repository and .revision; .tokens and .vocabulary are what it was trained on)
   upstream: [none, nca]
   complexity: [30-45, 60-75]   # nca only: bands of gzip complexity, % of the noise ceiling
   token_budget: [0.1x]         # tokens of pre-pre-training: 1x is the scale's, or 200k, 1.5M
@@ -54,14 +55,22 @@ fields:
   evaluate.every: 25%          # of the pre-training tokens
   evaluate.end_tokens: 8k      # held-out tokens at an end
   evaluate.gate_tokens: 8k     # held-out tokens that ask whether the upstream was learned
+  # downstream.tasks: [arithmetic, induction, automata, brackets, python_functions]   # scored item by item
+  # downstream.finetune: [arithmetic]   # fine-tuned on their training items first (finetune.*); scored before and after
+  # python_functions.generation.samples: 10   # models write programs too, which a sandbox runs
   documents.max_bytes: 1000000 # text of each domain
   # documents.near_duplicates: 80%   # leave out documents that repeat an earlier one so far (Jaccard, by MinHash)
   tokenizer.max_bytes: 300000  # text that the tokenizer is trained on
 
 # Statements written before the first run and judged in the report (may be left out).
-# arm and over: an arm's label such as `nca 60-75`; or best_band, and baseline.
+# arm and over: an arm's label such as `nca 60-75`; or best_band, and baseline. Or in words, such as
+# `nca 60-75 beats scratch on code by more than 0.01 nats` or `best band on code is lower than on web`.
 claims:
   nca_helps_code: {domain: code, arm: best_band, over: baseline, gain_nats: "> 0"}
+
+# Losses that were measured elsewhere, shown in a table of their own: a CSV file of tokens,val_loss and perhaps seed.
+# logs:
+#   their_nca: {file: nca.csv, domain: code, upstream_tokens: 164M}
 
 # Learning rate and embedding_init of each arm as a search has chosen them (it is run first, in the same store):
 # searched: lr_search
@@ -73,12 +82,18 @@ claims:
 run:
   cluster: local               # executor profile
   checkpoint_every: 2 min      # longest time between checkpoints of a job
-  pack: 2 min                  # short stages share a job of about this length; or a number: at most so many
+  # checkpoint_share: 5%       # of a job's time at most: where a checkpoint takes long, they come less often
+  # keep_checkpoints: 2        # the newest so many of an attempt are kept
+  # keep_at: [100k, 200k]      # tokens of a run at which a checkpoint is made and kept
+  pack: 5 min                  # short stages share a job of about this length; or a number: at most so many
   hang_floor: 10 min           # a stage that makes no step for as long is killed and tried again
+  # on_spike: report           # a loss that jumps is reported; stop: it ends the stage, until `orchestrator retry`
   # slots: 2                   # jobs at once on this machine; default: by cores and memory
   # ranks: 1                   # processes of one training stage
   # zero_stage: 0              # DeepSpeed ZeRO, 0 to 3; default: the scale's
-  # micro_batch: 4             # sequences per forward pass and rank; default: the whole share
+  # micro_batch: auto          # sequences per forward pass and rank (auto: by a short search); default: the whole share
+  # activation_checkpointing: true   # compute layers again in the backward pass: less memory, the same bits
+  # offload: optimizer         # into the host's memory (ZeRO 1 to 3); optimizer+parameters (ZeRO 3)
   # policy: {unknown: 3}       # how often a stage may end in each way before it is given up
   # max_gpu_hours: 20          # the sweep pauses there; what runs ends, or (at_cap: stop) checkpoints and leaves
   # at_cap: drain

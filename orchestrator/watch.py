@@ -10,16 +10,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.health import last_train, notices, rows_of, speed_now, speed_of_all
 from orchestrator.meter import spent
 from orchestrator.ownership import seen
 from orchestrator.promotion import outranked
+from orchestrator.restarts import cost
 from orchestrator.targets import Plan, read_plan
 from orchestrator.withheld import withheld
-from sweeps.store.files import read_json, read_lines, unseal
-from sweeps.store.layout import Layout, StageFolder, SweepFolder
+from sweeps.store.files import read_json, unseal
+from sweeps.store.layout import AttemptFolder, Layout, StageFolder, SweepFolder
 from sweeps.store.ledger import Event, State, fold, read_events
 from sweeps.store.records import newest_attempt
 from sweeps.store.requests import Wish, pending
+
+TRAINING = ("prepretrain", "pretrain", "finetune")
+"""Kinds that train, and so have a speed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +42,15 @@ class SweepStatus:
     stages: Mapping[str, int]
     """State -> number of stages."""
     running: tuple[Mapping[str, Any], ...]
-    """Stages that run now: label, tokens so far, tokens at the end, tokens per second."""
+    """Stages that run now: label, tokens so far, loss, what `orchestrator.health` says of their speed, `notices`."""
+    speed: Mapping[str, Mapping[str, Any]]
+    """Kind -> `stages` that trained to their end, and medians of what they measured of their speed."""
     failed: tuple[Mapping[str, str], ...]
     """Stages that were given up: label, fingerprint, class, action, and a sentence."""
     lost_tokens: tuple[int, ...]
     """Of each interruption of a training stage: what is trained again."""
+    restarts: Mapping[str, Any]
+    """What the cluster's own restarts of jobs have cost (see `orchestrator.restarts.cost`); empty: there was none."""
     asked: Mapping[str, int]
     """Wish (`cancel`, `retry`) -> trials for which it was asked and not yet applied."""
     budget: Mapping[str, Any] | None
@@ -61,6 +70,8 @@ class View:
     """Trial id -> `done`, `diverged`, `withheld`, `failed`, `damaged`, `cancelled`, `running` or `waiting`."""
     asked: Mapping[str, Wish]
     """Trial id -> the newest wish that no controller has applied yet."""
+    trained: Mapping[str, Mapping[str, Any]]
+    """Fingerprint -> scores of the training stages that are done."""
 
 
 def controller(state: State) -> str:
@@ -106,7 +117,9 @@ def look(layout: Layout, name: str) -> View:
     alive = controller(state)
     submitted = set(open_stages(state)) if alive else set()
     root = str(layout.stages)
-    states = {key: _stage_state(f"{root}/{s['kind']}/{key}", key in submitted) for key, s in plan.stages.items()}
+    results = {key: _result(f"{root}/{s['kind']}/{key}") for key, s in plan.stages.items()}
+    states = {key: _stage_state(f"{root}/{s['kind']}/{key}", results[key], key in submitted)
+              for key, s in plan.stages.items()}
     for key in state.failures:
         if states.get(key) == "waiting":
             states[key] = "failed"
@@ -115,21 +128,26 @@ def look(layout: Layout, name: str) -> View:
             states[key] = "withheld"
     trials = {key: _trial_state(t["path"], states, cancelled=key in state.cancelled)
               for key, t in plan.trials.items()}
-    return View(plan=plan, state=state, controlled=alive, stages=states, trials=trials, asked=asked_of(folder))
+    trained = {key: found[1] for key, s in plan.stages.items()
+               if s["kind"] in TRAINING and (found := results[key]) is not None and found[0] == "done"}
+    return View(plan=plan, state=state, controlled=alive, stages=states, trials=trials, asked=asked_of(folder),
+                trained=trained)
 
 
 def sweep_status(layout: Layout, name: str) -> SweepStatus:
     """Return what one sweep's files say."""
     view = look(layout, name)
     stages = view.plan.stages
+    restarts = cost(layout, {key: str(s["kind"]) for key, s in stages.items()}, view.state)
     return SweepStatus(
         name=name, question=view.plan.question, controlled=view.controlled, exit_code=view.state.exit_code,
         trials=Counter(view.trials.values()), stages=Counter(view.stages.values()),
         running=tuple(_running(layout.stage(stages[k]["kind"], k), stages[k]) for k, s in view.stages.items()
                       if s == "running"),
+        speed=_speed(view),
         failed=tuple({"stage": stages[k]["label"], "fingerprint": k, **_how(view.state.ends.get(k, {}))}
                      for k, s in view.stages.items() if s == "failed"),
-        lost_tokens=tuple(view.state.lost_tokens),
+        lost_tokens=(*view.state.lost_tokens, *restarts.get("lost_tokens", ())), restarts=restarts,
         asked=Counter(view.asked.values()),
         budget=_budget(layout, name, view.state),
     )
@@ -141,29 +159,35 @@ def _budget(layout: Layout, name: str, state: State) -> Mapping[str, Any] | None
     return {**state.cap, "used_gpu_hours": sum(spent(layout, name, state, now=time.time()).values()) / 3600}
 
 
-def _stage_state(folder: str, submitted: bool) -> str:
-    """Return a stage's state. Paths are text: with tens of thousands of stages half the time would go into pathlib."""
+def _result(folder: str) -> tuple[str, Mapping[str, Any]] | None:
+    """Return the status and the scores that a stage's result.json states, its own checksum compared; None: it has none.
+
+    The files that it lists are for `why` to verify. Paths are text: with tens of thousands of stages half the time
+    would go into pathlib.
+    """
     try:
         handle = os.open(f"{folder}/result.json", os.O_RDONLY)
     except FileNotFoundError:
-        return ("running" if os.path.isdir(f"{folder}/attempts") else "submitted") if submitted else "waiting"  # noqa: PTH112
+        return None
     try:
         text = os.read(handle, os.fstat(handle).st_size).decode()
-    except ValueError:
-        return "damaged"
+        raw = unseal(text) or json.loads(text)
+        if "crc" in raw:
+            return "damaged", {}
+        status = str(raw.get("status", "done"))
+        return status if status in ("diverged", "damaged") else "done", raw.get("scores", {})
+    except (ValueError, AttributeError, TypeError):
+        return "damaged", {}
     finally:
         os.close(handle)
-    return _status_in(text)
 
 
-def _status_in(text: str) -> str:
-    """Return what a result.json says, its own checksum compared; the files that it lists are for `why` to verify."""
-    try:
-        raw = unseal(text) or json.loads(text)
-        status = "damaged" if "crc" in raw else raw.get("status", "done")
-    except (ValueError, AttributeError, TypeError):
-        return "damaged"
-    return str(status) if status in ("diverged", "damaged") else "done"
+def _stage_state(folder: str, result: tuple[str, Mapping[str, Any]] | None, submitted: bool) -> str:
+    if result is not None:
+        return result[0]
+    if not submitted:
+        return "waiting"
+    return "running" if os.path.isdir(f"{folder}/attempts") else "submitted"  # noqa: PTH112
 
 
 def _how(end: Event) -> Mapping[str, str]:
@@ -185,17 +209,29 @@ def _trial_state(path: Iterable[Mapping[str, Any]], every: Mapping[str, str], *,
 
 
 def _running(stage: StageFolder, planned: Mapping[str, Any]) -> Mapping[str, Any]:
-    last = last_row(stage)
-    values = last.get("values", {})
+    attempt = _newest(stage)
+    rows = rows_of(attempt)
+    last = last_train(rows)
     return {"label": planned["label"], "tokens": last.get("tokens", 0), "fingerprint": planned["fingerprint"],
-            "loss": values.get("loss"), "tokens_per_second": values.get("tokens_per_second")}
+            "loss": last.get("values", {}).get("loss"), **speed_now(rows),
+            "notices": list(notices(attempt, rows)) if attempt else []}
+
+
+def _newest(stage: StageFolder) -> AttemptFolder | None:
+    number = newest_attempt(stage)
+    return stage.attempt(number) if number else None
 
 
 def last_row(stage: StageFolder) -> Mapping[str, Any]:
     """Return the newest training row of the newest attempt; empty where there is none."""
-    number = newest_attempt(stage)
-    rows = read_lines(stage.attempt(number).metrics) if number else ()
-    return next((row for row in reversed(list(rows)) if row and row["kind"] == "train"), {})
+    return last_train(rows_of(_newest(stage)))
+
+
+def _speed(view: View) -> Mapping[str, Mapping[str, Any]]:
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for key, scores in view.trained.items():
+        found.setdefault(str(view.plan.stages[key]["kind"]), []).append(scores)
+    return {kind: {"stages": len(listed), **speed_of_all(listed)} for kind, listed in sorted(found.items())}
 
 
 def sweep_file_hint(layout: Layout, name: str) -> str:

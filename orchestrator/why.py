@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.arguments import duration
 from orchestrator.difference import Spec, nearest, read_spec
+from orchestrator.health import told
 from orchestrator.promotion import outranked
+from orchestrator.restarts import again, lost
 from orchestrator.targets import Plan, label_of, logs, read_plan
 from orchestrator.watch import asked_of, controller, last_row, sweep_file_hint
 from orchestrator.withheld import withheld
@@ -23,7 +24,6 @@ from sweeps.store.layout import Layout, StageFolder
 from sweeps.store.ledger import Event, State, fold, read_events
 from sweeps.store.records import newest_attempt
 from sweeps.store.requests import Wish
-from sweeps.store.stretch import stretch
 
 TRACEBACK_LINES = 8
 NAMED = 4
@@ -32,8 +32,10 @@ DECISIVE = ("damaged", "deleted", "failed", "diverged", "withheld", "live", "int
 """States that say most about a trial, first the one that says most; else the first stage that could run does."""
 NOT_BEGUN = ("waiting", "new")
 INPUTS_OF = {"tokenizer": {"text"}, "corpus": {"text", "tokenizer"}, "prepretrain": {"corpus", "rules", "prepretrain"},
-             "pretrain": {"corpus", "prepretrain", "pretrain"},
-             "evaluate": {"corpus", "rules", "prepretrain", "pretrain"}}
+             "pretrain": {"corpus", "body", "prepretrain", "pretrain"},
+             "evaluate": {"corpus", "rules", "prepretrain", "pretrain"}, "items": {"items", "text"},
+             "finetune": {"finetune", "items", "pretrain", "tokenizer"},
+             "downstream": {"corpus", "finetune", "items", "pretrain", "tokenizer"}}
 """Kinds that a kind may read: says what a stage whose spec nobody has written yet may wait for."""
 
 
@@ -131,7 +133,9 @@ class Explainer:
             looks: tuple[Callable[[StageFolder], Explanation | None], ...] = (
                 self._complete, self._live, self._deleted, self._cancelled, self._withheld, self._failed,
                 self._interrupted)
-            self._found[key] = next((e for e in (look(stage) for look in looks) if e), None) or self._waiting(stage)
+            found = next((e for e in (look(stage) for look in looks) if e), None) or self._waiting(stage)
+            restarts = again((s.state for s in self.sweeps), key)
+            self._found[key] = replace(found, details=(*found.details, *restarts))
         return self._found[key]
 
     def decisive(self, stages: Sequence[StageFolder]) -> Explanation:
@@ -184,7 +188,7 @@ class Explainer:
                  "reused_by": others}
         who = f"attempt {result.attempt} of sweep {maker or '(unknown)'}"
         return self._say(stage, state, f"{what}{who}, {when}, took {duration(result.seconds)}{reused}",
-                         [*_lost(stage, result.attempt)], facts)
+                         [*told(stage.attempt(result.attempt)), *lost(stage, result.attempt)], facts)
 
     def _origin(self, stage: StageFolder, number: int) -> tuple[str, str]:
         """Return the sweep that ran an attempt, and when it was."""
@@ -226,7 +230,8 @@ class Explainer:
         tokens = last_row(stage).get("tokens", 0)
         facts |= {"attempt": number, "tokens": tokens}
         at = f" at {tokens:,} tokens" if tokens else ""
-        return self._say(stage, "live", f"running: attempt {number}{at}, {who}", self._logs(stage), facts)
+        return self._say(stage, "live", f"running: attempt {number}{at}, {who}",
+                         [*told(stage.attempt(number)), *self._logs(stage)], facts)
 
     def _cancelled(self, stage: StageFolder) -> Explanation | None:
         users = [(s, t["id"]) for s in self._naming(stage) for t in s.plan.trials.values()
@@ -373,20 +378,6 @@ class Explainer:
 
 def _again(stage: StageFolder) -> str:
     return f"to run it again, remove {stage.path} and run its sweep"
-
-
-def _lost(stage: StageFolder, committed: int) -> Iterator[str]:
-    """Yield what the attempts that gave no result trained in vain; nothing where there is none, or it trains nothing.
-
-    By their records: Slurm starts jobs again of which no ledger knows.
-    """
-    others = [stage.attempt(n) for n in range(1, newest_attempt(stage) + 1) if n != committed]
-    for attempt in others:
-        with suppress(RecordError):
-            came = stretch(attempt)
-            if came.reached:
-                yield (f"attempt {attempt.number} came to {came.reached:,} tokens and saved {came.saved:,}: "
-                       f"{came.lost:,} were trained again")
 
 
 def _submission(stage: StageFolder, number: int) -> str:

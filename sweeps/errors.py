@@ -2,7 +2,7 @@
 
     OrchestratorError
     |- UsageError            the person's input is wrong: exit 2
-    |  `- SweepFileError     carries every problem of a sweep file or a cluster profile at once
+    |  `- SweepFileError     carries every problem of a sweep file, cluster profile or file of curves at once
     |- EnvironmentError_     something outside is missing or full: exit 4
     |- OwnedError            another controller owns the sweep: exit 5
     |- PausedError           the sweep paused itself (disk, budget, breaker): exit 6
@@ -87,7 +87,7 @@ class NewerRecordError(RecordError):
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing wrong in a sweep file."""
+    """One thing wrong in a sweep file, or in another that people write."""
 
     where: str
     """`file:line` or the command-line flag it came from."""
@@ -105,7 +105,7 @@ class Problem:
 
 
 class SweepFileError(UsageError):
-    """Every problem of a sweep file, or of the cluster profile that it names."""
+    """Every problem of a sweep file, of the cluster profile that it names, or of a file of curves."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         """Keep `problems`; the message lists them, one a line."""

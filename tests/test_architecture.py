@@ -21,9 +21,10 @@ MAY_IMPORT = {
     "orchestrator": {"orchestrator", "cluster", "workloads", "analysis", "sweeps"},
 }
 OWNER = {
-    "ray": {"orchestrator"}, "rich": {"orchestrator", "analysis"}, "submitit": {"cluster"}, "psutil": {"cluster"},
+    "ray": {"orchestrator"}, "rich": {"orchestrator", "analysis"}, "submitit": {"cluster"}, "psutil": {"orchestrator"},
     "torch": {"workloads"}, "deepspeed": {"workloads"}, "transformers": {"workloads"}, "tokenizers": {"workloads"},
     "safetensors": {"workloads"}, "numba": {"workloads"}, "sympy": set(), "mpmath": set(),
+    "tensorboard": set(), "tensorboardX": {"analysis"}, "wandb": {"analysis"},
     "numpy": {"workloads", "analysis"}, "pandas": {"analysis"}, "scipy": {"analysis"}, "matplotlib": {"analysis"},
     "jinja2": {"analysis"}, "pydantic": {"sweeps", "cluster", "workloads"}, "ruamel": {"sweeps"},
 }

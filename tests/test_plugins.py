@@ -30,7 +30,7 @@ PLUGINS: dict[str, Plugin] = {
 def test_a_plugin_states_what_its_contract_asks(name: str) -> None:
     plugin = PLUGINS[name]
     assert plugin.revision >= 1
-    if isinstance(plugin, Upstream) and not plugin.trains:
+    if isinstance(plugin, Upstream) and not plugin.trains and plugin.body_tokens is None:
         return
     assert callable(plugin.load()), f"{name}: {plugin.implementation} is no callable"
     for presets in (plugin.protocols, plugin.scales):

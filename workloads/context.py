@@ -102,7 +102,7 @@ def descriptor(registries: Registries, name: str) -> Plugin:
         "upstream": registries.upstreams, "bank": registries.upstreams, "domain": registries.domains,
         "task": registries.tasks, "stage": registries.stages,
     }
-    found: Plugin = Registry("plug-in family", families).find(family).find(key)  # type: ignore[type-var]
+    found: Plugin = Registry("plug-in family", families).find(family).find(key)  # type: ignore[arg-type]
     return found
 
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from sweeps.language.plugins import Plugin
 from sweeps.language.stage import Execution
@@ -19,7 +16,11 @@ from sweeps.store.layout import StageFolder
 from sweeps.store.records import Attempt
 from workloads.watchdog import Pulse
 
-Ints = npt.NDArray[np.int64]
+if TYPE_CHECKING:  # what is planned or not yet computing needs no NumPy
+    import numpy as np
+    import numpy.typing as npt
+
+Ints: TypeAlias = "npt.NDArray[np.int64]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,11 @@ class Stopped(Exception):  # noqa: N818 - not an error: the job was asked to lea
 
 
 class Diverged(Exception):  # noqa: N818 - a result, not an error
-    """Training produced a non-finite loss; a result of the experiment, not retried."""
+    """Training produced a non-finite loss or gradient; a result of the experiment, not retried."""
+
+
+class LossSpike(Exception):  # noqa: N818 - the word that people and failure.json use
+    """A loss jumped, and `run.on_spike: stop` asked to stop then; `retry` goes on from the last checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +283,33 @@ class Subject(Protocol):
 
 Measure = Callable[[Any, Subject], Mapping[str, float]]
 """`Task.implementation`: (the task's science, subject) -> scores under the names that the task's `units` state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A question of a downstream task. The model sees `shots`, `prompt` and then a choice.
+
+    Prompt and choices are encoded apart, so that a prompt has the same tokens before every choice. With a prompt that
+    does not end in a blank and choices that begin with one, these are the tokens of the joined text.
+    """
+
+    id: str
+    """Unique in the task."""
+    level: str
+    """Its difficulty, or its kind: scores are given for each."""
+    prompt: str
+    answer: str
+    """The right continuation, its first blank included."""
+    distractors: tuple[str, ...] = ()
+    """Wrong continuations; none where the task has no choices."""
+    shots: str = ""
+    """Solved examples before the prompt, the same for many items; ends in blanks."""
+    tests: str = ""
+    """A program of asserts that checks an answer, for tasks whose answers are programs (`workloads.sandbox.judge`)."""
+
+
+MakeItems = Callable[[Any], Iterable[Item]]
+"""`ItemTask.implementation`: the task's science -> its items, always the same ones in the same order."""
 
 
 RunStage = Callable[[StageContext], Mapping[str, float]]

@@ -15,13 +15,13 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from sweeps.errors import OrchestratorError, Problem, SweepFileError, UsageError, nearest
-from sweeps.language.plugins import Domain, Plugin, Registries, Registry, Science, StageKind, Task, Upstream
+from sweeps.language.plugins import Domain, ItemTask, Plugin, Registries, Registry, Science, StageKind, Task, Upstream
 from sweeps.language.problems import given, shown, told
 from sweeps.language.science import AUTHORED
 
@@ -41,7 +41,7 @@ def load_registries(extra: Sequence[Path] = ()) -> Registries:
     Raises:
         SweepFileError: with every path of `extra` that is missing or no sound plug-in, and every key that is taken.
     """
-    found: dict[str, dict[str, Plugin]] = {family: dict(_built_in(family)) for family in FAMILIES}
+    found: dict[str, dict[str, Any]] = {family: _built_in(family) for family in FAMILIES}
     problems: list[Problem] = []
     for path in extra:
         try:
@@ -58,21 +58,25 @@ def load_registries(extra: Sequence[Path] = ()) -> Registries:
                 problems += error.problems
     if problems:
         raise SweepFileError(problems)
-    return Registries(
-        upstreams=Registry("upstream", {k: v for k, v in found["upstreams"].items() if isinstance(v, Upstream)}),
-        domains=Registry("domain", {k: v for k, v in found["domains"].items() if isinstance(v, Domain)}),
-        tasks=Registry("task", {k: v for k, v in found["tasks"].items() if isinstance(v, Task)}),
-        stages=Registry("stage", {k: v for k, v in found["stages"].items() if isinstance(v, StageKind)}),
-    )
+    return Registries(**{family: Registry(family.removesuffix("s"), plugins) for family, plugins in found.items()})
 
 
-def _built_in(family: str) -> Iterator[tuple[str, Plugin]]:
-    for key, path in _entries(Path(__file__).parent / family).items():
-        plugin = getattr(importlib.import_module(f"workloads.{family}.{key}"), "PLUGIN", None)
-        if not isinstance(plugin, FAMILIES[family]):
-            wanted = FAMILIES[family].__name__
-            raise UsageError(f"{path}: PLUGIN is not a {wanted}; begin a helper's name with _")
-        yield key, plugin
+def _built_in(family: str) -> dict[str, Callable[[], Plugin]]:
+    return {key: functools.partial(_own, family, key, path)
+            for key, path in _entries(Path(__file__).parent / family).items()}
+
+
+def _own(family: str, key: str, path: Path) -> Plugin:
+    """Import a plug-in of this package.
+
+    Raises:
+        UsageError: the file exports no PLUGIN of its family's class.
+    """
+    plugin = getattr(importlib.import_module(f"workloads.{family}.{key}"), "PLUGIN", None)
+    if not isinstance(plugin, FAMILIES[family]):
+        wanted = FAMILIES[family].__name__
+        raise UsageError(f"{path}: PLUGIN is not a {wanted}; begin a helper's name with _")
+    return plugin
 
 
 def _entries(folder: Path) -> dict[str, Path]:
@@ -87,7 +91,7 @@ def _bad(path: Path, line: int | None, message: str, value: object = None) -> Sw
                                    message=message)])
 
 
-def _check_free(key: str, family: str, path: Path, found: Mapping[str, Mapping[str, Plugin]]) -> None:
+def _check_free(key: str, family: str, path: Path, found: Mapping[str, Collection[str]]) -> None:
     for other in PREFIXED if family in PREFIXED else (family,):
         if key in found[other]:
             raise _bad(path, None, f"the key {key!r} is taken in {other}; rename the file")
@@ -195,7 +199,7 @@ def _checked(module: ModuleType, path: Path) -> tuple[str, Plugin]:
     if isinstance(plugin, Upstream):
         changes |= {name: _resolved(getattr(plugin, name), module, path, line)
                     for name in ("bank_implementation", "frames_implementation")}
-    if isinstance(plugin, Domain):
+    if isinstance(plugin, Domain | Upstream | ItemTask):
         changes["fetch"] = _resolved(plugin.fetch, module, path, line)
     changes |= {f.name: _guarded(value, path.resolve()) for f in dataclasses.fields(plugin)
                 if f.name not in ("science", "bank_science") and callable(value := getattr(plugin, f.name))}

@@ -7,8 +7,8 @@ import pkgutil
 from pathlib import Path
 
 from analysis.drawing import FigurePlugin
+from analysis.drawn import Drawn
 from analysis.study import study
-from sweeps.store import files
 
 
 def registry() -> dict[str, FigurePlugin]:
@@ -18,11 +18,11 @@ def registry() -> dict[str, FigurePlugin]:
 
 
 def write_figures(root: Path, name: str, out: Path) -> list[Path]:
-    """Write every figure of a sweep as `<out>/<key>.svg`; return the paths. The same records give the same bytes."""
-    found = study(root, name)
-    written = []
-    for plugin in registry().values():
-        for drawing in plugin.build(found):
-            written.append(out / f"{drawing.key}.svg")
-            files.replace(written[-1], '<?xml version="1.0" encoding="utf-8"?>\n' + drawing.svg + "\n")
+    """Write every drawing of a sweep as `<out>/<key>.svg`, `.pdf` and `.png`; return the paths.
+
+    The same records give the same bytes; what is there already and would be the same is not drawn again.
+    """
+    found, drawn = study(root, name), Drawn(out)
+    written = drawn.write([drawing for plugin in registry().values() for drawing in plugin.build(found)])
+    drawn.save()
     return written

@@ -11,10 +11,11 @@ from analysis.table import Table
 
 COLUMNS = (
     Column("claim", "str", "", "its name in the sweep file"),
+    Column("says", "str", "", "the sentence that it was written as; empty where it was written as a contrast"),
     Column("domain", "str", "", "target domain"),
     Column("arm", "str", "", "arm as written"),
     Column("over", "str", "", "what it is compared with, as written"),
-    Column("gain_nats", "str", NATS, "what was claimed"),
+    Column("gain_nats", "str", NATS, "what was claimed of the gain; or that the best band is lower or higher"),
     Column("verdict", "str", "", "supported, contradicted, inconclusive or not tested"),
     Column("chosen", "str", "", "the arm that was judged"),
     Column("learned", "str", "", "of that arm: seeds whose upstream gate says learned, of those measured"),
@@ -29,7 +30,7 @@ COLUMNS = (
 
 def _build(study: Study) -> pd.DataFrame:
     return frame_of((
-        {"claim": v.claim, "domain": v.domain, "arm": v.arm, "over": v.over, "gain_nats": v.statement,
+        {"claim": v.claim, "says": v.says, "domain": v.domain, "arm": v.arm, "over": v.over, "gain_nats": v.statement,
          "verdict": v.verdict, "chosen": v.chosen, "learned": study.learned(v.chosen),
          "estimate": v.interval.mean, "low": v.interval.low, "high": v.interval.high, "seeds": v.interval.n,
          "rule": v.rule}

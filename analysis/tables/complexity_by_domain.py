@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.schema import NATS, Column, frame_of
-from analysis.simultaneous import Family
+from analysis.simultaneous import Family, Split, split_selection
 from analysis.study import Study
 from analysis.table import Table
 
@@ -30,6 +30,10 @@ COLUMNS = (
     Column("lead_nats", "float64", NATS, "of the best band: its lead over the second best"),
     Column("lead_low", "float64", NATS, "lower end of the lead's 95 % interval over all pairs (Tukey)"),
     Column("lead_high", "float64", NATS, "upper end"),
+    Column("split_nats", "float64", NATS, "from six seeds, of the band that every other seed chooses: its mean gain on "
+                                          "the other seeds; empty of the other bands"),
+    Column("split_low", "float64", NATS, "lower end of its 95 % paired-t interval, which the choice does not bias"),
+    Column("split_high", "float64", NATS, "upper end"),
 )
 
 
@@ -41,10 +45,12 @@ def _rows(study: Study) -> Iterator[dict[str, Any]]:
     for domain in study.records.domains:
         for over, arms in study.bands(domain).items():
             made, kept, seeds = study.family(domain, arms, over)
+            split = split_selection(*study.table(domain, kept, over, seeds)) if kept and seeds else None
             for arm in arms:
                 position = kept.index(arm) if made is not None and arm in kept else -1
                 shared = len(seeds) if position >= 0 else 0
-                yield _row(study, domain, arm, over) | {"seeds": shared} | _values(made, position)
+                yield _row(study, domain, arm, over) | {"seeds": shared} | _values(made, position) | _split(
+                    split, position)
 
 
 def _row(study: Study, domain: str, arm: str, over: str) -> dict[str, Any]:
@@ -66,6 +72,18 @@ def _values(made: Family | None, position: int) -> dict[str, Any]:
     }
 
 
+def _split(made: Split | None, position: int) -> dict[str, Any]:
+    found = made.interval if made is not None and made.chosen == position else None
+    return {"split_nats": found.mean if found else math.nan, "split_low": found.low if found else math.nan,
+            "split_high": found.high if found else math.nan}
+
+
+def _best(frame: pd.DataFrame) -> list[tuple[int, str]]:
+    """The largest gain of a domain, where its lead over the second best is resolved."""
+    return [(i, "gain_nats") for i, low in enumerate(frame["lead_low"]) if low > 0]
+
+
 PLUGIN = Table(
-    title="Complexity by domain", columns=COLUMNS, build=_build, empty="No arm of this sweep has a complexity band."
+    title="Complexity by domain", columns=COLUMNS, build=_build, empty="No arm of this sweep has a complexity band.",
+    best=_best,
 )

@@ -96,15 +96,16 @@ def _t_b(study: Study, domain: str, arm: str) -> float:
 
 
 def _descriptive(study: Study, domain: str, arm: str) -> dict[str, Any]:
-    part = study.scored.get((domain, arm), study.pairs.iloc[:0])
-    known = part[part["crossing_known"]]
-    usable = len(known) > 0 and not (known["censored"] | known["at_first"]).any()
+    known = study.known(domain, arm)
+    usable = known and not any(row["censored"] or row["at_first"] for row in known)
+    bounds = [row["speedup_bound"] for row in known if not math.isnan(row["speedup_bound"])]
+    values = {n: np.array([row[n] for row in known]) for n in (*_RATIOS, *_MEANS)}
     return {
         "t_b": _t_b(study, domain, arm),
-        **{n: int(known[n].sum()) for n in ("censored", "at_first", "flat_tail")},
-        "speedup_bound": float(known["speedup_bound"].max()) if known["censored"].any() else math.nan,
-        **{n: float(np.exp(np.log(known[n]).mean())) if usable else math.nan for n in _RATIOS},
-        **{n: float(known[n].mean()) if usable else math.nan for n in _MEANS},
+        **{n: sum(row[n] for row in known) for n in ("censored", "at_first", "flat_tail")},
+        "speedup_bound": max(bounds, default=math.nan),
+        **{n: float(np.exp(np.log(values[n]).mean())) if usable else math.nan for n in _RATIOS},
+        **{n: float(values[n].mean()) if usable else math.nan for n in _MEANS},
     }
 
 

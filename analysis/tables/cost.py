@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import pandas as pd
 
-from analysis.schema import TOKENS, Column, frame_of
+from analysis.schema import TOKENS, TRAINED, Column, frame_of
 from analysis.study import Study
 from analysis.table import Table
 
 SHARED = "(shared by arms)"
+HOW = {"checkpoint_stall_seconds": "sum", "loss_spikes": "largest number"}
+"""How the stages of a row are put together; every other measured value by its median."""
+PUT: Mapping[str, Callable[[Sequence[float]], float]] = {"median": median, "sum": sum, "largest number": max}
 COLUMNS = (
     Column("arm", "str", "", f"the arm that the stages belong to; {SHARED} where several arms use them"),
     Column("kind", "str", "", "stage kind"),
@@ -26,6 +30,8 @@ COLUMNS = (
     Column("flops", "float64", "FLOP", "training FLOPs of the committed stages"),
     Column("seconds", "float64", "s", "wall time of the attempts that committed (lost attempts are not in it)"),
     Column("tokens_per_second", "float64", "tokens/s", "tokens / seconds"),
+    *(Column(c.name, c.dtype, c.unit, f"{c.meaning}; {HOW.get(c.name, 'median')} of the stages that say it")
+      for c in TRAINED),
 )
 
 
@@ -38,6 +44,7 @@ class _Sum:
     tokens_unshared: int = 0
     flops: float = 0.0
     seconds: float = 0.0
+    trained: dict[str, list[float]] = field(default_factory=dict)
 
 
 def _build(study: Study) -> pd.DataFrame:
@@ -47,7 +54,7 @@ def _build(study: Study) -> pd.DataFrame:
 def _rows(study: Study) -> Iterator[dict[str, Any]]:
     planned = {(s.kind, s.fingerprint): s for s in study.records.plan.stages}
     sums: dict[tuple[str, str], _Sum] = {}
-    for (kind, fingerprint), (trials, seconds) in _uses(study).items():
+    for (kind, fingerprint), (trials, seconds, trained) in _uses(study).items():
         arms = {study.trials[trial]["arm"] for trial in trials}
         total = sums.setdefault((arms.pop() if len(arms) == 1 else SHARED, kind), _Sum())
         total.stages, total.uses = total.stages + 1, total.uses + len(trials)
@@ -58,6 +65,9 @@ def _rows(study: Study) -> Iterator[dict[str, Any]]:
         total.done, total.seconds = total.done + 1, total.seconds + seconds
         total.tokens, total.flops = total.tokens + tokens, total.flops + flops
         total.tokens_unshared += tokens * len(trials)
+        for name, value in trained.items():
+            if not math.isnan(value):
+                total.trained.setdefault(name, []).append(value)
     order = {arm: i for i, arm in enumerate([SHARED, *study.records.arms])}
     for (arm, kind), total in sorted(sums.items(), key=lambda item: (order[item[0][0]], item[0][1])):
         yield {
@@ -65,16 +75,24 @@ def _rows(study: Study) -> Iterator[dict[str, Any]]:
             "reused": 1 - total.stages / total.uses, "tokens": total.tokens,
             "tokens_unshared": total.tokens_unshared, "flops": total.flops, "seconds": total.seconds,
             "tokens_per_second": total.tokens / total.seconds if total.tokens and total.seconds else math.nan,
+            **{c.name: _put(c.name, total.trained.get(c.name, [])) for c in TRAINED},
         }
 
 
-def _uses(study: Study) -> dict[tuple[str, str], tuple[set[str], float]]:
-    """Return (kind, fingerprint) -> the trials that use the stage, and its seconds (NaN: not committed)."""
+def _put(name: str, values: Sequence[float]) -> float:
+    return PUT[HOW.get(name, "median")](values) if values else math.nan
+
+
+def _uses(study: Study) -> dict[tuple[str, str], tuple[set[str], float, dict[str, float]]]:
+    """Return (kind, fingerprint) -> trials that use the stage, its seconds (NaN: not committed), `schema.TRAINED`."""
     steps = study.records.steps
-    columns = (steps[c].astype(str) for c in ("kind", "fingerprint", "trial"))
-    found: dict[tuple[str, str], tuple[set[str], float]] = {}
-    for kind, fingerprint, trial, seconds in zip(*columns, steps["seconds"], strict=True):
-        found.setdefault((kind, fingerprint), (set(), float(seconds)))[0].add(trial)
+    names = [c.name for c in TRAINED]
+    columns = (steps[n].tolist() for n in ("kind", "fingerprint", "trial", "seconds", *names))
+    found: dict[tuple[str, str], tuple[set[str], float, dict[str, float]]] = {}
+    for kind, fingerprint, trial, seconds, *values in zip(*columns, strict=True):
+        if (kind, fingerprint) not in found:
+            found[kind, fingerprint] = set(), seconds, dict(zip(names, values, strict=True))
+        found[kind, fingerprint][0].add(trial)
     return found
 
 

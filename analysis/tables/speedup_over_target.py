@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.convergence import Floats, speedup_over_targets, targets_between
 from analysis.schema import NATS, Column, frame_of
-from analysis.study import Study
+from analysis.study import Study, once
 from analysis.table import Table
 
 TARGETS = 25
@@ -25,10 +25,10 @@ COLUMNS = (
 )
 
 
+@once
 def ratios(study: Study, domain: str, arm: str) -> tuple[Floats, Floats, int]:
     """Return target losses, the geometric mean of the speed-up there (targets not bracketed left out), and seeds."""
-    part = study.scored.get((domain, arm), study.pairs.iloc[:0])
-    known = part.loc[part["crossing_known"], "trial"]
+    known = [row["trial"] for row in study.known(domain, arm)]
     pairs = [(study.curves[study.trials[t]["baseline"]], study.curves[t]) for t in known]
     if not pairs:
         return np.empty(0), np.empty(0), 0

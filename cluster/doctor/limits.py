@@ -61,9 +61,9 @@ def submit(answers: Answers, profile: SlurmProfile) -> Finding:
         return ok("submitting", "no limit on queued jobs", f"up to `slots` = {profile.slots} are queued or running")
     who, least = min(numbers.items(), key=lambda item: item[1])
     if least < profile.slots:
-        return failed("submitting", f"slots = {profile.slots}, {who} allows {least} jobs queued or running",
-                      "a submission beyond that is refused as a whole, and the sweep stops",
-                      f"slots: {least}, less what else you run there")
+        return warning("submitting", f"slots = {profile.slots}, {who} allows {least} jobs queued or running",
+                       "a submission beyond that is refused as a whole: the sweep says so, waits, and finds by trying "
+                       "how many fit", f"slots: {least}, less what else you run there")
     return ok("submitting", f"{who} allows {least} jobs, slots = {profile.slots}")
 
 

@@ -107,6 +107,7 @@ def time_limit(answers: Answers, profile: SlurmProfile) -> Finding:
     """Whether jobs may last as long as the profile asks for."""
     limits = {f"partition {row['PartitionName']}": minutes(row.get("MaxTime", "")) for row in answers.chosen(profile)}
     limits |= {f"QOS {row['Name']}": minutes(row["MaxWall"]) for row in answers.qos_of(profile)}
+    limits |= {f"account {row['Account']}": minutes(row["MaxWall"]) for row in answers.mine(profile)}
     if not limits:
         return unknown("time limit", "no partition and no QOS to compare with", "jobs may ask for too much time",
                        NO_ANSWER)

@@ -1,4 +1,4 @@
-"""What srun starts, once per rank: `python -m cluster.executors._slurm_job FOLDER`; it becomes submitit's own main.
+"""What srun starts, once per rank: `python -m cluster.executors._slurm_job FOLDER`.
 
 First of all it holds back TERM and USR2, which would kill a process that has no handlers yet: `workloads.run` takes
 them once it is imported (half a second to a second later). Then it names the ranks as torch wants them.
@@ -38,22 +38,22 @@ def scratch(environment: Mapping[str, str]) -> Path | None:
     return path if path.name == f"orchestrator-{environment.get('SLURM_JOB_ID', '')}" else None
 
 
-def main() -> None:
-    """Prepare this process, then run the call that submitit finds in the folder."""
+def main() -> int:
+    """Prepare this process, then run the job's ticket; return its exit code."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR2))
     os.umask(0o077)
     os.environ.update(ranks(os.environ))
     temporary = scratch(os.environ)
     if temporary is not None:
         temporary.mkdir(parents=True, exist_ok=True)
-    from submitit.core.submission import process_job  # after the signals: it takes half a second
+    from cluster.executors._slurm_starts import run  # after the signals: it takes a moment
 
     try:
-        process_job(sys.argv[1])
+        return run(Path(sys.argv[1]))
     finally:
         if temporary is not None and os.environ.get("SLURM_LOCALID") == "0":
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

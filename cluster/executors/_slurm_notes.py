@@ -23,7 +23,7 @@ class Submission:
 
     name: str
     folder: str
-    """Of the request: pickles, script, logs, and what jobs note."""
+    """Of the request: list of tickets, script, logs, and what jobs note."""
     count: int
     token: str
     """Random word in the script's file name: a store made anew at the same place uses the same names again."""

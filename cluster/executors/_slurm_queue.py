@@ -21,11 +21,15 @@ from cluster.states import Reading, read
 END = "."
 """Last field of every line of squeue."""
 FORMAT = f"%i|%T|%r|{END}"
+LONG_FORMAT = f"JobArrayID:0|,State:0|,RestartCnt:0|,Reason:0|{END}"
+"""The same with how often Slurm has started the job again by itself, which -o does not have. 0: as wide as need be; a
+release before 20.02 knows no `|` after it, so that its lines count as torn, and scontrol is asked."""
 NAMED_FORMAT = f"%i|%T|%o|{END}"
 """With the script's path: two stores may have sweeps of one name, and one store may be made anew."""
 SINCE = "now-90days"
 """How far back sacct looks; by default only to midnight."""
 ACCOUNTS_FORMAT = "JobID,State,ExitCode"
+STARTS_FORMAT = "JobID,State"
 ID = re.compile(r"\d+(_\d+)?")
 NO_INDEX = "4294967294"
 """scontrol's index of the line that stands for the rest of an array."""
@@ -39,6 +43,8 @@ class Row:
     reading: Reading
     detail: str = ""
     """Why it waits, or the exit code and who cancelled it, as Slurm says."""
+    restarts: int = 0
+    """How often Slurm has put it back into the queue."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +70,12 @@ def look(clients: Clients) -> Queue | NoAnswer:
     """Return the queue: from squeue, or from scontrol where that gives no answer."""
     taken = clients.clock()
     user = str(os.getuid())
-    rows = _table(clients, clients.query("squeue", "-h", "-r", "-t", "all", "-u", user, "-o", FORMAT))
+    rows = _table(clients, clients.query("squeue", "-h", "-r", "-t", "all", "-u", user, "-O", LONG_FORMAT), columns=4)
     if isinstance(rows, NoAnswer):
         other = witness(clients)
         return Queue(rows=other, taken=taken) if not isinstance(other, NoAnswer) else rows
-    return Queue(rows={i: Row(reading=read(state), detail=reason) for i, state, reason in rows}, taken=taken)
+    return Queue(taken=taken, rows={job: Row(reading=read(state), detail=reason, restarts=_number(restarts))
+                                    for job, state, restarts, reason in rows})
 
 
 def of_name(clients: Clients, name: str) -> dict[str, Row] | NoAnswer:
@@ -112,6 +119,20 @@ def accounts(clients: Clients, jobs: Iterable[str]) -> dict[str, Row] | NoAnswer
     return found
 
 
+def starts(clients: Clients, jobs: Iterable[str]) -> dict[str, list[str]] | NoAnswer:
+    """Return Slurm's word for each start of arrays' jobs, in their order: the accounts keep a record of every one."""
+    arrays = sorted({job.partition("_")[0] for job in jobs}, key=int)
+    answer = clients.query("sacct", "-n", "-P", "-X", "-D", "-S", SINCE, "-j", ",".join(arrays), "-o", STARTS_FORMAT)
+    if isinstance(answer, NoAnswer):
+        return answer
+    found: dict[str, list[str]] = {}
+    for line in answer.text.splitlines():
+        fields = line.split("|")
+        if len(fields) == STARTS_FORMAT.count(",") + 1 and ID.fullmatch(fields[0]):
+            found.setdefault(fields[0], []).append(fields[1])
+    return found
+
+
 def ended_by(state: str, code: str) -> str:
     """Return an ended job's state for people: `CANCELLED by 1000`, `FAILED, exit 2`, `FAILED, signal 9`."""
     status, _, number = code.partition(":")
@@ -133,7 +154,8 @@ def witness(clients: Clients) -> dict[str, Row] | NoAnswer:
         if "JobState" not in fields:
             clients.judge("scontrol", good=False)
             return NoAnswer(why=Why.TORN, text="scontrol: its output ends in the middle of a job")
-        row = Row(reading=read(fields["JobState"]), detail=fields.get("Reason", ""))
+        row = Row(reading=read(fields["JobState"]), detail=fields.get("Reason", ""),
+                  restarts=_number(fields.get("Restarts", "")))
         array, indices = fields["ArrayJobId"], fields.get("ArrayTaskId", "")
         found.update({array: row} if indices == NO_INDEX else {f"{array}_{i}": row for i in expand(indices)})
     return found
@@ -176,16 +198,20 @@ def settings(clients: Clients) -> dict[str, str] | NoAnswer:
     return {key.strip(): value.strip() for key, _, value in pairs if value}
 
 
-def _table(clients: Clients, answer: Answer | NoAnswer) -> list[tuple[str, str, str]] | NoAnswer:
-    """Split squeue's lines into three fields each."""
+def _table(clients: Clients, answer: Answer | NoAnswer, columns: int = 3) -> list[list[str]] | NoAnswer:
+    """Split squeue's lines into so many fields each; the last one may hold anything."""
     if isinstance(answer, NoAnswer):
         return answer
     rows = []
     for line in answer.text.splitlines():
-        fields = line.split("|", 2)
-        last, _, end = fields[-1].rpartition("|")
-        if len(fields) < 3 or end != END:
+        *fields, rest = line.split("|", columns - 1)
+        last, _, end = rest.rpartition("|")
+        if len(fields) < columns - 1 or end != END:
             clients.judge("squeue", good=False)
             return NoAnswer(why=Why.TORN, text=f"squeue: its output has a line that is cut off: {line[:80]!r}")
-        rows.append((fields[0], fields[1], last))
+        rows.append([*fields, last])
     return rows
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdigit() else 0

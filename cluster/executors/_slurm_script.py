@@ -1,8 +1,7 @@
 """The whole text of what is submitted to Slurm. Pure: a request and a profile in, an sbatch script out.
 
-submitit writes the script and loads the call inside the job. Beyond what it does by itself: the job links its pickle to
-the name that submitit looks for, so that a controller may die right after sbatch; signals wait from the first line
-of Python on; a dead rank ends the step; and every submission is an array, even of one job.
+submitit writes the script. Beyond what it does by itself: nothing is pickled (`_slurm_starts`), signals wait from the
+first line of Python on, a dead rank ends the step, and every submission is an array, even of one job.
 """
 
 from __future__ import annotations
@@ -97,7 +96,7 @@ def parameters(request: JobRequest, profile: SlurmProfile) -> dict[str, Any]:
         "nodes": nodes, "ntasks_per_node": per_node, "cpus_per_task": cpus,
         "gpus_per_node": gpus if profile.gpus_per_node and request.gpus else None,
         "mem": f"{profile.memory_mb or math.ceil(_memory_mb(request, profile) / nodes)}M",
-        "array_parallelism": len(request.tickets), "wckey": None, "setup": setup(request, profile),
+        "array_parallelism": len(request.tickets), "wckey": None, "setup": prepared(request, profile),
         "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", "--open-mode=append", f"--cpus-per-task={cpus}"],
         "additional_parameters": {"chdir": request.folder, "export": "ALL", "requeue": True,
                                   **further(request, profile), **excluded(request, profile)},
@@ -145,13 +144,6 @@ def interpreter(profile: SlurmProfile) -> str:
         return shlex.quote(profile.python or sys.executable)
     words = ("apptainer", "exec", *profile.container_options, profile.container, profile.python or "python3")
     return shlex.join(words)
-
-
-def setup(request: JobRequest, profile: SlurmProfile) -> list[str]:
-    """Return the lines before srun."""
-    wanted = f'{shlex.quote(request.folder)}/"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}_submitted.pkl"'
-    return [*prepared(request, profile), "# submitit looks for the call under the job's id.",
-            f'ln -sf "$SLURM_ARRAY_TASK_ID.pkl" {wanted}']
 
 
 def prepared(request: JobRequest, profile: SlurmProfile) -> list[str]:

@@ -12,13 +12,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.clients import Clients, NoAnswer
+from cluster.clients import Clients, NoAnswer, Why
 from cluster.executors import _slurm_notes as notes
 from cluster.executors import _slurm_queue as ask
-from cluster.executors._slurm_call import how_it_ended, start_note
 from cluster.executors._slurm_notes import Submission
 from cluster.executors._slurm_queue import Queue, Row
+from cluster.executors._slurm_starts import how_it_ended, start_note
 from cluster.job import JobHandle, JobState
+from cluster.states import TURN
 
 MESSAGE_TIMEOUT_S = 10.0
 """Slurm's default: for so long a submission may be on its way, sbatch's own end notwithstanding."""
@@ -38,12 +39,16 @@ class Watch:
         """Slurm's ids of jobs that were cancelled while they waited; Slurm need not keep a trace of them."""
         self.ended: dict[str, str] = {}
         """Slurm's id -> how it ended."""
+        self.restarted: dict[str, tuple[int, str]] = {}
+        """Slurm's id -> how often Slurm has started it again by itself, and how those starts ended."""
         self._known: dict[str, Submission] = {}
         self._submitted: dict[str, float] = {}
         self._absent: dict[str, float] = {}
         """Slurm's id -> when a good answer first lacked it."""
         self._mute: dict[str, float] = {}
         """Slurm's id -> when it was first known to have ended without a word."""
+        self._again: dict[str, tuple[float, float]] = {}
+        """Slurm's id -> when it was first seen to be started again by Slurm itself, and last asked why, in vain."""
         self._last: Queue | None = None
         self._looked_up: tuple[float, set[str]] = (0.0, set())
         """When the newest queue was taken, and the jobs that were looked up elsewhere since."""
@@ -106,6 +111,7 @@ class Watch:
         """Find out which jobs have ended, and how; what is asked is asked once for all of them, and once a queue."""
         if self._looked_up[0] != queue.taken:
             self._looked_up = queue.taken, set()
+        self._observe_restarts(handles, queue)
         over: dict[JobHandle, Row | None] = {}
         for handle in handles:
             job, row = handle.job_id, queue.row(handle.job_id)
@@ -124,6 +130,25 @@ class Watch:
             if job not in late and (row or own[handle] or job in past or job in gone):
                 self.ended[job] = how(row, own[handle], past.get(job)) or self._without_trace(handle)
 
+    def _observe_restarts(self, handles: Sequence[JobHandle], queue: Queue) -> None:
+        """Find out why Slurm has started jobs again by itself: from the accounts, in one call, and once a queue."""
+        now, new = queue.taken, dict[str, tuple[int, Row]]()
+        for handle in handles:
+            job, row = handle.job_id, queue.row(handle.job_id)
+            before, _ = self.restarted.get(job, (0, ""))
+            if row is not None and row.restarts > before and self._again.get(job, (now, 0.0))[1] != now:
+                new[job] = before, row
+        words = ask.starts(self.clients, new) if new else {}
+        for job, (before, row) in new.items():
+            told = [] if isinstance(words, NoAnswer) else words.get(job, [])[:row.restarts]
+            known = len(told) == row.restarts and "RUNNING" not in told
+            never = row.reading.state is JobState.ENDED or (isinstance(words, NoAnswer) and words.why is Why.DISABLED)
+            first, _ = self._again.pop(job, (now, now))
+            if known or never or now - first >= ACCOUNTS_LAG_S:
+                self.restarted[job] = row.restarts, ", ".join(told[before:]) if known else ""
+            else:
+                self._again[job] = first, now
+
     def state(self, handle: JobHandle, queue: Queue | NoAnswer) -> tuple[JobState, str]:
         """Return a job's state, after `observe`."""
         if handle.job_id in self.ended:
@@ -140,8 +165,14 @@ class Watch:
             return JobState.UNKNOWN, f"{row.reading.word}; waiting for the accounts"
         if row.reading.unknown:
             return JobState.UNKNOWN, f"state {row.reading.word}, which this release does not know"
-        waits = "" if row.detail in ("", "None") else f" ({row.detail})"
-        return row.reading.state, f"{row.reading.word}{waits}"
+        return row.reading.state, _word_and_reason(row)
+
+    def waits(self, job: str, queue: Queue | NoAnswer) -> str:
+        """Return why a job waits, where that is more than its turn; empty where it is not."""
+        row = None if isinstance(queue, NoAnswer) else queue.row(job)
+        if row is None or row.reading.state is not JobState.PENDING:
+            return ""
+        return _word_and_reason(row) if row.reading.held or row.detail.partition(",")[0] not in TURN else ""
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -186,6 +217,10 @@ class Watch:
 def _cancelled(row: Row | None) -> bool:
     """Tell whether somebody cancelled the job: who it was, only the accounts know."""
     return row is not None and "CANCELLED" in row.reading.words
+
+
+def _word_and_reason(row: Row) -> str:
+    return row.reading.word + ("" if row.detail in ("", "None") else f" ({row.detail})")
 
 
 def how(row: Row | None, own: str, remembered: Row | None) -> str:

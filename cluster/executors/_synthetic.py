@@ -14,7 +14,7 @@ from sweeps.store.records import Row
 SPREAD = 0.2
 """Width of the differences between runs, nats per token."""
 UPSTREAM_ROWS = 10
-"""Rows of a pre-pre-training stage."""
+"""Rows of a pre-pre-training or fine-tuning stage."""
 BITS = 1.4427 / 3.5
 """Bits per byte for one nat per token, at 3.5 bytes per token."""
 
@@ -23,7 +23,7 @@ def rows(spec: StageSpec, start_tokens: int) -> Iterator[Row]:
     """Yield the rows of a stage that continues at `start_tokens`."""
     if spec.kind == "pretrain":
         yield from _pretrain(spec, start_tokens)
-    elif spec.kind == "prepretrain":
+    elif spec.kind in ("prepretrain", "finetune"):
         end, base = end_tokens(spec), level(spec)
         for k in range(1, UPSTREAM_ROWS + 1):
             tokens = start_tokens + (end - start_tokens) * k // UPSTREAM_ROWS
@@ -77,7 +77,7 @@ def scores(spec: StageSpec, fingerprint: str) -> dict[str, float]:
     u = fraction(fingerprint)
     if spec.kind == "rules":
         return {"accepted": float(spec.sections["block"].values["count"]), "acceptance": 0.2 + 0.6 * u}
-    if spec.kind in ("pretrain", "prepretrain"):
+    if spec.kind in ("pretrain", "prepretrain", "finetune"):
         return {"loss": loss(level(spec), end_tokens(spec))}
     found: dict[str, float] = {}
     for name in spec.sections:
@@ -89,6 +89,9 @@ def scores(spec: StageSpec, fingerprint: str) -> dict[str, float]:
 
 def _task(spec: StageSpec, fingerprint: str, task: str) -> dict[str, float]:
     u = fraction(fingerprint)
+    if "scoring" in spec.sections:
+        return {"items": 100.0, "not_evaluable": 0.0, "truncated": 0.0, "touched": 0.0, "all.answer_bits": 4.0 - u,
+                "all.answer_bits.chance": 8.0, "all.cloze": 0.25 + 0.1 * u, "all.cloze.chance": 0.25}
     if task == "upstream_gate":
         margin = 0.5 - SPREAD * u
         return {"loss": 1.2 - margin, "uniform_loss": 1.6, "unigram_loss": 1.4, "copy_loss": 1.2, "ngram_loss": 1.3,

@@ -1,9 +1,9 @@
 """Jobs on Slurm: submitted through submitit as one array a request, watched by one query however many there are.
 
 submitit's own view of jobs is not used: it asks once a process, without a time-out, and takes a preempted job for one
-that never ends (see `_slurm_watch`). Order of a submission: intent on disk, pickles and script, sbatch, id on disk. A
-controller that dies in between, or whose sbatch got no answer, leaves an intent without an id: `find` looks for it by
-name, and for long enough to be sure.
+that never ends (see `_slurm_watch`). Order of a submission: intent on disk, list of tickets and script, sbatch, id on
+disk. A controller that dies in between, or whose sbatch got no answer, leaves an intent without an id: `find` looks for
+it by name, and for long enough to be sure.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,9 @@ from pathlib import Path
 from cluster.clients import Answer, Clients, NoAnswer, Why
 from cluster.executors import _slurm_notes as notes
 from cluster.executors import _slurm_queue as ask
-from cluster.executors._slurm_call import lasted_s, where_it_ran
 from cluster.executors._slurm_notes import Submission
 from cluster.executors._slurm_queue import Queue
+from cluster.executors._slurm_starts import lasted_s, where_it_ran, write_tickets
 from cluster.executors._slurm_watch import MESSAGE_TIMEOUT_S, Watch
 from cluster.failures import NEAR_LIMIT
 from cluster.job import Executor, JobHandle, JobReport, JobRequest, JobState
@@ -34,18 +35,41 @@ EARLY_S = 60.0
 """So much earlier than its lead may the time limit's signal come (sbatch(1), --signal)."""
 ASK_AGAIN_S = 2.0
 """From one request to leave to the next: a job that has no process yet does not hear the first."""
+FULL_S = 60.0
+"""After a refusal for want of room, so long until more jobs than fitted are tried."""
 LOOK_S = 1.0
 """Between two looks for a submission in doubt."""
 REFUSED = re.compile(
     r"invalid (partition|account|qos|feature|generic|wckey|job|time|option|reservation|node|cpu|tres|license)"
-    r"|violates|not available|not permitted|requested .* invalid|access/permission|unrecognized option|unable to open",
+    r"|violates|Submit\w*Limit|not available|not permitted|requested .* invalid|access/permission|unrecognized option"
+    r"|unable to open",
     re.IGNORECASE)
 """What sbatch prints where nothing was submitted for certain. Everything else may have been."""
+FULL = re.compile(r"\b(Assoc|QOS)\w*Submit\w*Limit\b")
+"""What it prints, of those, where a limit on the number of queued jobs is reached: there will be room again."""
 
 
 def make(folder: Path, options: SlurmProfile) -> Executor:
     """Return the executor; it keeps its notes in `folder`."""
     return SlurmExecutor(folder, options, Clients(conf=resolved_conf(options), timeout_s=options.timeout_s))
+
+
+@dataclass(kw_only=True)
+class _Ceiling:
+    """How many jobs the cluster's limits on queued jobs leave room for: Slurm says only yes or no to a whole array."""
+
+    jobs: int = sys.maxsize
+    _until: float = float("inf")
+
+    def refused(self, live: int, count: int, now: float) -> None:
+        """Note that beside `live` jobs there was no room for `count` more: half of them are tried next."""
+        self.jobs, self._until = live + count // 2, now + FULL_S
+
+    def at(self, now: float) -> int:
+        """Return how many may be live; half as many again after a while, for others' jobs leave too."""
+        if now >= self._until:
+            self.jobs, self._until = self.jobs + max(1, self.jobs // 2), now + FULL_S
+        return self.jobs
 
 
 @dataclass(kw_only=True)
@@ -77,6 +101,9 @@ class SlurmExecutor:
         self._cancelling: dict[str, float] = {}
         """Slurm's id -> when to kill it."""
         self._ask_again = 0.0
+        self._ceiling = _Ceiling()
+        self._live = 0
+        """Jobs of the store that took a slot at the last look."""
         self._doubts: dict[str, _Doubt] = {}
         self.leave_s = profile.grace_s + 2 * profile.interval_s + ASK_AGAIN_S
 
@@ -96,8 +123,9 @@ class SlurmExecutor:
             if not count:
                 notes.close(self._notes, name)
                 self._open.discard(name)
-        limit = self._profile.limits.array_tasks or self._watch.setting("MaxArraySize", MAX_ARRAY_SIZE)
-        return max(0, min(self._profile.slots - live, int(limit)))
+        largest = int(self._profile.limits.array_tasks or self._watch.setting("MaxArraySize", MAX_ARRAY_SIZE))
+        self._live = live
+        return max(0, min(self._profile.slots - live, self._ceiling.at(self._clients.clock()) - live, largest))
 
     def submit(self, request: JobRequest) -> list[JobHandle]:
         """Submit one array.
@@ -118,7 +146,7 @@ class SlurmExecutor:
         answer = self._clients.sbatch(str(path), environment(request, self._profile, os.environ))
         job = job_number(answer)
         if job is None:
-            raise self._not_submitted(name, path, answer)
+            raise self._not_submitted(submission, path, answer)
         notes.number(self._notes, name, job)
         submission.job = job
         self._watch.began(submission)
@@ -180,10 +208,15 @@ class SlurmExecutor:
         queue = self._watch.queue()
         return f": {queue.text}" if isinstance(queue, NoAnswer) else ""
 
-    def _not_submitted(self, name: str, script: Path, answer: Answer | NoAnswer) -> EnvironmentError_:
+    def _not_submitted(self, submission: Submission, script: Path, answer: Answer | NoAnswer) -> EnvironmentError_:
         """Return the error of a submission that has no id; a refusal is noted, so that nobody looks for its jobs."""
+        name = submission.name
         if refused(answer) and isinstance(answer, NoAnswer):
             notes.refuse(self._notes, name, answer.text)
+            if limit := FULL.search(answer.text):
+                self._ceiling.refused(self._live, submission.count, self._clients.clock())
+                return EnvironmentError_(f"{name}: a limit of the cluster's on queued jobs ({limit.group()}) leaves no "
+                                         f"room for {submission.count} more beside {self._live} of this store")
             return EnvironmentError_(f"{name}: Slurm refused it: {answer.text}; see {script} and the cluster profile")
         printed = answer.text if isinstance(answer, NoAnswer) else f"sbatch printed {answer.text!r}"
         return EnvironmentError_(f"{name}: {printed}; it may have been submitted all the same")
@@ -240,16 +273,20 @@ class SlurmExecutor:
                 del self._cancelling[handle.job_id]
             else:
                 detail = f"{detail}, cancelled"
+        restarts, restarted = self._watch.restarted.get(handle.job_id, (0, ""))
+        report = JobReport(handle=handle, state=state, detail=detail, restarts=restarts, restarted=restarted,
+                           waits=self._watch.waits(handle.job_id, queue))
         if state is not JobState.ENDED or self._watch.submission(handle.submission) is None:
-            return JobReport(handle=handle, state=state, detail=detail)
-        return self._ended(handle, detail)
+            return report
+        return self._ended(report)
 
-    def _ended(self, handle: JobHandle, detail: str) -> JobReport:
+    def _ended(self, report: JobReport) -> JobReport:
         """Return the report of a job that has ended: with its node, and whether its time limit had come near.
 
         Preemption cuts a job's time short by setting its end to the end of the grace: one that leaves after that, and
         before it is killed, is TIMEOUT to Slurm (22.05, seen). Its own notes tell how long it really had.
         """
+        handle, detail = report.handle, report.detail
         submission = self._watch.submission(handle.submission)
         assert submission is not None
         folder, profile = Path(submission.folder), self._profile
@@ -260,7 +297,7 @@ class SlurmExecutor:
         elif detail.startswith("TIMEOUT") and 0 < lasted < near_s:
             detail = f"PREEMPTED after {lasted:.0f} s ({detail})"
         node = where_it_ran(folder, handle.index) if profile.nodes == 1 else ""
-        return JobReport(handle=handle, state=JobState.ENDED, detail=detail, node=node)
+        return report.model_copy(update={"detail": detail, "node": node})
 
     # -- cancelling --------------------------------------------------------------------------------------------------
 
@@ -296,14 +333,9 @@ class SlurmExecutor:
 
 def _write(request: JobRequest, text: str, script: str) -> Path:
     """Write what sbatch and the jobs read; return the script's path."""
-    from submitit.core.utils import DelayedSubmission
-
-    from cluster.executors._slurm_call import Call
-
     folder = Path(request.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for index, ticket in enumerate(request.tickets):
-        DelayedSubmission(Call(str(Path(ticket).absolute()))).dump(folder / f"{index}.pkl")
+    write_tickets(folder, request.tickets)
     path = folder / script
     path.write_text(text, encoding="utf-8")
     return path

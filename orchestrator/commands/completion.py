@@ -24,7 +24,7 @@ SHELLS = ("bash", "zsh", "fish")
 FILES = "*.yaml"
 SWEEPS, TRIALS = "orchestrator completion --names sweeps", "orchestrator completion --names trials"
 KINDS = {"file": "sweep", "sweep": "both", "all": "both", "target": "trials", "trials": "trials", "root": "folder",
-         "out": "folder", "files": "any"}
+         "out": "folder", "files": "any", "curves": "any", "bundle": "any", "operands": "any"}
 """Name of an argument (in any verb) -> what completes it."""
 
 

@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     from orchestrator.estimate import summary
     from orchestrator.pilots import searches
     from orchestrator.plan import make_plan, run_pilots, stage_states
+    from orchestrator.remotes import sources
     from orchestrator.watch import live_stages
 
     planned = make_plan(arguments.file, overrides(arguments), layout(arguments).root)
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _show_sbatch(planned, as_json=arguments.json)
     states = stage_states(planned, live_stages(planned.layout))
     found = [] if arguments.no_pilot else searches(planned)
-    totals = summary(planned, states, found)
+    totals = summary(planned, states, found) | {"elsewhere": [f"{s.key}: {s.named}" for s in sources(planned)]}
     if arguments.json:
         out_json({
             "name": planned.sweep.name, "scale": planned.sweep.scale, "protocol": planned.sweep.protocol,
@@ -121,6 +122,7 @@ def _text(planned: Planned, states: Mapping[str, Any], totals: Mapping[str, Any]
         f"{duration(totals['seconds_saved'])} of one slot", *_budget(totals),
         *(f"{'' if k else 'rules':<10}{search.line}" for k, search in enumerate(found)),
     ]
+    lines += _elsewhere(totals["elsewhere"])
     stopped = Counter((s.state, s.reason) for s in states.values() if s.state in ("blocked", "withheld"))
     lines += [f"{state:<10}{number} stages, {reason}" for (state, reason), number in list(stopped.items())[:3]]
     if totals["storage_bytes"] > totals["free_bytes"]:
@@ -132,6 +134,14 @@ def _text(planned: Planned, states: Mapping[str, Any], totals: Mapping[str, Any]
         lines += [f"  {d.field} = {d.given} (preset: {d.preset}; {d.source})" for d in planned.file.departures]
     lines += ["", f"next: orchestrator sweep {file}"]
     return "\n".join(lines)
+
+
+def _elsewhere(named: Sequence[str]) -> Iterator[str]:
+    """Yield what is read from elsewhere, and that a plan has not looked there."""
+    yield from (f"{'' if k else 'elsewhere':<10}{name}" for k, name in enumerate(named))
+    if named:
+        yield f"{'':<10}not looked at: `orchestrator prefetch FILE` tells whether they are"
+        yield f"{'':<10}there, with these files and columns, and brings them"
 
 
 def _budget(totals: Mapping[str, Any]) -> Iterator[str]:

@@ -102,4 +102,5 @@ def _reporter(label: str) -> Callable[[Brought], None]:
 def _text(found: list[Source], listed: dict[str, int], seconds: float) -> str:
     if not found:
         return "nothing to bring: all that this sweep reads is here"
-    return f"all here: {len(found)} sources, {size(sum(listed.values()))} brought in {duration(seconds)}"
+    return (f"all here: {len(found)} sources, {size(sum(listed.values()))} brought in {duration(seconds)}; commits,\n"
+            "files, sizes and a first document of each were checked, not how many documents there are")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.arguments import (
@@ -45,18 +46,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--takeover", action="store_true", help="fence another controller of this sweep and go on")
     parser.add_argument("--controller", choices=("here", "slurm"), default="here",
                         help="slurm: submit a small job that controls the sweep and requeues itself; returns at once")
+    parser.add_argument("--unsafe-exec", action="store_true", help="where no sandbox holds, run programs that models "
+                        "write all the same, as you and with your files; their results are marked")
     parser.add_argument("--notify", metavar="CMD|URL|@FILE", help=NOTIFY)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the sweep, write the report, print the table."""
-    from orchestrator.pilots import searches, warnings
+    from orchestrator.pilots import searches, unsandboxed, warnings
     from orchestrator.plan import make_plan, refuse_blocked, run_pilots
     from orchestrator.session import FAILED, INTERRUPTED, failures, run_sweep
 
     store = layout(arguments)
     planned = make_plan(arguments.file, overrides(arguments), store.root)
     hook = hook_of(arguments.notify or planned.sweep.run.notify)
+    planned = replace(planned, unsafe_exec=arguments.unsafe_exec)
     if arguments.slots is not None:
         planned = planned.with_slots(arguments.slots)
     writable(store.root)
@@ -64,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.controller == "slurm":
         return _appoint(arguments, planned)
     run_pilots(planned)
-    for warning in () if arguments.quiet else warnings(searches(planned)):
+    for warning in () if arguments.quiet else (*warnings(searches(planned)), *unsandboxed(planned)):
         say(f"WARNING {warning}")
     name = planned.sweep.name
     try:
@@ -104,7 +108,7 @@ def _report(arguments: argparse.Namespace, planned: Planned) -> Path:
     from orchestrator.reporting import write_report
 
     fold(planned)
-    page, text = write_report(planned.layout, planned.sweep.name)
+    page, text = write_report([planned.layout], planned.sweep.name)
     if not arguments.json:
         out(text)
         out(f"\nreport: {page}")

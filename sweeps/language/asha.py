@@ -100,6 +100,11 @@ def decide(losses: Losses, *, candidates: int, rungs: int, eta: int) -> Decision
                     best=ranked[0] if settled and ranked else None)
 
 
+def decision_of(bracket: Bracket, eta: int, loss: Callable[[str], float | None]) -> Decision:
+    """Return what follows from the losses of a bracket's stages; `loss`: as for `losses_of`."""
+    return decide(losses_of(bracket, loss), candidates=len(bracket.candidates), rungs=bracket.rungs, eta=eta)
+
+
 def losses_of(bracket: Bracket, loss: Callable[[str], float | None]) -> dict[tuple[int, int], float]:
     """Return the losses of a bracket's candidates.
 

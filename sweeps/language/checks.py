@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeps.errors import nearest
+from sweeps.language.claim import BASELINE, BEST, named
+from sweeps.language.generation import generation_of
 from sweeps.language.plugins import Upstream
 from sweeps.language.presets import SCALES, SEARCHED
 from sweeps.language.resolve import SPLIT, Resolver
@@ -140,7 +141,7 @@ def own_axes(resolver: Resolver, name: str, plugin: Upstream) -> list[str]:
     return [*own, "token_budget"] if plugin.trains or plugin.lengthens else own
 
 
-def check_layout(resolver: Resolver, cores: Iterable[Mapping[str, Any]]) -> None:
+def check_layout(resolver: Resolver, cores: Sequence[Mapping[str, Any]]) -> None:
     """Note a layout (`run`) that the batches do not divide by, or in which the precision does not exist.
 
     Args:
@@ -153,13 +154,25 @@ def check_layout(resolver: Resolver, cores: Iterable[Mapping[str, Any]]) -> None
         if core["engine"].precision == "bf16" and zero == 0:
             resolver.problem("run.zero_stage", zero, "precision bf16 needs ZeRO stage 1, 2 or 3; or set "
                                                      "engine.precision to autocast or fp32")
-    for stage in ("prepretrain", "pretrain"):
-        for batch in dict.fromkeys(core[stage].batch_sequences for core in cores):
+    _check_offload(resolver, zero)
+    batches = {stage: [core[stage].batch_sequences for core in cores] for stage in ("prepretrain", "pretrain")}
+    batches["finetune"] = [f.recipe.batch_sequences for core in cores for f in core["finetunings"].values()]
+    for stage, found in batches.items():
+        for batch in dict.fromkeys(found):
             if batch % run.ranks:
                 resolver.problem("run.ranks", run.ranks, f"must divide {stage}.batch_sequences = {batch}")
-            elif run.micro_batch is not None and batch // run.ranks % run.micro_batch:
+            elif isinstance(run.micro_batch, int) and batch // run.ranks % run.micro_batch:
                 resolver.problem("run.micro_batch", run.micro_batch,
                                  f"must divide a rank's share of {stage}.batch_sequences, {batch // run.ranks}")
+
+
+def _check_offload(resolver: Resolver, zero: int) -> None:
+    offload = resolver.sweep.run.offload
+    if offload != "none" and zero == 0:
+        resolver.problem("run.offload", offload, "needs run.zero_stage 1, 2 or 3, this is 0, which parts nothing")
+    elif offload == "optimizer+parameters" and zero != 3:
+        resolver.problem("run.offload", offload, f"needs run.zero_stage 3, this is {zero}, which keeps all "
+                                                 "parameters on every GPU; or write optimizer")
 
 
 def check_frames(resolver: Resolver, plugin: Upstream, science: Any, core: Mapping[str, Any]) -> None:
@@ -169,6 +182,27 @@ def check_frames(resolver: Resolver, plugin: Upstream, science: Any, core: Mappi
         resolver.problem("fields.model.sequence_length", length,
                          f"is less than two frames of {frame} tokens, and the first of them is never a target; write "
                          f"at least {2 * frame}, or make frames smaller (grid, patch)")
+
+
+def check_body(resolver: Resolver, name: str, science: Any, core: Mapping[str, Any]) -> None:
+    """Note why the body that an upstream brings cannot be the model's."""
+    plugin = resolver.registries.upstreams[name]
+    if plugin.misfits is None or resolver.assumed & {"scale", "protocol"}:
+        return
+    for reason in plugin.misfits(science, core["model"]):
+        resolver.problem("axes.upstream", name, f"{reason}; set model.* and {name}.* to what it is, or give another",
+                         path=("axes", "upstream", str([str(u) for u in resolver.sweep.axes["upstream"]].index(name))))
+
+
+def check_generation(resolver: Resolver, task: str, science: Any, core: Mapping[str, Any]) -> None:
+    """Note programs that leave no room for a prompt."""
+    asked, model = generation_of(science), core["model"]
+    if not asked.samples or model is None or resolver.assumed & {"scale", "protocol"}:
+        return
+    if asked.max_new_tokens > (most := model.sequence_length - 2):
+        resolver.problem(f"fields.{task}.generation.max_new_tokens", asked.max_new_tokens,
+                         f"leaves no room for a prompt in sequences of {model.sequence_length} tokens; {most} is the "
+                         "most, and less leaves more of the prompt")
 
 
 def check_arms(resolver: Resolver, arms: list[dict[str, Any]]) -> None:
@@ -213,19 +247,30 @@ def check_claims(resolver: Resolver, arms: list[dict[str, Any]], *, complete: bo
     """
     if any(path[0] == "axes" for path in resolver.source.flags):
         return
-    allowed = {"domain": [str(d) for d in resolver.sweep.axes["domain"]]}
-    if complete:
-        labels = [a["arm"] for a in arms]
-        upstreams = Counter(a["upstream"] for a in arms)
-        bands = ["best_band"] if any(a["complexity"] for a in arms) else []
-        allowed["arm"] = [*labels, *(u for u, count in upstreams.items() if count == 1), *bands]
-        allowed["over"] = [*dict.fromkeys([*labels, *upstreams]), "baseline"]
+    domains = [str(d) for d in resolver.sweep.axes["domain"]]
+    bands = [BEST] if any(a["complexity"] for a in arms) else []
+    labels = list(dict.fromkeys([*(a["arm"] for a in arms), *(a["upstream"] for a in arms)]))
     for name, claim in resolver.sweep.claims.items():
-        for key, known in allowed.items():
+        found = [(key, f"unknown domain; {nearest(value, domains)}") for key in ("domain", "than")
+                 if (value := getattr(claim, key)) not in (domains if key == "domain" else ["", *domains])]
+        for key, special in (("arm", bands), ("over", [BASELINE])) if complete else ():
             value = getattr(claim, key)
-            if value not in known:
-                resolver.problem(f"claims.{name}.{key}", value, f"unknown {key}; {nearest(value, known)}",
-                                 path=("claims", name, key))
+            message = "" if value in special else _name_problem(key, value, arms)
+            found += [(key, f"{message}; {nearest(value, [*labels, *special])}")] if message else []
+        for key, message in found:
+            resolver.problem(f"claims.{name}.{key}", getattr(claim, key), message,
+                             path=("claims", name) if claim.says else ("claims", name, key))
+
+
+def _name_problem(key: str, value: str, arms: list[dict[str, Any]]) -> str:
+    """Return what is wrong with an arm's name in a claim; empty: nothing."""
+    found = [a for a in arms if a["arm"] in named(value, arms)]
+    if not found:
+        return f"unknown {key}"
+    budgets = {(a["upstream"], a["token_budget"]) for a in found}
+    if len(found) > 1 and key == "arm" and (len(budgets) > 1 or not all(a["complexity"] for a in found)):
+        return f"names {len(found)} arms that are no bands of one upstream and budget"
+    return ""
 
 
 def _applies(resolver: Resolver, axis: str, name: str, plugin: Upstream) -> bool:
@@ -238,13 +283,13 @@ def _applies(resolver: Resolver, axis: str, name: str, plugin: Upstream) -> bool
         return _carries(plugin)
     prefix = axis.partition(".")[0]
     if prefix == "prepretrain" or axis == EQUAL:
-        return plugin.trains
+        return plugin.trains or (axis == EQUAL and plugin.body_tokens is not None)
     return prefix not in resolver.registries.upstreams or prefix in (name, plugin.inherits)
 
 
 def _carries(plugin: Upstream) -> bool:
-    """Return whether a body that this upstream trained is carried over."""
-    return plugin.trains and plugin.norms_of is None
+    """Return whether a body that this upstream trained, or brings, is carried over."""
+    return plugin.body_tokens is not None or (plugin.trains and plugin.norms_of is None)
 
 
 def check_transfer(resolver: Resolver, name: str, extras: Mapping[str, Any]) -> dict[str, Any]:
@@ -301,7 +346,7 @@ def _at(resolver: Resolver, field: str) -> str:
     return f"{'axes' if field in resolver.sweep.axes else 'fields'}.{field}"
 
 
-_WHOLES = ("prepretrain.horizon", "pretrain.horizon", "evaluate.every")
+_WHOLES = ("prepretrain.horizon", "pretrain.horizon", "finetune.horizon", "evaluate.every")
 """Amounts that may be a share."""
 _ABSOLUTE = ("evaluate.trunk_tokens", "evaluate.end_tokens", "evaluate.gate_tokens")
 
@@ -314,7 +359,7 @@ def written(resolver: Resolver, key: str, domain: str) -> str:
 
 def check_amounts(resolver: Resolver, core: Mapping[str, Any], domain: str = "") -> None:
     """See that amounts are not relative to something that does not exist there; `domain` has fields of its own."""
-    for key in (*_WHOLES, *_ABSOLUTE, "prepretrain.warmup", "pretrain.warmup"):
+    for key in (*_WHOLES, *_ABSOLUTE, "prepretrain.warmup", "pretrain.warmup", "finetune.warmup"):
         section, _, name = key.partition(".")
         amount = getattr(core[section], name)
         shares = key in _WHOLES or (name == "warmup" and core[section].schedule == "cosine")

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
+from sweeps.language.ladder import DOWNSTREAM, DOWNSTREAM_UNTUNED, FINETUNE
+
 GATE = "upstream_gate"
 """The task that asks whether an upstream was learned; measured for every upstream."""
 LEARNED = f"{GATE}.learned"
 """Its score that holds the verdict."""
-FOLLOWING = ("trunk", "end", "evaluate")
+FOLLOWING = ("trunk", "end", "evaluate", FINETUNE, DOWNSTREAM, DOWNSTREAM_UNTUNED)
 """Roles of the steps on a trial's path that are withheld where its upstream was not learned (`gate: require`)."""
 
 

@@ -133,6 +133,22 @@ class DataStages:
 
         return str(self._once(("corpus", domain, *data_key(trial)), make))
 
+    def _body(self, trial: Trial) -> str:
+        """Return the stage that brings a body which was trained elsewhere; the same for every seed and domain."""
+        trained, model = trial.trained, trial.core["model"]
+
+        def make() -> str:
+            plugin = self.registries.upstreams.find(trained.upstream)
+            sources = dict(plugin.identity(trained.science)) if plugin.identity else {}
+            spec = StageSpec(
+                kind="body", revisions=self._upstream_revisions("body", trained),
+                sections={**self._upstream_sections(trained), "model": self._section(model),
+                          "identity": section(IdentityScience(sources=sources))},
+            )
+            return self._add(spec, f"body {trial.arm}")
+
+        return str(self._once(("body", id(trained.science), id(model)), make))
+
     # -- what an upstream reads ----------------------------------------------------------------------------------
 
     def _upstream_sections(self, trained: Part) -> dict[str, Section]:

@@ -16,17 +16,21 @@ from sweeps.language.checks import (
     check_amounts,
     check_arms,
     check_axes,
+    check_body,
     check_claims,
     check_frames,
+    check_generation,
     check_search,
     check_transfer,
     own_axes,
     safe,
     written,
 )
+from sweeps.language.finetune import finetunings
 from sweeps.language.gate import GATE
 from sweeps.language.manifest import value_text
 from sweeps.language.parts import Part, domains_of, trained, vocabulary_of
+from sweeps.language.plugins import ItemTask
 from sweeps.language.presets import SCALES, SEARCHED
 from sweeps.language.resolve import Resolver
 from sweeps.language.science import ModelScience
@@ -50,6 +54,8 @@ class Trial:
     token_budget: str
     requested_upstream_tokens: int
     upstream_tokens: int
+    brought_flops: float = 0.0
+    """FLOPs of a body that was trained elsewhere."""
     domain: str
     seed: int
     pretrain_tokens: int
@@ -121,23 +127,28 @@ def _arm(resolver: Resolver, arm: Mapping[str, Any]) -> dict[str, Any] | None:
     part = None if science is None else trained(resolver, name, science)
     core = check_transfer(resolver, name, extras)
     core = {**core, **_plugins(resolver, core, extras, [] if part is None else domains_of(resolver, part))}
-    plugins = [m for s in ("domains", "tasks") for m in core.get(s, {}).values()]
+    core["finetunings"] = finetunings(resolver, core, extras)
+    plugins = [m for s in ("domains", "tasks", "finetunings") for m in core.get(s, {}).values()]
     if part is None or any(model is None for model in (*core.values(), *plugins)):
         return None
     for read in part.streams.values():
         check_frames(resolver, resolver.registries.upstreams[read.upstream], read.science, core)
-    sizes = _sizes(resolver, arm, core)
+    check_body(resolver, name, science, core)
+    sizes = _sizes(resolver, arm, core, science)
     if sizes is None:
         return None
     requested, realised = sizes
     complexity = str(arm.get("complexity", ""))
     bare = _label(resolver, arm, complexity, {a: v for a, v in extras.items() if a not in SEARCHED})
-    made = {
+    made: dict[str, Any] = {
         "arm": _label(resolver, arm, complexity, extras), "bare": bare, "upstream": name, "complexity": complexity,
         "note": plugin.describe(science) if plugin.describe else "", "token_budget": str(arm.get("token_budget", "")),
         "requested_upstream_tokens": requested, "upstream_tokens": realised, "extras": extras, "core": core,
         "trained": part,
     }
+    if plugin.body_tokens:
+        vocabulary = vocabulary_of(resolver.registries, part, core["tokenizer"].vocabulary)
+        made["brought_flops"] = realised * core["model"].flops_per_token(vocabulary)
     tokens = _pretrain_tokens(resolver, made, core)
     return None if tokens is None else {**made, "pretrain_tokens": tokens}
 
@@ -145,25 +156,33 @@ def _arm(resolver: Resolver, arm: Mapping[str, Any]) -> dict[str, Any] | None:
 def _plugins(resolver: Resolver, core: Mapping[str, Any], extras: Mapping[str, Any], upstream: list[str]
              ) -> dict[str, dict[str, Any]]:
     """Return the science of the domains and tasks that an arm uses; `upstream`: the domains that its upstream reads."""
-    if core["tokenizer"] is None or core["evaluate"] is None:
+    if any(core[section] is None for section in ("tokenizer", "evaluate", "downstream")):
         return {}
     domains = dict.fromkeys([*core["tokenizer"].corpora, *map(str, resolver.sweep.axes["domain"]), *upstream])
-    tasks = dict.fromkeys([*core["evaluate"].tasks, GATE])
+    known = resolver.registries.tasks
+    scored = {key for key, plugin in known.items() if isinstance(plugin, ItemTask)}
     found: dict[str, dict[str, Any]] = {"domains": {}, "tasks": {}}
-    for kind, names, registry in (("domains", domains, resolver.registries.domains),
-                                  ("tasks", tasks, resolver.registries.tasks)):
+    for kind, field, names, registry in (
+        ("domains", "tokenizer.corpora", domains, resolver.registries.domains),
+        ("tasks", "evaluate.tasks", dict.fromkeys([*core["evaluate"].tasks, GATE]), known),
+        ("tasks", "downstream.tasks", dict.fromkeys(core["downstream"].tasks), known),
+    ):
         for name in names:
             if name not in registry:
-                field = "tokenizer.corpora" if kind == "domains" else "evaluate.tasks"
                 resolver.problem(f"fields.{field}", name, f"unknown; {nearest(name, registry)}")
-                continue
-            own = {k.partition(".")[2]: v for k, v in extras.items() if k.startswith(name + ".")}
-            found[kind][name] = resolver.plugin(name, registry[name], own)
+            elif kind == "tasks" and (name in scored) != (field == "downstream.tasks"):
+                where = "downstream.tasks" if name in scored else "evaluate.tasks"
+                resolver.problem(f"fields.{field}", name, f"is a task of {where}; name it there")
+            else:
+                own = {k.partition(".")[2]: v for k, v in extras.items() if k.startswith(name + ".")}
+                found[kind][name] = resolver.plugin(name, registry[name], own)
+                check_generation(resolver, name, found[kind][name], core)
     return found
 
 
-def _sizes(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return requested and realised upstream tokens, whole updates; None where they make none."""
+def _sizes(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any], science: Any
+           ) -> tuple[int, int] | None:
+    """Return requested and realised upstream tokens: whole updates, or what a body had elsewhere; None: none make."""
     if resolver.assumed & {"scale", "protocol"}:
         return None  # not this file's sizes
     before = len(resolver.problems)
@@ -174,8 +193,9 @@ def _sizes(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any]) 
         resolver.problem("fields.model.heads", model.heads, f"leaves {model.width // model.heads} channels a head of "
                                                             f"model.width = {model.width}; rotary positions need pairs")
     check_amounts(resolver, core)
-    requested = realised = 0
-    if resolver.registries.upstreams[arm["upstream"]].trains and "token_budget" in arm:
+    plugin = resolver.registries.upstreams[arm["upstream"]]
+    requested = realised = plugin.body_tokens(science) if plugin.body_tokens else 0
+    if plugin.trains and "token_budget" in arm:
         requested, realised = _upstream_sizes(resolver, arm, core)
     return None if len(resolver.problems) > before else (requested, realised)
 
@@ -241,7 +261,8 @@ def _upstream_sizes(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[st
 
 def _label(resolver: Resolver, arm: Mapping[str, Any], complexity: str, extras: Mapping[str, Any]) -> str:
     plugin = resolver.registries.upstreams[arm["upstream"]]
-    parts = [arm["upstream"] if plugin.trains or plugin.lengthens else SCRATCH, complexity]
+    scratch = not (plugin.trains or plugin.lengthens or plugin.body_tokens)
+    parts = [SCRATCH if scratch else arm["upstream"], complexity]
     if len(resolver.sweep.axes.get("token_budget", ("1x",))) > 1:
         parts.append(str(arm.get("token_budget", "")))
     parts += [f"{a.rpartition('.')[2]}={value_text(v)}" for a, v in extras.items()]

@@ -17,8 +17,8 @@ class PathStep:
     """One stage on a trial's path. A plain dataclass: a large grid has hundreds of thousands."""
 
     role: str
-    """`text`, `tokenizer`, `corpus`, `rules`, `prepretrain`, `gate`, `trunk` (a point of the PT trunk), `end` (an
-    annealed PT end), `evaluate` (the final model), `twin` (the untrained twin of the same seed)."""
+    """`text`, `tokenizer`, `corpus`, `rules`, `body`, `prepretrain`, `gate`, `trunk` (a point of the PT trunk), `end`
+    (an annealed PT end), `evaluate` (the final model), `twin` (the untrained twin of the same seed)."""
     kind: str
     fingerprint: str
     tokens: int = 0
@@ -49,6 +49,8 @@ class PlanTrial(Frozen):
     upstream_tokens: int = 0
     """Realised upstream tokens (whole updates)."""
     requested_upstream_tokens: int = 0
+    brought_flops: float = 0.0
+    """Training FLOPs of a body that was trained elsewhere, by its declared tokens; charged as those of a stage are."""
     domain: str
     seed: int
     pretrain_tokens: int
@@ -108,6 +110,18 @@ class PlanChoice(Frozen):
     """Fingerprint of the stage that holds the choice."""
 
 
+class PlanLog(Frozen):
+    """Losses that were measured elsewhere."""
+
+    file: str
+    """Where they lay when the sweep was planned, absolute."""
+    sha256: str
+    """Of the file then."""
+    domain: str
+    upstream_tokens: int = 0
+    """Declared."""
+
+
 def _of_older(controls: Any) -> Any:
     return controls if isinstance(controls, dict) else dict.fromkeys(controls, "")  # of plans that named them only
 
@@ -124,6 +138,8 @@ class PlanFile(Frozen):
     departures: tuple[Departure, ...] = ()
     claims: dict[str, dict[str, Any]] = {}
     """Declared before the run: name -> {domain, arm, over, gain_nats}."""
+    logs: dict[str, PlanLog] = {}
+    """Name -> losses from elsewhere, read when a report is made."""
     gate: str = "report"
     """`require`: no pre-training after an upstream that was not learned, controls apart."""
     controls: Annotated[dict[str, str], BeforeValidator(_of_older)] = {}

@@ -7,23 +7,24 @@ YAML is `nca`. `implementation` is `module:attribute`, imported only inside the 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from sweeps.errors import UsageError, nearest
+from sweeps.language.ladder import ANSWERED, LADDER
 
 
 class Science(BaseModel):
     """Base of all science fields: frozen, unknown keys refused, defaults recorded by a test.
 
     A stage's identity holds only the fields that differ from these defaults, so changing a default means raising the
-    plug-in's revision.
+    plug-in's revision. Its validator is built when the first instance is made: a job uses a few of a hundred models.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, defer_build=True)
 
 
 ASIDE: Mapping[str, Any] = {"aside": True}
@@ -95,6 +96,16 @@ class Upstream(Plugin):
     """Grid axis -> the science field that it sets, for instance `{"complexity": "complexity.band"}`."""
     trains: bool = True
     """False for scratch: no pre-pre-training stage and no token budget."""
+    body_tokens: Callable[[Any], int] | None = None
+    """science -> tokens that the body which it brings was trained on elsewhere, charged in comparisons; it trains
+    nothing here. Its `implementation`: (science, `ModelScience`) -> (fp32 weights by Hugging Face name, text of
+    config.json), called by a stage `body`. None: it brings none."""
+    misfits: Callable[[Any, Any], list[str]] | None = None
+    """(science, `ModelScience`) -> why that body cannot be this model's, as far as it can be told here; light."""
+    identity: Callable[[Any], Mapping[str, str | None]] | None = None
+    """science -> {source: revision or SHA-256} of that body; enters the identity of the stage `body`."""
+    fetch: str = ""
+    """`module:attribute`, as a domain's: what brings that body here beforehand."""
     lengthens: bool = False
     """True: what does not train spends its token budget on the domain, as so much more pre-training."""
     control: bool = False
@@ -135,6 +146,10 @@ class Upstream(Plugin):
     """(science, tokens of a sequence from its start) -> each token's text and level (depth of a bracket), by which
     `show upstream` colours it; None: plain numbers."""
 
+    def load_fetch(self) -> Any:
+        """Import and return what brings its body here. Heavy."""
+        return _import(self.fetch)
+
     def load_bank(self) -> Any:
         """Import and return the bank's implementation. Heavy: only inside a job."""
         return _import(self.bank_implementation)
@@ -168,6 +183,42 @@ class Task(Plugin):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ItemTask(Task):
+    """A downstream task: items with known answers. `implementation`: signature of `workloads.contract.MakeItems`.
+
+    Its scores are the rungs of `sweeps.language.ladder`, so it states no units of its own.
+    """
+
+    rungs: tuple[str, ...] = ANSWERED
+    """The rungs that say something about it."""
+    identity: Callable[[Any], Mapping[str, str | None]] | None = None
+    """science -> {source: version or SHA-256, None where it is not here}; None: it reads no outside data."""
+    fetch: str = ""
+    """`module:attribute`, as a domain's."""
+    elsewhere: Callable[[Any], bool] | None = None
+    """science -> whether its data is what `fetch` brings."""
+    training: Callable[[Any, Any], Any] | None = None
+    """(science, `FinetuneScience`) -> the science of its training items, none of which it asks; raises ValueError, with
+    what to do, where these fields leave none. None: it has no training items."""
+    recipes: Overrides = field(default_factory=dict)
+    """Values of `finetune.*` that a scale or protocol preset sets for this task; what a sweep file gives is above."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no rung.
+
+        Raises:
+            ValueError: a rung is unknown.
+        """
+        for rung in self.rungs:
+            if rung not in LADDER:
+                raise ValueError(f"{rung!r} is no rung; {nearest(rung, LADDER)}")
+
+    def load_fetch(self) -> Any:
+        """Import and return what brings its data here. Heavy."""
+        return _import(self.fetch)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageKind(Plugin):
     """A kind of stage. `implementation`: `workloads.contract.RunStage`."""
 
@@ -178,13 +229,32 @@ class StageKind(Plugin):
 P = TypeVar("P", bound=Plugin)
 
 
-class Registry(dict[str, P], Generic[P]):
-    """key -> plug-in, with a look-up error that lists the known keys and the nearest one."""
+class Registry(Mapping[str, P], Generic[P]):
+    """key -> plug-in, each loaded when it is first asked for; a look-up error lists the known keys and the nearest."""
 
-    def __init__(self, what: str, plugins: Mapping[str, P]) -> None:
-        """`what` names the kind in messages, for instance `upstream`."""
-        super().__init__(plugins)
+    def __init__(self, what: str, plugins: Mapping[str, P | Callable[[], P]]) -> None:
+        """`what` names the kind in messages, for instance `upstream`; `plugins` has each, or what loads it."""
         self.what = what
+        self._plugins = dict(plugins)
+
+    def __getitem__(self, key: str) -> P:
+        """Return the plug-in `key`."""
+        found = self._plugins[key]
+        if callable(found):
+            self._plugins[key] = found = found()
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the keys; loads nothing."""
+        return iter(self._plugins)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._plugins)
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether there is such a key; loads nothing."""
+        return key in self._plugins
 
     def find(self, key: str) -> P:
         """Return the plug-in `key`.

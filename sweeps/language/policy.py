@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sweeps.language.stage import Frozen
+from sweeps.language.stage import Written
 from sweeps.language.units import Duration
 
 Tries = Annotated[int, Field(ge=1, le=1000)]
 
 
-class Policy(Frozen):
+class Policy(Written):
     """How often a stage may end in each way before it is given up, counted since the command was run.
 
     An interrupted attempt (timeout, preempted, node, hang, unknown) that came further than the one before counts for

@@ -69,6 +69,7 @@ class Scale:
             "pretrain.warmup": max(self.pretrain_tokens // 20, 1),
             "prepretrain.lr": self.upstream_lr or self.lr, "prepretrain.batch_sequences": self.upstream_batch,
             "prepretrain.warmup": max(self.upstream_tokens // 20, 1),
+            "finetune.lr": float(f"{self.lr / 10:.1g}"), "finetune.batch_sequences": self.batch_sequences,
             "tokenizer.vocabulary": self.vocabulary,
             "engine.precision": self.precision, "engine.threads_per_rank": 1,
         }

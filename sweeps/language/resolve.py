@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from sweeps.errors import Problem, SweepFileError, nearest
 from sweeps.language.manifest import Departure, PlanChoice
-from sweeps.language.plugins import Plugin, Registries, Science, Upstream
+from sweeps.language.plugins import ItemTask, Plugin, Registries, Science, Upstream
 from sweeps.language.presets import PROTOCOL_FIELDS, SCALES, SEARCHED
 from sweeps.language.problems import given as as_given
 from sweeps.language.problems import in_order, shown, told
@@ -23,6 +23,8 @@ from sweeps.language.spec import SweepFile, problem_of
 Fields = dict[str, Any]
 OF_DOMAIN = "pretrain"
 """The section whose fields a sweep may give for one domain alone: `code.pretrain.lr`."""
+FINETUNE = "finetune"
+"""The section whose presets depend on the task."""
 SPLIT = "documents.split"
 """The field that keeps the text of searches and comparisons apart."""
 MAX_NUMBER = 10**12
@@ -295,6 +297,15 @@ class Resolver:
             return self._model(SECTIONS[OF_DOMAIN], OF_DOMAIN, values)
         axes = {field: f"{OF_DOMAIN}.{field}" for field in values}
         return self._model(SECTIONS[OF_DOMAIN], prefix, values, parents=[OF_DOMAIN], axes=axes)
+
+    def recipe(self, task: ItemTask, own: Mapping[str, Any]) -> Any:
+        """Return the fields of a task's fine-tuning: its recipe at this scale and protocol, then what the file gives.
+
+        `own` are the trial's values.
+        """
+        published = {**task.recipes.get(self.sweep.scale, {}), **task.recipes.get(self.sweep.protocol, {})}
+        below = {k: v for k, v in published.items() if k not in self._written(FINETUNE)}
+        return self._model(SECTIONS[FINETUNE], FINETUNE, {**below, **own}, place=FINETUNE)
 
     def plugin(self, key: str, plugin: Plugin, own: Mapping[str, Any], axes: Mapping[str, str] | None = None,
                place: str = "") -> Any:

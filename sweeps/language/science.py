@@ -1,23 +1,22 @@
 """The science fields that no plug-in owns. Every value that can change a result is here, with its unit and source.
 
-Sections in YAML: `model.*`, `transfer.*`, `prepretrain.*`, `pretrain.*`, `evaluate.*`, `engine.*`, `tokenizer.*`,
-`documents.*` (section `text` of a stage). "Protocol" is this project's description of the experiment
-(docs/protocol.md); "release" and "paper" are the code and the text of arXiv 2603.10055.
+Sections in YAML: `model.*`, `transfer.*`, `prepretrain.*`, `pretrain.*`, `finetune.*`, `evaluate.*`, `downstream.*`,
+`engine.*`, `tokenizer.*`, `corpus.*`, `documents.*` (section `text` of a stage). "Protocol" is this project's
+description of the experiment (docs/protocol.md); "release" and "paper" are the code and the text of arXiv 2603.10055.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, GetCoreSchemaHandler
-from pydantic_core import core_schema
+from pydantic import AfterValidator, ConfigDict, Field
 
 from sweeps.language.plugins import Science
-from sweeps.language.units import Amount, Fraction
+from sweeps.language.units import Amount, Fraction, Redrawn
 
 Positive = Annotated[int, Field(gt=0)]
+Value = TypeVar("Value")
 
 
 def _rising(ends: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
@@ -26,49 +25,10 @@ def _rising(ends: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
     return ends
 
 
-def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+def _distinct(names: tuple[Value, ...]) -> tuple[Value, ...]:
     if len(set(names)) < len(names):
         raise ValueError("a name is given twice; give each once")
     return names
-
-
-class Redrawn(str):
-    """A component of the body, and the layers in which it is drawn anew: `mlp` (all), `mlp@3`, `mlp@0-11`."""
-
-    __slots__ = ()
-    pattern = re.compile(r"(attention|mlp|norm)(?:@(\d{1,4})(?:-(\d{1,4}))?)?")
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            cls, serialization=core_schema.plain_serializer_function_ser_schema(str))
-
-    def __new__(cls, value: object) -> Redrawn:
-        """Accept text.
-
-        Raises:
-            ValueError: it names no component, or its layers fall.
-        """
-        match = cls.pattern.fullmatch(str(value).strip())
-        if match is None:
-            raise ValueError("write attention, mlp or norm, with layers after an @ where not all: mlp@3, mlp@0-11")
-        component, first, last = match[1], match[2], match[3] or match[2]
-        if first is None:
-            return super().__new__(cls, component)
-        if int(first) > int(last):
-            raise ValueError(f"layers must rise: {component}@{int(last)}-{int(first)}")
-        return super().__new__(cls, f"{component}@{int(first)}" + f"-{int(last)}" * (int(first) != int(last)))
-
-    @property
-    def component(self) -> str:
-        """`attention`, `mlp` or `norm`."""
-        return self.partition("@")[0]
-
-    @property
-    def layers(self) -> range | None:
-        """The layers; None: all, and for `norm` the last one, which is in no layer, too."""
-        first, _, last = self.partition("@")[2].partition("-")
-        return range(int(first), int(last or first) + 1) if first else None
 
 
 def _components(redrawn: tuple[Redrawn, ...]) -> tuple[Redrawn, ...]:
@@ -79,6 +39,7 @@ def _components(redrawn: tuple[Redrawn, ...]) -> tuple[Redrawn, ...]:
 
 Ends = Annotated[tuple[Fraction, ...], Field(min_length=1), AfterValidator(_rising)]
 Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
+Passes = Annotated[tuple[Positive, ...], AfterValidator(_distinct)]
 
 
 class ModelScience(Science):
@@ -98,6 +59,8 @@ class ModelScience(Science):
     """Base of the rotary position encoding (Llama: 10,000)."""
     init_std: Annotated[float, Field(gt=0)] = 0.02
     """Standard deviation of the body's weight matrices at initialisation (Llama: 0.02)."""
+    norm_epsilon: Annotated[float, Field(gt=0)] = 1e-6
+    """Added to the mean square in RMSNorm (transformers' default; most published Llama checkpoints have 1e-5)."""
     tied: bool = False
     """True: the output embedding is the input embedding."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -188,6 +151,30 @@ class PrepretrainScience(OptimScience):
     """Decoupled weight decay (release: none)."""
 
 
+class RowsScience(Science):
+    """How the items of a task become training sequences: one item a row."""
+
+    loss: Literal["answer", "all"] = "answer"
+    """`answer`: the tokens of the answer and its end alone are targets; `all`: the prompt's are too."""
+    sequence_length: Annotated[int, Field(ge=8)] | None = None
+    """Tokens of a row; a longer item loses the beginning of its prompt. None: the model's."""
+
+
+class FinetuneScience(OptimScience, RowsScience):
+    """Fine-tuning on a task's training items. A task may state its published recipe (`ItemTask.recipes`)."""
+
+    schedule: Literal["wsd", "cosine"] = "cosine"
+    """As in pre-training; cosine."""
+    warmup: Amount = Amount("10%")
+    """As in pre-training (release: 10 %)."""
+    updates: Positive = 500
+    """Optimiser updates; the stage tells how many epochs of its items they are."""
+    items: Positive = 200
+    """Training items of each level, of a task that draws them."""
+    worked: bool = False
+    """True: the answers trained on are worked solutions, where the task has them (release: of GSM8K)."""
+
+
 class EvaluateScience(Science):
     """When and on how much held-out data losses are measured."""
 
@@ -203,6 +190,26 @@ class EvaluateScience(Science):
     """Held-out upstream tokens of the upstream gate."""
 
 
+class ScoringScience(Science):
+    """How the items of downstream tasks are scored."""
+
+    passes: Passes = (1, 10, 100)
+    """k of the rungs `pass@k`, but where programs are written and run: that task's `generation.passes`."""
+    truncated_limit: Fraction = Fraction("5%")
+    """Where more prompts than this share lose their beginning, because they are longer than the model's sequence, the
+    task is not evaluated."""
+
+
+class DownstreamScience(ScoringScience):
+    """Downstream tasks."""
+
+    tasks: Annotated[tuple[str, ...], AfterValidator(_distinct)] = ()
+    """Downstream tasks, scored item by item on the final model of every trial and on its untrained twin."""
+    finetune: Annotated[tuple[str, ...], AfterValidator(_distinct)] = ()
+    """Those of them on whose training items the final model is fine-tuned first (`finetune.*`); it is scored before and
+    after."""
+
+
 class EngineScience(Science):
     """What of the engine changes the last bits."""
 
@@ -210,6 +217,9 @@ class EngineScience(Science):
     """`bf16`: bf16 weights with fp32 master copy (ZeRO 1-3); `autocast`: fp32 weights, bf16 arithmetic."""
     threads_per_rank: Positive = 1
     """CPU threads of one rank; they change the order of sums, so they belong to the identity."""
+    loss_chunk: Positive | None = None
+    """Tokens whose logits are held at a time, by training and its evaluations; the backward pass computes them again.
+    It changes the order of sums. None: those of a micro-batch at once."""
 
 
 class TextScience(Science):
@@ -281,7 +291,7 @@ class ValidationScience(Science):
 class MeasureScience(Science):
     """What an `evaluate` stage measures, and on what."""
 
-    subject: Literal["pretrained", "prepretrained", "untrained"]
+    subject: Literal["pretrained", "prepretrained", "finetuned", "untrained"]
     """`untrained` is the twin: same initialisation, no training."""
     tokens: Positive = 32_768
     """Held-out tokens per data set."""
@@ -301,6 +311,8 @@ class BlockScience(Science):
 class SearchScience(Science):
     """How a search chooses among its candidates, the values of the axes `pretrain.lr` and `transfer.embedding_init`."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)  # a person writes it as `search:`
+
     eta: Annotated[int, Field(ge=2)] = 3
     """Of the candidates that reach a rung (an annealed end, `pretrain.ends`), the best 1/eta go on."""
 
@@ -318,7 +330,11 @@ SECTIONS: dict[str, type[Science]] = {
     "optim": OptimScience,
     "prepretrain": PrepretrainScience,
     "pretrain": PretrainScience,
+    "finetune": FinetuneScience,
+    "rows": RowsScience,
     "evaluate": EvaluateScience,
+    "scoring": ScoringScience,
+    "downstream": DownstreamScience,
     "engine": EngineScience,
     "text": TextScience,
     "tokenizer": TokenizerScience,
@@ -335,6 +351,7 @@ SECTIONS: dict[str, type[Science]] = {
 
 AUTHORED: dict[str, str] = {
     name: name
-    for name in ("model", "transfer", "prepretrain", "pretrain", "evaluate", "engine", "tokenizer", "corpus")
+    for name in ("model", "transfer", "prepretrain", "pretrain", "finetune", "evaluate", "downstream", "engine",
+                 "tokenizer", "corpus")
 } | {"documents": "text"}
 """Prefix that a person writes under `fields:` -> section; the other sections are derived."""

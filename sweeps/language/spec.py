@@ -12,10 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from sweeps.errors import Problem, SweepFileError, nearest
+from sweeps.language.claim import Claim
+from sweeps.language.logs import Log
 from sweeps.language.overrides import MAX_SEEDS, applied
 from sweeps.language.overrides import Overrides as Overrides
 from sweeps.language.overrides import apply as apply
@@ -24,8 +34,8 @@ from sweeps.language.presets import PROTOCOLS, SCALES
 from sweeps.language.problems import given, in_order, shown, told
 from sweeps.language.read import Source, parse_all, read_text
 from sweeps.language.science import SearchScience
-from sweeps.language.stage import Frozen
-from sweeps.language.units import Duration, Pack
+from sweeps.language.stage import AUTO, Offload, Written
+from sweeps.language.units import Amount, Duration, Fraction, Pack
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """Names of sweeps, clusters and arms: safe as a file name."""
@@ -36,13 +46,21 @@ GRID_AXES = ("upstream", "token_budget", "domain", "seed")
 REQUIRED_AXES = ("upstream", "domain", "seed")
 MAX_SEED = 2**32 - 1
 """Seeds are spread by a prime before they reach generators of 64 bits."""
-GAIN = r"^\s*[<>]\s*-?[0-9.]+\s*$"
 
 
 def _whole(value: Any) -> Any:
     if isinstance(value, bool | float):  # Python holds True and 1.0 for 1
         raise ValueError("is no whole number")
     return value
+
+
+_MICRO_BATCH = {"anyOf": [{"type": "integer", "minimum": 1}, {"const": AUTO}, {"type": "null"}]}
+
+
+def _micro_batch(value: Any) -> Any:
+    if value in (None, AUTO) or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("must be a whole number, 1 or above, or auto")
 
 
 def _file_name(value: str) -> str:
@@ -58,9 +76,9 @@ def _cluster(value: str) -> str:
     return value if value.endswith(PROFILE) and shown(value) == value else _file_name(value)
 
 
-def _gain(value: str) -> str:
-    if not re.fullmatch(GAIN, value) or value.count(".") > 1 or not re.search("[0-9]", value):
-        raise ValueError('write a direction and a number, in quotes: "> 0", "> 0.01" or "< -0.005"')
+def _absolute(value: Amount) -> Amount:
+    if not value.isdecimal():
+        raise ValueError("write tokens of a run, such as 500k or 10M; a share means nothing here")
     return value
 
 
@@ -104,27 +122,14 @@ def _axis_problems(name: str, values: Any) -> Iterator[tuple[tuple[int, ...], An
                 yield (place,), value, f"a seed is a whole number from 0 to {MAX_SEED:,}"
 
 
-class Claim(Frozen):
-    """A statement written before the first run, judged in the report."""
-
-    domain: str
-    """Domain of the comparison."""
-    arm: str
-    """An arm's label (`nca 45-60`), or `best_band`."""
-    over: str = "baseline"
-    """An arm's label, or `baseline`."""
-    gain_nats: Annotated[str, Field(json_schema_extra={"pattern": GAIN}), AfterValidator(_gain)]
-    """Gain over `over` at the last end, nats per token, with a direction: `> 0`."""
-
-
-class Baseline(Frozen):
+class Baseline(Written):
     """What every arm is compared with, paired by domain and seed."""
 
     upstream: str = "none"
     """An upstream on the axis."""
 
 
-class Run(Frozen):
+class Run(Written):
     """How to run: never part of a stage's identity."""
 
     cluster: Annotated[str, Field(json_schema_extra={"pattern": rf"^{NAME}$|\.yaml$"}),
@@ -132,18 +137,32 @@ class Run(Frozen):
     """Cluster profile: a name, or the path of a .yaml file, relative to the sweep file."""
     checkpoint_every: Duration = Duration("2 min")
     """Longest time between checkpoints of a job."""
-    pack: Pack = Pack("2 min")
+    checkpoint_share: Fraction = Fraction("5%")
+    """Largest share of its time that a job spends on checkpoints: where one takes long, they come less often."""
+    keep_checkpoints: Annotated[int, Field(ge=1)] = 2
+    """The newest so many checkpoints of an attempt are kept."""
+    keep_at: tuple[Annotated[Amount, AfterValidator(_absolute)], ...] = ()
+    """Tokens of a run at which a checkpoint is made and kept, whatever comes after it: `[10M, 100M]`."""
+    pack: Pack = Pack("5 min")
     """Short stages share one job: up to about this much estimated time (`2 min`), or up to so many stages (`20`)."""
     hang_floor: Duration = Duration("10 min")
     """A stage without a step for ten of its median steps, and at least this long, is killed and tried again."""
+    on_spike: Literal["report", "stop"] = "report"
+    """Where the loss of a training jumps far above those before it (docs/concepts/speed.md): `report` it, or `stop` the
+    stage, which `retry` takes up again from its last checkpoint."""
     slots: Annotated[int, Field(ge=1)] | None = None
     """Jobs at once (local); None: by cores and memory."""
     ranks: Annotated[int, Field(ge=1)] = 1
     """Processes of one training stage."""
     zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
     """DeepSpeed ZeRO stage; None: the scale's."""
-    micro_batch: Annotated[int, Field(ge=1)] | None = None
-    """Sequences per forward pass and rank; None: the whole share."""
+    micro_batch: Annotated[
+        int | Literal["auto"] | None, PlainValidator(_micro_batch), WithJsonSchema(_MICRO_BATCH)] = None
+    """Sequences per forward pass and rank; None: the whole share; `auto`: found by a short search when a run begins."""
+    activation_checkpointing: Annotated[bool, Field(strict=True)] = False
+    """Compute layers again in the backward pass instead of keeping what they computed: less memory, the same bits."""
+    offload: Offload = "none"
+    """What ZeRO keeps in the host's memory: `optimizer` (stages 1 to 3) or `optimizer+parameters` (stage 3)."""
     policy: Annotated[Policy, BeforeValidator(lambda value: {} if value is None else value)] = Policy()
     """What follows when a stage ends without a result."""
     max_gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] | None = None
@@ -155,7 +174,7 @@ class Run(Frozen):
     """Shell command, URL, or @FILE that holds one of them: gets a message when the sweep ends or pauses."""
 
 
-class SweepFile(Frozen):
+class SweepFile(Written):
     """A question, a grid, and how to run it."""
 
     schema_version: Annotated[Literal[1], BeforeValidator(_whole)]
@@ -176,6 +195,8 @@ class SweepFile(Frozen):
     """Science fields by dotted name, for all trials."""
     claims: dict[str, Claim] = {}
     """Statements to be judged."""
+    logs: dict[str, Log] = {}
+    """Name -> losses from elsewhere. No stage reads them, and no statistics mix them with the sweep's."""
     gate: Literal["report", "require"] = "report"
     """Where an upstream was not learned, or that is not known: `report` marks its results, `require` does not go on to
     pre-training. Controls go on in any case. No part of a stage's identity."""
@@ -189,7 +210,7 @@ class SweepFile(Frozen):
     plugins: tuple[str, ...] = ()
     """Files or folders of your own plug-ins, relative to the sweep file."""
 
-    @field_validator("fields", "claims", "run", mode="before")
+    @field_validator("fields", "claims", "logs", "run", mode="before")
     @classmethod
     def _empty(cls, value: Any) -> Any:
         """A key under which everything is commented out is empty, not wrong."""
@@ -285,7 +306,7 @@ def _usable(values: Mapping[str, Any], places: Sequence[tuple[int | str, ...]]) 
                 return None
             stand_in = {"seed": [0]} if below[0] == "seed" else {}
             rest["axes"] = {k: v for k, v in rest["axes"].items() if k != below[0]} | stand_in
-        elif key in ("fields", "claims", "run") and below and isinstance(rest.get(key), dict):
+        elif key in ("fields", "claims", "logs", "run") and below and isinstance(rest.get(key), dict):
             rest[key] = {k: v for k, v in rest[key].items() if k != below[0]}
         elif key != "schema_version":
             rest.pop(key, None)

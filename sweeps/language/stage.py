@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,7 +19,13 @@ from sweeps.store.layout import FINGERPRINT_CHARS
 class Frozen(BaseModel):
     """Base of what crosses a boundary: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class Written(Frozen):
+    """Base of what a person writes: the docstrings of its fields describe them in the schema of sweep files."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class Section(Frozen):
@@ -115,19 +121,43 @@ def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
     return changed
 
 
+AUTO = "auto"
+"""`run.micro_batch: auto`: found by a search when a run begins."""
+Offload = Literal["none", "optimizer", "optimizer+parameters"]
+"""What ZeRO keeps in the host's memory."""
+
+
 class Execution(Frozen):
     """How a stage runs; never part of its identity, recorded with every attempt."""
 
     checkpoint_seconds: float = 120.0
-    """Longest time between checkpoints."""
+    """Longest time between checkpoints, unless `checkpoint_share` stretches it."""
+    checkpoint_share: float = 0.05
+    """Largest share of the wall time that writing checkpoints may take, by the time that the last one took."""
+    keep_checkpoints: int = 2
+    """The newest so many checkpoints of an attempt stay."""
+    keep_at_tokens: tuple[int, ...] = ()
+    """Tokens of a run at which a checkpoint is made and stays."""
     ranks: int = 1
     """Processes of one stage."""
     zero_stage: int = 0
     """DeepSpeed ZeRO stage."""
-    micro_batch: int | None = None
-    """Sequences per forward pass and rank; None: the whole share of the batch."""
+    micro_batch: int | Literal["auto"] | None = None
+    """Sequences per forward pass and rank; None: the whole share of the batch; `auto`: the first job of a run searches,
+    and those that continue it do as it does."""
+    activation_checkpointing: bool = False
+    """True: layers are computed again in the backward pass."""
+    offload: Offload = "none"
     hang_floor_seconds: float = 600.0
     """Shortest silence of a stage that is taken for a hang (workloads.watchdog)."""
+    on_spike: Literal["report", "stop"] = "report"
+    """What a loss that jumps does (workloads.training.incidents)."""
+    unsafe_exec: bool = False
+    """A person has typed `--unsafe-exec`: where no sandbox holds, programs that models write run without one."""
+
+    def sequences(self, share: int) -> int:
+        """Return the sequences of a forward pass of a rank with this share of the batch; before a search the most."""
+        return min(self.micro_batch, share) if isinstance(self.micro_batch, int) else share
 
 
 class TicketStage(Frozen):

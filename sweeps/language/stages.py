@@ -10,13 +10,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sweeps.language.gate import GATE
-from sweeps.language.graph import DataStages, Graph, data_key
+from sweeps.language.downstream import DownstreamStages
+from sweeps.language.gate import FOLLOWING, GATE
+from sweeps.language.graph import Graph, data_key
 from sweeps.language.grid import Trial
+from sweeps.language.ladder import FINETUNE
 from sweeps.language.manifest import PathStep
 from sweeps.language.mixture import MixtureScience
 from sweeps.language.plugins import Registries
-from sweeps.language.science import MeasureScience, OptimScience, SegmentScience, TransferScience, ValidationScience
+from sweeps.language.science import (
+    MeasureScience,
+    OptimScience,
+    RowsScience,
+    SegmentScience,
+    TransferScience,
+    ValidationScience,
+)
 from sweeps.language.stage import Input, Section, StageSpec, section
 from sweeps.language.units import Amount, tokens_text
 
@@ -37,7 +46,7 @@ class _Run:
     """id of a segment -> fingerprint of the stage that ends it."""
 
 
-class GraphBuilder(DataStages):
+class GraphBuilder(DownstreamStages):
     """Builds the graph; equal stages are made once."""
 
     def __init__(self, registries: Registries, scale: str, *, gate_required: bool = False, search: bool = False
@@ -167,7 +176,7 @@ class GraphBuilder(DataStages):
         def make() -> _Run:
             inputs = [Input("corpus", "corpus", self._corpus(trial, trial.domain))]
             if body is not None:
-                inputs.append(Input("norms" if plugin.norms_of else "body", "prepretrain", body))
+                inputs.append(Input("norms" if plugin.norms_of else "body", self.graph.nodes[body].spec.kind, body))
             return _Run(
                 kind="pretrain", inputs=tuple(inputs), label=f"{trial.domain} {trial.arm} s{trial.seed}",
                 revisions=self._revision("pretrain", **(
@@ -180,6 +189,30 @@ class GraphBuilder(DataStages):
         key = ("pt", body, trial.upstream if plugin.norms_of else "", trial.domain, trial.seed, trial.pretrain_tokens,
                *data_key(trial), *(id(core[s]) for s in ("model", "pretrain", "engine", "transfer", "evaluate")))
         return self._tracked(key, make)
+
+    def _finetune(self, trial: Trial, task: str, model: str, asked: str) -> list[PathStep]:
+        """Return the training items of a task, apart from those that are `asked`, and what leads to the tuned model."""
+        core, tuning = trial.core, trial.core["finetunings"][task]
+        recipe = tuning.recipe
+        items = self._items(task, tuning.items, (Input("apart", "items", asked),), "training items")
+        inputs = (Input("model", "pretrain", model), Input("items", "items", items),
+                  Input("tokenizer", "tokenizer", self._tokenizer(trial)))
+        length = recipe.sequence_length or core["model"].sequence_length
+        shared = recipe.model_copy(update={"updates": 1})
+        key = ("ft", inputs, trial.seed, id(core["model"]), id(core["engine"]), shared)
+        run = self._tracked(key, lambda: _Run(
+            kind="finetune", inputs=inputs, revisions=self._revision("finetune"),
+            sections={**self._common(trial, recipe), "rows": section(RowsScience(**{
+                name: getattr(recipe, name) for name in RowsScience.model_fields}))},
+            label=f"{task} {trial.domain} {trial.arm} s{trial.seed}",
+            flops_per_token=core["model"].model_copy(update={"sequence_length": length}).flops_per_token(
+                core["tokenizer"].vocabulary)))
+        steps, trunk, update = [PathStep("items", "items", items)], tuple[Input, ...](), recipe.batch_sequences * length
+        for segment in self._segments(recipe, recipe.updates * update, update):
+            fingerprint = self._point(run, segment, trunk)
+            steps.append(PathStep(FINETUNE, "finetune", fingerprint, segment.end_tokens))
+            trunk = (Input("trunk", "finetune", fingerprint),)
+        return steps
 
     # -- measuring -----------------------------------------------------------------------------------------------
 
@@ -238,8 +271,19 @@ class GraphBuilder(DataStages):
                *(id(trial.core[s]) for s in ("model", "engine", "transfer", "evaluate")))
         return str(self._once(key, make))
 
-    def _upstream(self, trial: Trial) -> tuple[list[PathStep], str]:
-        """Return the steps up to the pre-pre-trained body and its gate, and the body."""
+    def _upstream(self, trial: Trial) -> tuple[list[PathStep], str | None]:
+        """Return the steps up to the pre-pre-trained body and its gate, and the body; None where there is none."""
+        if self.registries.upstreams.find(trial.upstream).body_tokens is not None:
+            body = self._body(trial)
+            return [PathStep("body", "body", body)], body
+        if not trial.upstream_tokens:
+            return [], None
+        key = ("upstream", id(self._prepretrain_run(trial)), trial.upstream_tokens, id(trial.core["evaluate"]),
+               id(trial.core["tasks"][GATE]))
+        made: tuple[list[PathStep], str] = self._once(key, lambda: self._trained(trial))
+        return made
+
+    def _trained(self, trial: Trial) -> tuple[list[PathStep], str]:
         steps = self._prepretrain(trial)
         body = steps[-1].fingerprint
         if self._search:
@@ -250,25 +294,24 @@ class GraphBuilder(DataStages):
         return [*steps, PathStep("gate", "evaluate", gate)], body
 
     def _path(self, trial: Trial) -> tuple[PathStep, ...]:
-        steps: list[PathStep] = []
-        body: str | None = None
-        if trial.upstream_tokens:
-            key = ("upstream", id(self._prepretrain_run(trial)), trial.upstream_tokens, id(trial.core["evaluate"]),
-                   id(trial.core["tasks"][GATE]))
-            steps, body = self._once(key, lambda: self._upstream(trial))
+        steps, body = self._upstream(trial)
         pretrain = self._pretrain(trial, body)
         if self._search:
             read = [Input("corpus", "corpus", self._corpus(trial, trial.domain)), *self._corpora(trial, "bank")]
             return (*self._data_steps(tuple(dict.fromkeys(i.fingerprint for i in read))), *steps, *pretrain)
         final = self._final(trial, "pretrained", pretrain[-1].fingerprint)
-        if body is not None and self._gate_required and not self.registries.upstreams.find(trial.upstream).control:
-            for fingerprint in (*(step.fingerprint for step in pretrain), final):
-                self.graph.nodes[fingerprint].gate = steps[-1].fingerprint
-        twin = self._final(trial, "untrained", None)
         read = [*self.graph.nodes[final].spec.inputs, *self._corpora(trial, "bank")]
-        data = self._data_steps(tuple(dict.fromkeys(i.fingerprint for i in read if i.kind == "corpus")))
-        return (*data, *steps, *pretrain, PathStep("twin", "evaluate", twin),
-                PathStep("evaluate", "evaluate", final))
+        data = [i for i in dict.fromkeys(read) if i.kind == "corpus"]
+        downstream = self._downstream(trial, pretrain[-1].fingerprint, data, self._finetune)
+        gate = next((step.fingerprint for step in steps if step.role == "gate"), None)
+        if gate and self._gate_required and not self.registries.upstreams.find(trial.upstream).control:
+            scored = (step.fingerprint for step in downstream if step.role in FOLLOWING)
+            for fingerprint in (*(step.fingerprint for step in pretrain), final, *scored):
+                self.graph.nodes[fingerprint].gate = gate
+        twin = self._final(trial, "untrained", None)
+        made = self._data_steps(tuple(dict.fromkeys(i.fingerprint for i in data)))
+        return (*made, *steps, *pretrain, PathStep("twin", "evaluate", twin),
+                PathStep("evaluate", "evaluate", final), *downstream)
 
     def _data_steps(self, corpora: tuple[str, ...]) -> list[PathStep]:
         def make() -> list[PathStep]:

@@ -1,4 +1,4 @@
-"""Quantities as people write them: `164M` tokens, `0.25x` of a reference, `5%` of a whole, `2 min`."""
+"""Values as people write them: `164M` tokens, `0.25x` of a reference, `5%` of a whole, `2 min`, `mlp@0-11`."""
 
 from __future__ import annotations
 
@@ -195,6 +195,45 @@ class Pack(Duration):
     def stages(self) -> int | None:
         """The number of stages; None: it is a time."""
         return None if self.endswith(" s") else int(self)
+
+
+class Redrawn(str):
+    """A component of the body, and the layers in which it is drawn anew: `mlp` (all), `mlp@3`, `mlp@0-11`."""
+
+    __slots__ = ()
+    pattern = re.compile(r"(attention|mlp|norm)(?:@(\d{1,4})(?:-(\d{1,4}))?)?")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls, serialization=core_schema.plain_serializer_function_ser_schema(str))
+
+    def __new__(cls, value: object) -> Redrawn:
+        """Accept text.
+
+        Raises:
+            ValueError: it names no component, or its layers fall.
+        """
+        match = cls.pattern.fullmatch(str(value).strip())
+        if match is None:
+            raise ValueError("write attention, mlp or norm, with layers after an @ where not all: mlp@3, mlp@0-11")
+        component, first, last = match[1], match[2], match[3] or match[2]
+        if first is None:
+            return super().__new__(cls, component)
+        if int(first) > int(last):
+            raise ValueError(f"layers must rise: {component}@{int(last)}-{int(first)}")
+        return super().__new__(cls, f"{component}@{int(first)}" + f"-{int(last)}" * (int(first) != int(last)))
+
+    @property
+    def component(self) -> str:
+        """`attention`, `mlp` or `norm`."""
+        return self.partition("@")[0]
+
+    @property
+    def layers(self) -> range | None:
+        """The layers; None: all, and for `norm` the last one, which is in no layer, too."""
+        first, _, last = self.partition("@")[2].partition("-")
+        return range(int(first), int(last or first) + 1) if first else None
 
 
 @lru_cache(maxsize=4096)

@@ -13,7 +13,7 @@ import math
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
@@ -26,6 +26,7 @@ SCHEMA_VERSION = 1
 """Version of every file in the store. Older ones stay readable; a file that states none is of version 0."""
 
 _ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
+_END = object()
 _NONFINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -81,6 +82,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return loaded
 
 
+def flattened(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values by their dotted names, for telling what differs."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}.{key}"
+        found |= flattened(name, value) if isinstance(value, Mapping) and value else {name: value}
+    return found
+
+
 def refuse_newer(fields: Mapping[str, Any], path: Path) -> None:
     """Refuse what states a later schema version than this code knows.
 
@@ -108,15 +118,15 @@ def sync(path: Path, flags: int = os.O_RDONLY) -> None:
             os.close(handle)
 
 
-def _write_temporary(path: Path, text: str, *, durable: bool = True) -> Path:
+def _write_temporary(path: Path, content: str | bytes, *, durable: bool = True) -> Path:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
+        with os.fdopen(handle, "wb") as out:
+            out.write(content.encode() if isinstance(content, str) else content)
             if durable:
                 out.flush()
                 os.fsync(out.fileno())
@@ -152,16 +162,25 @@ def create(path: Path, text: str, *, durable: Durable = Durable.WHOLE) -> bool:
     return True
 
 
-def replace(path: Path, text: str) -> None:
+def replace(path: Path, content: str | bytes) -> None:
     """Write `path` whole, replacing what was there. Only for what one owner writes and what may be made again."""
     with writing(path):
-        temporary = _write_temporary(path, text)
+        temporary = _write_temporary(path, content)
         try:
             temporary.replace(path)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def renew(path: Path, content: str | bytes) -> None:
+    """Write `path` whole where it does not hold this already: what was made again, and most often is the same."""
+    data = content.encode() if isinstance(content, str) else content
+    with suppress(OSError):
+        if path.read_bytes() == data:
+            return
+    replace(path, data)
 
 
 def append(descriptor: int, path: Path, text: str, *, durable: bool = False) -> None:
@@ -209,19 +228,38 @@ def decode_line(line: str) -> dict[str, Any] | None:
     return None if decoded is None or type(decoded.get("n")) is not int else decoded
 
 
-def unseal(text: str) -> dict[str, Any] | None:
-    """Return what `seal` was given, or None where the text is not what its checksum says."""
+def sealed(text: str) -> str | None:
+    """Return the JSON that `seal` sealed, or None where the text is not what its checksum says."""
     head, mark, tail = text.rstrip("\n").rpartition(',"crc":"')
     if not mark or tail[8:] != '"}':
         return None
     body = head + "}"
-    if f"{zlib.crc32(body.encode()):08x}" != tail[:8]:
+    return body if f"{zlib.crc32(body.encode()):08x}" == tail[:8] else None
+
+
+def unseal(text: str) -> dict[str, Any] | None:
+    """Return what `seal` was given, or None where the text is not what its checksum says."""
+    body = sealed(text)
+    if body is None:
         return None
     try:
         decoded: dict[str, Any] = json.loads(body)
     except (ValueError, RecursionError):  # sealed by somebody who does not write JSON
         return None
     return decoded
+
+
+def decode_lines(lines: Sequence[str]) -> list[dict[str, Any] | None]:
+    """Return what `decode_line` returns of each line; one call of the decoder for all of them, twice as fast."""
+    bodies = [sealed(line) for line in lines]
+    try:
+        decoded = iter(json.loads(f"[{','.join(body for body in bodies if body is not None)}]"))
+        found = [None if body is None else next(decoded) for body in bodies]
+        if next(decoded, _END) is _END and all(f is None or type(f.get("n")) is int for f in found):
+            return found
+    except (ValueError, RecursionError, StopIteration, AttributeError):  # sealed by somebody who does not write objects
+        pass
+    return [decode_line(line) for line in lines]
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any] | None]:

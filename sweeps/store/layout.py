@@ -1,7 +1,8 @@
 """Every path of the store, as properties. Nothing here touches the disk.
 
     <root>/stages/<kind>/<fingerprint>/{spec.json, claims/, interest/, attempts/<n>/, result.json}
-    <root>/sweeps/<name>/{sweep.yaml, plan.json, ledger/, requests/, submissions/, code/, controller/, report/}
+    <root>/sweeps/<name>/{sweep.yaml, plan.json, ledger/, requests/, submissions/, code/, controller/, report/,
+                          sinks/, frames/}
     <root>/jobs/<submission>/   what an executor keeps about a batch
 """
 
@@ -36,6 +37,11 @@ class AttemptFolder:
         return self.path / "execution.json"
 
     @property
+    def micro_batch(self) -> Path:
+        """Sequences that a forward pass took, where `run.micro_batch` says something (sweeps.store.micro_batch)."""
+        return self.path / "micro_batch.json"
+
+    @property
     def metrics(self) -> Path:
         """Rows, one JSON line each."""
         return self.path / "metrics.jsonl"
@@ -54,6 +60,16 @@ class AttemptFolder:
     def failure(self) -> Path:
         """Why the attempt ended without a result."""
         return self.path / "failure.json"
+
+    @property
+    def divergence(self) -> Path:
+        """Which update was the first that was not finite, on which ranks, and what they read."""
+        return self.path / "divergence.json"
+
+    @property
+    def cards(self) -> Path:
+        """The GPUs of its ranks and what they can do; absent without GPUs."""
+        return self.path / "cards.json"
 
     @property
     def stopped(self) -> Path:
@@ -110,6 +126,10 @@ class StageFolder:
         """The folder of attempt `number`."""
         return AttemptFolder(self.attempts / str(number))
 
+    def beside(self, kind: str, fingerprint: str) -> StageFolder:
+        """Another stage of the same store."""
+        return StageFolder(self.path.parent.parent / kind / fingerprint)
+
 
 @dataclass(frozen=True)
 class SweepFolder:
@@ -161,6 +181,16 @@ class SweepFolder:
     def report(self) -> Path:
         """Tables, figures and `report.html`."""
         return self.path / "report"
+
+    @property
+    def frames(self) -> Path:
+        """Frames of a large sweep as Parquet; made from the records, may be deleted (analysis.kept)."""
+        return self.path / "frames"
+
+    @property
+    def sinks(self) -> Path:
+        """What `orchestrator sink` made, a folder a sink."""
+        return self.path / "sinks"
 
 
 @dataclass(frozen=True)

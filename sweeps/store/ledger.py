@@ -33,6 +33,8 @@ class Submission:
     """(array index, position) -> fingerprint."""
     ended: dict[int, str] = field(default_factory=dict)
     """Array index -> the executor's word for how it ended."""
+    restarts: dict[int, int] = field(default_factory=dict)
+    """Array index -> how often the cluster itself has started the job again."""
 
 
 @dataclass(kw_only=True)
@@ -53,6 +55,8 @@ class State:
     """Node -> stages whose attempts ended for its sake, since a controller last left in order: it may be mended."""
     lost_tokens: list[int] = field(default_factory=list)
     """Of each interruption of a training stage: tokens trained beyond the checkpoint from which it goes on."""
+    restarted: list[Event] = field(default_factory=list)
+    """Each time that a controller saw a job started again by the cluster itself."""
     micro_batch: dict[str, int] = field(default_factory=dict)
     """Fingerprint -> sequences per forward pass and rank, where its GPU had no room for what was planned."""
     asked: set[tuple[str, int]] = field(default_factory=set)
@@ -95,6 +99,12 @@ def _intent(state: State, event: Event) -> None:
 def _ended(state: State, event: Event) -> None:
     if event["name"] in state.submissions:
         state.submissions[event["name"]].ended[int(event["index"])] = event["detail"]
+
+
+def _restarted(state: State, event: Event) -> None:
+    if event["name"] in state.submissions:
+        state.submissions[event["name"]].restarts[int(event["index"])] = event["restarts"]
+        state.restarted.append(event)
 
 
 def _node(state: State, event: Event) -> None:
@@ -142,9 +152,9 @@ def _release(state: State, event: Event) -> None:
     state.bad_nodes = {}
 
 
-_STEPS = {"start": _start, "owner": _owner, "intent": _intent, "ended": _ended, "failed": _failed,
-          "interrupted": _interrupted, "asked": _asked, "cancelled": _cancelled, "retried": _retried,
-          "cap": _cap, "release": _release}
+_STEPS = {"start": _start, "owner": _owner, "intent": _intent, "ended": _ended, "restarted": _restarted,
+          "failed": _failed, "interrupted": _interrupted, "asked": _asked, "cancelled": _cancelled,
+          "retried": _retried, "cap": _cap, "release": _release}
 
 
 def terms(sweep: SweepFolder) -> list[int]:

@@ -8,6 +8,7 @@ a checksum of its own, so that whatever is deleted or edited afterwards is notic
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ from sweeps.store.integrity import (
 )
 from sweeps.store.integrity import MANIFEST as MANIFEST
 from sweeps.store.layout import AttemptFolder, Layout, StageFolder
+from sweeps.store.rows import MEASURED as MEASURED
 from sweeps.store.rows import Parent as Parent
 from sweeps.store.rows import Row as Row
 from sweeps.store.rows import lineage as lineage
@@ -245,6 +247,14 @@ def read_result(stage: StageFolder) -> Result | None:
         return None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise RecordError(f"{stage.result} is damaged ({error!r}); {how_to_remake(stage)}") from error
+
+
+def loss_of(result: Result | None) -> float | None:
+    """Return the loss that a search counts with: infinite where the stage diverged, None where it has no result."""
+    if result is None:
+        return None
+    loss = result.scores.get("loss", math.nan) if result.status == "done" else math.inf
+    return math.inf if math.isnan(loss) else loss
 
 
 def damage_of_result(stage: StageFolder, *, thorough: bool = True) -> str:

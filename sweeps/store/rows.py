@@ -13,6 +13,13 @@ from sweeps.store import files
 from sweeps.store.integrity import how_to_remake
 from sweeps.store.layout import AttemptFolder, Layout, StageFolder
 
+MEASURED = frozenset({
+    "tokens_per_second", "seconds_to_first_step", "step_seconds_p50", "step_seconds_p90", "step_seconds_p99",
+    "data_wait_share", "checkpoint_stall_seconds", "mfu", "matmul_share", "slowest_rank", "slowest_rank_factor",
+})
+"""Values of rows and scores that are measured and not computed, so that no two runs of a stage agree on them
+(`workloads.training.telemetry` says what each is)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -21,7 +28,8 @@ class Row:
     tokens: int
     """Training tokens consumed so far (0 for stages that do not train)."""
     kind: str
-    """`train`, `validation` (along a trunk: drawn, never scored), `end` (annealed end: scored) or `progress`."""
+    """`train`, `validation` (along a trunk: drawn, never scored), `end` (annealed end: scored), `relayout` (from here
+    on another number of ranks), `spike` (losses that jumped since the last `train`) or `progress`."""
     values: Mapping[str, float]
     """Name -> value; the unit is in the name or stated by the plug-in (losses: nats per token)."""
 

@@ -75,6 +75,8 @@ class SweepBuilder:
     noise: float = 0.004
     fate: Fate = always_done
     seconds: float = 60.0
+    trained: Mapping[str, float] = field(default_factory=dict)
+    """Scores of every training stage."""
     cosine: bool = False
     plan: Mapping[str, Any] = field(default_factory=dict)
     _written: set[str] = field(default_factory=set)
@@ -159,6 +161,7 @@ class SweepBuilder:
             attempt.row(tokens=step.tokens, kind="end", values=_values(loss))
         if fate != "started":
             scores = {k: float(v) for k, v in _scores(step, about).items()}
+            scores |= self.trained if step.kind in ("prepretrain", "pretrain") else {}
             attempt.commit(scores, status="diverged" if fate == "diverged" else "done", seconds=self.seconds)
         attempt.close()
 
@@ -209,6 +212,22 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo_study(demo: Path) -> Study:
     """The finished sweep's study."""
     return Study(load(demo, "demo"))
+
+
+HOSTILE = '</title></script><script>alert("x")</script> \u202e\u05d0\u05d1 \'"&quot; $x_{ \\frac\''
+"""A name that attacks whatever shows it: markup, quotes, a right-to-left override, mathematics."""
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a sweep `demo` whose names attack the page: markup, quotes, right to left, very long."""
+    arms = (SCRATCH, Arm(name=HOSTILE, upstream="nca_shuffled"), Arm(name="n" * 400, upstream="nca", complexity="1-2"))
+    root = SweepBuilder(
+        tmp_path_factory.mktemp("hostile"), arms=arms, domains=("<img src=x onerror=alert(1)>",),
+        plan={"question": HOSTILE, "overrides": (HOSTILE,), "versions": {HOSTILE: HOSTILE}},
+    ).build()
+    Layout(root).sweep("demo").sweep_file.write_text(HOSTILE)
+    return root
 
 
 @pytest.fixture(scope="session")

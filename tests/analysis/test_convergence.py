@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from analysis.convergence import Curve, compare, crossing, gain_percent, speedup_over_targets, targets_between
 from tests.analysis.conftest import RELAXED
 
-PUBLISHED = Path(__file__).parent.parent / "data" / "published_owt_curves.csv"
+PUBLISHED = Path(__file__).parent.parent.parent / "analysis" / "published_owt_curves.csv"
 
 
 def published() -> dict[str, Curve]:

@@ -49,7 +49,8 @@ def test_losses_by_frame_and_position(doubted: Study) -> None:
 
 def test_every_table_about_transfer_has_the_mark(doubted: Study) -> None:
     """What names an arm and a gain, a loss or a score of its final model says whether its upstream was learned."""
-    other = {"upstream_gate", "upstream_gate_by_place", "missing", "cost", "departures"}
+    other = {"upstream_gate", "upstream_gate_by_place", "missing", "cost", "departures", "elsewhere", "search",
+             "difficulty"}
     for name, table in registry().items():
         assert name in other or "learned" in [c.name for c in table.columns], name
     seeds = registry()["seeds"].build(doubted)

@@ -11,7 +11,8 @@ from analysis.simultaneous import critical_max_t, critical_range, family
 from analysis.statistics import FEW_SEEDS, t_critical
 
 
-@pytest.mark.parametrize(("count", "df", "critical"), [(2, 10, 2.57), (4, 8, 3.02), (3, 60, 2.41), (9, 20, 2.95)])
+@pytest.mark.parametrize(("count", "df", "critical"), [
+    (2, 10, 2.57), (4, 8, 3.02), (3, 60, 2.41), (9, 20, 2.95), (4, 5, 3.48), (4, 100_000, 2.44)])
 def test_critical_values_are_dunnetts(count: int, df: int, critical: float) -> None:
     """Dunnett (1964), two-sided 5 %."""
     assert critical_max_t(count, df) == pytest.approx(critical, abs=0.006)

@@ -11,9 +11,11 @@ import pytest
 from analysis.claims import judge
 from analysis.controls import contrasts
 from analysis.load import load
+from analysis.schema import Column
 from analysis.study import Study
-from analysis.table import Table, cell, to_csv, to_markdown
+from analysis.table import Table, cell, to_csv, to_latex, to_markdown, to_text
 from analysis.tables import registry, write_tables
+from orchestrator.__main__ import main
 from sweeps.language.manifest import PlanFile
 from sweeps.store.layout import Layout
 from tests.analysis.conftest import ARMS, SCRATCH, Arm, SweepBuilder
@@ -68,6 +70,17 @@ def test_cost_counts_shared_stages_once(demo_study: Study) -> None:
     assert (upstream["stages"], upstream["uses"]) == (3, 9) and upstream["reused"] == pytest.approx(2 / 3)
     assert upstream["tokens_unshared"] == 3 * upstream["tokens"] == 900_000
     assert upstream["seconds"] == 180 and upstream["tokens_per_second"] == pytest.approx(300_000 / 180)
+
+
+def test_cost_puts_together_what_training_stages_measured(tmp_path: Path) -> None:
+    measured = {"mfu": 0.4, "step_seconds_p50": 0.05, "checkpoint_stall_seconds": 2.0, "loss_spikes": 1.0}
+    root = SweepBuilder(tmp_path, domains=("web",), trained=measured).build()
+    rows = {(r["arm"], r["kind"]): r for r in build("cost", Study(load(root, "demo"))).to_dict("records")}
+    upstream = rows["nca 60-75", "prepretrain"]
+    assert (upstream["mfu"], upstream["step_seconds_p50"], upstream["loss_spikes"]) == (0.4, 0.05, 1.0)
+    assert upstream["checkpoint_stall_seconds"] == 2.0 * upstream["done"] == 6.0
+    assert pd.isna(upstream["data_wait_share"]) and pd.isna(upstream["matmul_share"]), "older records have none"
+    assert all(pd.isna(r["mfu"]) for (_, kind), r in rows.items() if kind in ("corpus", "evaluate"))
 
 
 def test_convergence_has_the_baseline_and_all_arms(demo_study: Study) -> None:
@@ -171,3 +184,45 @@ def test_hostile_names_in_markdown_and_csv() -> None:
 )
 def test_cells(value: object, text: str) -> None:
     assert cell(value) == text
+
+
+@pytest.mark.parametrize("name", sorted(registry()))
+def test_every_table_fits_a_terminal_of_80_columns(name: str, partial: Path, demo_study: Study) -> None:
+    table = registry()[name]
+    for study in (demo_study, Study(load(partial, "demo"))):
+        text = to_text(table, table.build(study))
+        assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_block_of_columns_repeats_the_names_and_no_column_is_lost(demo_study: Study) -> None:
+    table = registry()["convergence"]
+    blocks = to_text(table, table.build(demo_study)).split("\n\n")
+    heads = [block.splitlines()[0].split() for block in blocks]
+    assert all(h[:2] == ["domain", "arm"] for h in heads) and all(len(b.splitlines()) == 16 for b in blocks)
+    assert [n for h in heads for n in h[2:]] == [c.name for c in table.columns][2:]
+
+
+def test_latex_has_booktabs_rules_and_escapes_every_name() -> None:
+    columns = (Column("a_b", "str", "", ""), Column("n", "int64", "", ""))
+    table = Table(title="T", columns=columns, build=lambda study: frame)
+    frame = pd.DataFrame({"a_b": ["50% & $x^2$ \\input{~/x} #1\n{_}"], "n": [3]})
+    assert to_latex(table, frame).splitlines() == [
+        r"\begin{tabular}{lr}", r"\toprule", r"a\_b & n \\", r"\midrule",
+        r"50\% \& \$x\textasciicircum{}2\$ \textbackslash{}input\{\textasciitilde{}/x\} \#1 \{\_\} & 3 \\",
+        r"\bottomrule", r"\end{tabular}"]
+
+
+@pytest.mark.parametrize(("argv", "code", "says"), [
+    (["claims", "demo"], 0, "nca_helps_web"), (["claims", "demo", "--format", "csv"], 0, "claim,says,domain"),
+    (["claims", "demo", "--format", "latex"], 0, "toprule"),
+    (["claims", "demo", "--format", "markdown"], 0, "# Claims"),
+    (["claims", "demo", "--json"], 0, '"claim": "nca_helps_web"'), (["claims", "--json"], 0, '"rows": null'),
+    (["claims"], 0, "verdict: supported"), (["clams", "demo"], 2, "Did you mean 'claims'?"),
+    (["claims", "other"], 2, "no such sweep"),
+])
+def test_one_table_in_the_terminal(
+    argv: list[str], code: int, says: str, demo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["table", *argv, "--root", str(demo)]) == code
+    printed = capsys.readouterr()
+    assert says in (printed.err if code else printed.out)

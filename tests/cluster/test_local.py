@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,8 @@ def test_a_process_id_that_is_used_again_is_not_adopted(tmp_path: Path, what: st
     """Another process has the recorded id: it is neither waited for nor signalled."""
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
         host, boot = _process.machine()
+        while not Path(f"/proc/{stranger.pid}/cmdline").read_bytes():
+            time.sleep(0.01)  # within exec, when nothing can be told of its words
         start = _process.start_time(stranger.pid) or 0
         note = _notes.Note(
             submission="old", index=0, count=1, ticket="t", token="0" * 32, host=host, boot=boot, submitter_pid=1,

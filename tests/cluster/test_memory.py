@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
 
+from cluster.executors import memory
 from cluster.executors.memory import DIVERGED, KILLED, MemoryExecutor, Phase
 from cluster.job import JobHandle, JobRequest, JobState
 from sweeps.errors import EnvironmentError_
 from sweeps.language.stage import Input, StageSpec, Ticket, TicketStage
-from sweeps.store import claims
+from sweeps.store import claims, files
 from sweeps.store.layout import Layout, StageFolder
 from sweeps.store.records import Parent, checkpoints, damage_of_result, read_parent, read_result, stage_rows
 from tests.cluster.jobs import request
@@ -115,14 +117,21 @@ def test_rows_and_scores_are_shaped_like_real_ones(tmp_path: Path) -> None:
     assert all(math.isfinite(v) for v in result.scores.values())
 
 
-def test_the_same_stage_gives_the_same_records(tmp_path: Path) -> None:
+def test_the_same_stage_gives_the_same_records_also_in_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trunk = training("pretrain", TRUNK)
     texts = []
-    for name in ("a", "b"):
+    for name in ("a", "b", "apart"):
+        if name == "apart":
+            monkeypatch.setattr(memory, "APART_BYTES", 0)
         executor = MemoryExecutor(1)
-        executor.poll(executor.submit(request(tmp_path / name, [[trunk]])))
+        [report] = executor.poll(executor.submit(request(tmp_path / name, [[trunk]])))
+        assert (report.state, report.detail) == (JobState.ENDED, "exit 0")
         texts.append(stage_folder(tmp_path / name, trunk).attempt(1).metrics.read_bytes())
-    assert texts[0] == texts[1]
+    assert texts[0] == texts[1] == texts[2]
+    here, apart = (files.read_json(stage_folder(tmp_path / n, trunk).attempt(1).execution) for n in ("a", "apart"))
+    assert here["pid"] == os.getpid() != apart["pid"]
 
 
 def test_a_trunk_point_continues_the_one_before_it(tmp_path: Path) -> None:

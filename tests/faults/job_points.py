@@ -21,7 +21,7 @@ from sweeps.language.spec import Overrides
 from sweeps.language.stage import Execution, Ticket, TicketStage
 from sweeps.store import claims, files
 from sweeps.store.layout import Layout
-from sweeps.store.records import artifacts_of
+from sweeps.store.records import MEASURED, artifacts_of
 from tests.faults import points
 from workloads import run as door
 
@@ -29,7 +29,6 @@ SWEEP = Path(__file__).parent / "points.yaml"
 SMALL = Overrides(sets=("pretrain.tokens=0.02x",))
 """Four updates of a trunk, one of its annealed end."""
 BEFORE = ("text", "tokenizer", "corpus")
-MEASURED = ("tokens_per_second", "seconds_to_first_step")
 HEAVY = ("deepspeed", "deepspeed.runtime.zero.muon.muon_optimizer", "transformers.models.llama.modeling_llama",
          "workloads.data.corpus", "workloads.training.runs")
 """The second is what DeepSpeed imports to set up any optimizer: it pulls in torch's compiler, two seconds."""
@@ -48,7 +47,7 @@ def ticket(root: Path, nodes: Sequence[Node]) -> Path:
         claims.take(folder, sweep="faults", term=1, submission=name, after=after)
         continues = (node.after,) if node.after else ()
         stages.append(TicketStage(spec=node.spec, claim=after + 1, continues=continues))
-    execution = Execution(checkpoint_seconds=0.0, zero_stage=1)
+    execution = Execution(checkpoint_seconds=0.0, checkpoint_share=1.0, zero_stage=1)
     given = Ticket(root=str(root), sweep="faults", submission=name, execution=execution, stages=tuple(stages))
     path = submissions / f"{name}.json"
     files.create(path, given.model_dump_json())

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def stages(root: Path) -> dict[str, tuple[int, bytes]]:
     return found
 
 
-def records(layout: Layout, *, measured: tuple[str, ...] = ()) -> dict[str, str]:
+def records(layout: Layout, *, measured: Collection[str] = ()) -> dict[str, str]:
     """Return each complete stage's scores and rows; values named in `measured` are left out."""
     found = {}
     for path in sorted(layout.stages.glob("*/*")):

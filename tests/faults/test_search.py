@@ -20,7 +20,7 @@ def choices(live: Live) -> dict[str, bytes]:
             for path in live.root.glob("stages/select/*/attempts/*/artifacts/choice.json")}
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.timeout(900)
 def test_a_search_killed_in_its_middle_chooses_the_same(tmp_path: Path) -> None:
     whole, killed = Live(root=tmp_path / "whole", file=SEARCH), Live(root=tmp_path / "killed", file=SEARCH)

@@ -19,7 +19,7 @@ LEAVE_SECONDS = 15.0
 
 
 @pytest.mark.parametrize("number", [
-    pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+    pytest.param(signal.SIGINT, marks=pytest.mark.proof),
     pytest.param(signal.SIGTERM, marks=pytest.mark.proof),
     pytest.param(signal.SIGHUP, marks=pytest.mark.proof),
 ])

@@ -21,7 +21,7 @@ from orchestrator.estimate import summary
 from orchestrator.memory import BASE_MB, FLOOR_MB, job_mb, process_mb
 from orchestrator.plan import Planned, make_plan, stage_states
 from orchestrator.reconciler import Reconciler
-from sweeps.language.spec import Overrides
+from sweeps.language.spec import Overrides, Run
 from sweeps.language.stage import Ticket
 from sweeps.store.ledger import begin_term
 from tests.orchestrator.test_cli import SMOKE
@@ -194,6 +194,29 @@ class TestMemory:
         small = replace(plan, sweep=plan.sweep.model_copy(update={"run": run}))
         host, activations = job_mb(plan, [key])
         assert job_mb(small, [key]) == (pytest.approx(2 * host, abs=2), pytest.approx(activations * 2 * 8 / 512, abs=2))
+
+    def test_computing_again_saves_layers_and_a_chunked_loss_saves_logits(self, tmp_path: Path) -> None:
+        def activations(plan: Planned) -> float:
+            return process_mb(plan, next(n for n in plan.graph.nodes.values() if n.spec.kind == "pretrain"))[1]
+
+        whole, chunked = planned(tmp_path, scale="400m"), planned(tmp_path, "engine.loss_chunk=1024", scale="400m")
+        tokens, logits, layer = 512 * 1_024, 4 * 16_384, 16 * 1_024 + 6 * 4_096
+        assert activations(whole) == pytest.approx(4e-6 * tokens * (24 * layer + logits))
+        assert activations(chunked) == pytest.approx(4e-6 * (tokens * 24 * layer + 1_024 * logits))
+        assert activations(running(whole, activation_checkpointing=True)) == pytest.approx(
+            4e-6 * tokens * (24 * 1_024 + layer + logits))
+
+
+def running(plan: Planned, **run: object) -> Planned:
+    """The plan with other values of `run`."""
+    return replace(plan, sweep=plan.sweep.model_copy(update={"run": Run.model_validate(run)}))
+
+
+def test_what_a_sweep_file_says_about_running_reaches_the_jobs(tmp_path: Path) -> None:
+    told = running(planned(tmp_path), checkpoint_share="10%", keep_checkpoints=3, keep_at=["10k", "1M"], zero_stage=3,
+                   activation_checkpointing=True, offload="optimizer+parameters").execution("pretrain")
+    assert (told.checkpoint_share, told.keep_checkpoints, told.keep_at_tokens) == (0.1, 3, (10_000, 1_000_000))
+    assert (told.activation_checkpointing, told.offload) == (True, "optimizer+parameters")
 
 
 def test_a_plan_says_that_the_sweep_file_leaves_a_cluster_idle(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_report_from_a_copied_store(finished: Path, tmp_path: Path, capsys: pyte
     again = finished / "sweeps" / "smoke" / "report" / "tables" / "convergence.csv"
     assert (tmp_path / "out" / "tables" / "convergence.csv").read_bytes() == again.read_bytes()
     assert printed["report"] == str(tmp_path / "out" / "report.html")
+    assert {p.suffix for p in (tmp_path / "out" / "figures").iterdir()} == {".svg", ".pdf", ".png", ".json"}
 
 
 def test_report_of_a_part_of_a_sweep(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

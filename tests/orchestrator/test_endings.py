@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.executors.memory import MemoryExecutor
+from cluster.executors.memory import MemoryExecutor, Phase
 from cluster.job import JobHandle, JobReport, JobRequest
 from orchestrator.board import Status
 from orchestrator.endings import tail
@@ -22,7 +23,8 @@ from sweeps.errors import PausedError
 from sweeps.language.stage import StageSpec, Ticket
 from sweeps.store import files, requests
 from sweeps.store.ledger import Event, begin_term, fold, read_events
-from sweeps.store.records import open_attempt
+from sweeps.store.micro_batch import note
+from sweeps.store.records import checkpoints, open_attempt
 from tests.orchestrator.plans import planned
 from tests.orchestrator.test_reconciler import begin, drive
 from tests.orchestrator.verb_stores import answer, called, node, run
@@ -102,6 +104,18 @@ def test_what_a_person_cancelled_on_the_cluster_is_not_run_again_before_retry(tm
     ledger.close()
 
 
+@pytest.mark.parametrize("word", ["NODE_FAIL", "CANCELLED by 0", "FAILED, exit 1", "PREEMPTED"])
+def test_a_committed_result_outranks_whatever_the_cluster_says_of_the_job(tmp_path: Path, word: str) -> None:
+    plan, reconciler, cluster, _ = start(tmp_path, run={"cluster": "memory", "pack": "1 s"})
+    handle, = cluster.running()
+    while cluster.advance(handle) is not Phase.COMMITTED:
+        pass
+    cluster.lose(handle, word).kill()
+    reconciler.step()
+    assert list(reconciler.board.status.values()).count(Status.DONE) == 1
+    assert not events(plan, "interrupted", "failed", "cancelled") and len(events(plan, "done")) == 1
+
+
 def test_what_this_sweep_asked_to_leave_is_nobodys_cancellation_for_the_next_reign_too(tmp_path: Path) -> None:
     plan, reconciler, cluster, _ = start(tmp_path)
     reconciler._ask_to_leave(reconciler._jobs[:1])
@@ -131,7 +145,47 @@ def test_what_an_interruption_loses_is_recorded_told_and_shown(
     told = next(n for n in notices if n.kind == "lost").text
     assert "goes on from its last checkpoint (at 1 tokens; 999,999,999 are trained again)" in told
     _, text, _ = called(capsys, "status", "--root", tmp_path)
-    assert "999,999,999 tokens trained twice in 1 interruption of training, at most 999,999,999 in one" in text
+    assert "999,999,999 tokens trained twice in 1 interruption, at most 999,999,999 in one" in text
+
+
+def test_a_restart_by_the_cluster_itself_is_told_with_its_cause_and_what_it_cost(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan, cluster, notices = planned(tmp_path, axes=ONE), Cluster(slots=1, saves=True), list[Notice]()
+    record(plan, plan.layout.sweep("t"))
+    reconciler, ledger = begin(plan, cluster, notices)
+    while True:
+        reconciler.step()
+        handle, = cluster.running()
+        phase, attempt = cluster.advance(handle), cluster.process(handle).attempt
+        if phase is Phase.HALF and attempt is not None and attempt.stage.kind == "pretrain":
+            break
+    saved = max(c.tokens for c in checkpoints(attempt.stage))
+    attempt.row(tokens=saved + 777, kind="train", values={"loss": 1.0})
+    began = attempt.folder.metrics.stat().st_mtime - 1800
+    os.utime(attempt.folder.execution, (began, began))
+    cluster.requeue(handle).kill()
+    for _ in range(3):
+        reconciler.step()
+    event, = events(plan, "restarted")
+    assert (event["class"], event["detail"], event["restarts"]) == ("node", "NODE_FAIL", 1)
+    told, = (n.text for n in notices if n.kind == "restarted")
+    assert told.endswith(": the cluster itself put its job back into the queue: its node failed: NODE_FAIL")
+    ledger.close()
+    reconciler, _ = begin(plan, cluster, notices)
+    while not reconciler.finished:
+        for handle in cluster.running():
+            cluster.advance(handle)
+        reconciler.step()
+    assert len(events(plan, "restarted")) == 1, "the next reign knows it"
+    assert not events(plan, "interrupted", "failed"), "and the policy is not asked"
+    found = answer(capsys, "status", "--root", tmp_path)["sweeps"][0]
+    assert found["lost_tokens"] == [777] == found["restarts"]["lost_tokens"]
+    assert found["restarts"]["gpu_hours"] == pytest.approx(0.5, abs=0.01) and found["restarts"]["restarts"] == 1
+    _, text, _ = called(capsys, "status", "--root", tmp_path)
+    assert "restart 1 of jobs by the cluster itself (1 node), after 0.5 GPU-hours" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+    said = answer(capsys, "why", attempt.stage.fingerprint, "--root", tmp_path)["stage"]["details"]
+    assert any("put its job back into the queue, seen 20" in line and "node (NODE_FAIL)" in line for line in said)
 
 
 def test_a_cancelled_job_takes_the_rest_of_its_ticket_with_it_and_leaves_others_alone(tmp_path: Path) -> None:
@@ -188,6 +242,18 @@ def test_half_the_micro_batch_is_tried_once_recorded_and_known_to_the_next_reign
     smaller = planned(tmp_path, axes=ONE, run={"cluster": "memory", "micro_batch": 1})
     third, _ = begin(smaller, cluster)
     assert {third.endings.execution(k).micro_batch for k in halved} == {1}, "a smaller one in the sweep file counts"
+
+
+def test_a_searched_micro_batch_is_halved_from_what_was_found(tmp_path: Path) -> None:
+    plan = planned(tmp_path, axes=ONE, run={"cluster": "memory", "micro_batch": "auto"})
+    reconciler, _ = begin(plan, MemoryExecutor())
+    node = next(n for n in plan.graph.nodes.values() if n.spec.kind == "pretrain")
+    share = node.spec.sections["optim"].values["batch_sequences"]
+    assert reconciler.endings._half_batch(node) == share // 2, "nothing was found yet"
+    attempt = open_attempt(plan.layout.stage("pretrain", node.spec.fingerprint), {})
+    note(attempt.folder, 2, "searched")
+    attempt.close()
+    assert reconciler.endings._half_batch(node) == 1
 
 
 def test_a_gpu_that_has_no_room_for_half_either_is_given_up_with_advice(tmp_path: Path) -> None:
@@ -294,7 +360,7 @@ def test_status_why_and_report_say_class_and_action_in_words(
     told = answer(capsys, "why", key, "--root", tmp_path)["stage"]
     assert (told["facts"]["failure"], told["facts"]["action"]) == ("oom_host", "give up")
     assert any("give its job more memory" in line for line in told["details"])
-    page, _ = write_report(plan.layout, "t")
+    page, _ = write_report([plan.layout], "t")
     assert "give its job more memory" in page.read_text(encoding="utf-8")
 
 

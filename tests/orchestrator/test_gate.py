@@ -21,6 +21,7 @@ from orchestrator.progress import Progress
 from orchestrator.reconciler import Notice, Reconciler
 from orchestrator.watch import look
 from sweeps.language.gate import FOLLOWING, LEARNED, Verdict
+from sweeps.language.plugins import Registry
 from sweeps.language.stage import StageSpec
 from sweeps.language.stages import GraphBuilder
 from sweeps.store import files
@@ -161,7 +162,8 @@ def test_a_control_goes_on(tmp_path: Path) -> None:
     axes = {"upstream": ["none", "nca", "nca_shuffled"], "complexity": [BAND], "domain": ["web"], "seed": [0]}
     plan = planned(tmp_path, gate="require", axes=axes)
     known = fakes.registries()
-    known.upstreams["nca_shuffled"] = replace(known.upstreams["nca_shuffled"], control=True)
+    control = replace(known.upstreams["nca_shuffled"], control=True)
+    known = replace(known, upstreams=Registry("upstream", {**known.upstreams, "nca_shuffled": control}))
     graph = GraphBuilder(known, "tiny", gate_required=True).build(plan.trials)
     waiting = {trial: {graph.nodes[s.fingerprint].gate is not None for s in path if s.role in FOLLOWING}
                for trial, path in graph.paths.items()}

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.pilots import Search, searches, warnings
-from orchestrator.plan import make_plan
+from orchestrator import session
+from orchestrator.pilots import Search, searches, unsandboxed, warnings
+from orchestrator.plan import Planned, make_plan
 from sweeps.language.plugins import Survey
-from sweeps.language.spec import Overrides
+from sweeps.language.spec import Overrides, Run
 from tests.orchestrator.verb_stores import SHIPPED, answer, called, run
+from workloads.sandbox import ladder
 
 Captured = pytest.CaptureFixture[str]
 SMOKE = SHIPPED / "smoke.yaml"
@@ -113,3 +115,36 @@ def test_what_cannot_be_made_is_refused_before_any_job_exists(
 @pytest.mark.parametrize("length", [36, 256])
 def test_two_frames_are_enough(length: int, tmp_path: Path) -> None:
     assert make_plan(SMOKE, Overrides(sets=(f"model.sequence_length={length}",)), tmp_path).trials
+
+
+PROGRAMS = ("downstream.tasks=[python_functions]", "python_functions.generation.samples=10")
+
+
+def test_a_person_is_told_beforehand_where_no_sandbox_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def none() -> None:
+        tried.append(1)
+        raise ladder.NoSandbox("none holds here")
+
+    monkeypatch.setattr(ladder, "open_box", none)
+    planned = make_plan(SMOKE, Overrides(sets=PROGRAMS), tmp_path)
+    [said] = unsandboxed(planned)
+    assert "stages will not evaluate the programs that models write: none holds here" in said and tried == [1]
+    for other in (replace(planned, unsafe_exec=True), make_plan(SMOKE, Overrides(sets=PROGRAMS[:1]), tmp_path)):
+        assert list(unsandboxed(other)) == [] and tried == [1], "nothing is tried that is not needed"
+
+
+def test_only_a_typed_flag_lets_programs_run_outside_a_sandbox(
+        tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Planned] = []
+
+    def run_sweep(planned: Planned, **_: object) -> tuple[None, bool]:
+        seen.append(planned)
+        return None, True
+
+    monkeypatch.setattr(session, "run_sweep", run_sweep)
+    for flags in ((), ("--unsafe-exec",)):
+        called(capsys, "sweep", SMOKE, "--root", tmp_path, "--quiet", *flags)
+    assert [planned.execution("downstream").unsafe_exec for planned in seen] == [False, True]
+    assert "unsafe_exec" not in Run.model_fields, "a file that somebody else wrote cannot ask for it"

@@ -55,6 +55,12 @@ def test_a_gpu_without_room_gets_half_the_micro_batch_once() -> None:
     assert record.decide(End(failure=F.OOM_GPU, half_batch=None), DEFAULT).action is A.GIVE_UP
 
 
+def test_an_evaluation_without_room_is_not_told_of_a_micro_batch_that_it_does_not_have() -> None:
+    decision = Record().decide(End(failure=F.OOM_GPU, trains=False), DEFAULT)
+    assert decision.action is A.GIVE_UP and "16 sequences" in decision.text and "micro_batch" not in decision.text
+    assert "run.micro_batch" in Record().decide(End(failure=F.OOM_GPU), DEFAULT).text
+
+
 def test_who_cancelled_decides_whether_it_is_run_again() -> None:
     assert actions(End(failure=F.CANCELLED), End(failure=F.CANCELLED, asked=True)) == [A.CANCEL, A.RESUME]
 

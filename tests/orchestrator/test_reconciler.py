@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from cluster.executors.memory import MemoryExecutor
-from cluster.job import JobHandle, JobRequest
+from cluster.job import JobHandle, JobReport, JobRequest
 from orchestrator.board import Status
 from orchestrator.progress import Progress
 from orchestrator.reconciler import Notice, Reconciler
@@ -372,9 +373,9 @@ def test_a_job_that_never_begins_is_not_submitted_for_ever(tmp_path: Path) -> No
 
 
 def test_a_slot_that_another_sweep_took_meanwhile_is_waited_for(tmp_path: Path) -> None:
-    plan = planned(tmp_path)
+    plan, notices = planned(tmp_path), list[Notice]()
     executor = MemoryExecutor(slots=2)
-    reconciler, _ = begin(plan, executor)
+    reconciler, _ = begin(plan, executor, notices)
     submit, free, quicker = executor.submit, executor.slots_free, [3]
 
     def taken(request: JobRequest) -> list[JobHandle]:
@@ -391,6 +392,23 @@ def test_a_slot_that_another_sweep_took_meanwhile_is_waited_for(tmp_path: Path) 
         if reconciler.finished:
             break
     assert reconciler.board.counts()[Status.DONE] == len(plan.graph.nodes)
+    assert [n.text for n in notices if n.kind == "waits"] == [
+        "2 jobs, 0 of 2 slots free; more is submitted as soon as there is room"], "said once"
+
+
+def test_what_keeps_jobs_waiting_is_said_once_for_each_reason(tmp_path: Path) -> None:
+    class Held(MemoryExecutor):
+        def poll(self, handles: Sequence[JobHandle]) -> list[JobReport]:
+            return [r.model_copy(update={"waits": f"PENDING ({reasons[0]})"}) for r in super().poll(handles)]
+
+    plan, notices, reasons = planned(tmp_path), list[Notice](), ["QOSGrpCpuLimit"]
+    reconciler, _ = begin(plan, Held(slots=2, seconds=1e6), notices)
+    for _ in range(3):
+        reconciler.step()
+    reasons[0] = "JobHeldUser"
+    reconciler.step()
+    waits = [n.text.partition(": ")[2] for n in notices if n.kind == "waits"]
+    assert waits == ["PENDING (QOSGrpCpuLimit)", "PENDING (JobHeldUser)"]
 
 
 def test_a_wish_is_kept_by_a_controller_that_was_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

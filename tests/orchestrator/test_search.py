@@ -14,6 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import analysis
+from analysis.bundle import export, verify
+from analysis.study import study
+from analysis.tables import registry
 from cluster.executors import _synthetic
 from cluster.executors.memory import MemoryExecutor
 from orchestrator.board import Board, Status
@@ -334,3 +338,48 @@ def test_verbs_say_what_became_of_a_loser(tmp_path: Path, capsys: pytest.Capture
     assert told["state"] == "withheld" and "lost at rung 1 of 3" in told["decisive"]["reason"]
     code, out, _ = called(capsys, "report", "search", "--root", tmp_path)
     assert code == 0 and "scratch | web: pretrain.lr = 0.001  (pretrain.lr on the edge of the grid" in out
+
+
+# -- a bundle ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_bundle_of_a_search_holds_its_choices_and_rungs_and_verifies_them(tmp_path: Path) -> None:
+    plan = search(tmp_path / "store")
+    with losing(best_at(scratch=2e-3, nca=8e-3)):
+        searched(plan)
+    export(plan.layout.root, "search", tmp_path / "search.tar.gz")
+    manifest, wrong = verify(tmp_path / "search.tar.gz")
+    assert not wrong and {"tables/search.csv", "tables/cost.csv", "tables/departures.csv"} == {
+        name for name in manifest["files"] if name.startswith("tables/")}
+    frame = analysis.load(tmp_path / "search.tar.gz").search()
+    chosen = frame[frame["outcome"] == "chosen"].set_index("cell")
+    assert chosen.loc["scratch | web", "candidate"] == "lr=0.002" and chosen.loc["scratch | web", "edge"] == ""
+    assert chosen.loc["nca 60-75 | web", "candidate"] == "lr=0.008"
+    assert chosen.loc["nca 60-75 | web", "edge"] == "pretrain.lr"
+    of_scratch = frame[frame["cell"] == "scratch | web"]
+    assert sorted(of_scratch.groupby("candidate").size()) == [1, 1, 2, 3], "none above the rung at which it lost"
+    assert list(of_scratch["outcome"]).count("lost") == 3 and set(of_scratch["rung"]) == {1, 2, 3}
+
+
+def test_a_choice_that_its_losses_do_not_make_is_named(tmp_path: Path) -> None:
+    plan = search(tmp_path / "store")
+    with losing(best_at(scratch=2e-3, nca=8e-3)):
+        searched(plan)
+    stage = plan.layout.stage(SELECT, brackets(plan)[0].select)
+    result = json.loads(stage.result.read_text())
+    path = artifacts_of(stage) / CHOICE
+    raw = json.loads(path.read_text()) | {"values": {"pretrain.lr": 0.001}}
+    path.write_text(files.to_json(raw))
+    result.pop("crc", None)
+    result["files"][f"artifacts/{CHOICE}"] = {"size": path.stat().st_size, "sha256": files.sha256_file(path)}
+    stage.result.write_text(files.seal(result))
+    export(plan.layout.root, "search", tmp_path / "search.tar.gz")
+    (told,) = verify(tmp_path / "search.tar.gz")[1]
+    assert "choice.json: it says {'pretrain.lr': 0.001}, the losses say {'pretrain.lr': 0.002}" in told
+
+
+def test_a_search_that_runs_has_a_table_of_what_is_known(tmp_path: Path) -> None:
+    plan = search(tmp_path)
+    files.replace(plan.layout.sweep("search").plan, plan.file.model_dump_json())
+    frame = registry()["search"].build(study(plan.layout.root, "search"))
+    assert set(frame["outcome"]) == {"open"} and frame["loss"].isna().all() and len(frame) == 2 * 4 * 3

@@ -18,20 +18,24 @@ from pathlib import Path
 import pytest
 
 from orchestrator.__main__ import parser, verbs
+from orchestrator.commands.status import line
 from orchestrator.plan import Planned
+from orchestrator.watch import sweep_status
 from sweeps.errors import UsageError
+from sweeps.store.layout import Layout
 from tests.orchestrator.plans import planned
 from tests.orchestrator.verb_stores import SHIPPED, answer, called, content, run
 
 ROOT = SHIPPED.parent
 SMOKE = SHIPPED / "smoke.yaml"
-READING = (["status"], ["status", "t"], ["why", "scratch-web-s0"], ["why", "tokenizer 1024"],
-           ["logs", "scratch-web-s0"], ["gc"], ["gc", "--checkpoints", "--all"], ["retry", "--failed"],
-           ["cancel", "--all", "t"], ["completion", "--names", "trials"], ["seeds", "+1", str(SMOKE), "--dry-run"],
+READING = (["status"], ["status", "t"], ["status", "t", "--line"], ["table", "missing", "t"], ["compare", "t", "t"],
+           ["why", "scratch-web-s0"], ["why", "tokenizer 1024"], ["logs", "scratch-web-s0"], ["gc"],
+           ["gc", "--checkpoints", "--all"], ["retry", "--failed"], ["cancel", "--all", "t"],
+           ["completion", "--names", "trials"], ["seeds", "+1", str(SMOKE), "--dry-run"],
            ["plan", str(SMOKE), "--no-pilot"])
 """Verbs that change nothing: they read, or what is asked for is so already."""
-LIGHT = (["status"], ["why", "scratch-web-s0"], ["logs", "scratch-web-s0"], ["gc"], ["cancel", "--all", "t"],
-         ["retry", "--failed"], ["completion", "--names", "trials"], ["completion", "bash"])
+LIGHT = (["status"], ["status", "--line"], ["why", "scratch-web-s0"], ["logs", "scratch-web-s0"], ["gc"],
+         ["cancel", "--all", "t"], ["retry", "--failed"], ["completion", "--names", "trials"], ["completion", "bash"])
 HEAVY = ("torch", "ray", "pandas", "deepspeed", "numpy", "numba", "pydantic")
 
 
@@ -212,3 +216,16 @@ def test_a_reader_that_goes_away_is_no_error(finished_store: Path) -> None:
     done = subprocess.run(["bash", "-c", f"set -o pipefail; '{sys.executable}' -m orchestrator gc --all --root "
                            f"'{finished_store}' | true"], cwd=ROOT, capture_output=True, check=False)
     assert b"Traceback" not in done.stderr and b"internal error" not in done.stderr
+
+
+def test_a_status_of_one_line_names_the_worst_first_and_no_host_or_path(
+    finished_store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = called(capsys, "status", "--line", "--root", finished_store)
+    assert code == 0 and re.fullmatch(r"t: (\d+) of \1 trials done, (\d+) of \2 stages\n", out)
+    [found] = [sweep_status(Layout(finished_store), "t")]
+    going = replace(found, trials={"done": 3, "running": 2, "failed": 1, "waiting": 4}, controlled="pid 7 on node12",
+                    budget={"used_gpu_hours": 2.125, "gpu_hours": 10, "source": "file", "at_cap": "drain"})
+    assert line(going).startswith("t: 3 of 10 trials done, 1 failed, 2 running, 4 waiting, ")
+    assert line(going).endswith(" stages, 2.12 of 10 GPU-hours, controller alive") and "node12" not in line(going)
+    assert line(replace(going, controlled="")).endswith("no controller alive")

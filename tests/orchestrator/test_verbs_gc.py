@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from cluster.executors.memory import MemoryExecutor
-from orchestrator import housekeeping, leftovers
+from orchestrator import housekeeping, leftovers, ray_folder
 from orchestrator.board import Status
 from orchestrator.housekeeping import Item, Reason, Survey
 from orchestrator.plan import Planned
@@ -20,6 +23,7 @@ from sweeps.store import files
 from sweeps.store.integrity import quarantine
 from sweeps.store.layout import Layout, StageFolder
 from sweeps.store.ledger import begin_term
+from sweeps.store.owner import Owner
 from sweeps.store.records import Attempt, Parent, damage_of_result, lineage_rows, open_attempt, read_parent, read_result
 from tests.orchestrator.plans import planned
 from tests.orchestrator.verb_stores import answer, called, content, folder_of, node, run
@@ -266,6 +270,24 @@ def test_a_folder_of_ray_that_a_process_names_stays(
     assert [i.path for i in leftovers._ray()] == [folder]
     monkeypatch.setattr(leftovers, "_commands", lambda: iter([f"raylet\0--temp-dir={folder}\0"]))
     assert not list(leftovers._ray())
+
+
+def test_a_folder_of_ray_goes_as_soon_as_the_controller_named_in_it_is_dead(own_temporary_folder: Path) -> None:
+    mine, dead = ray_folder.make(), own_temporary_folder / "orchestrator-ray-dead"
+    dead.mkdir()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    owner = dataclasses.replace(Owner.me(), pid=gone.pid)
+    (dead / ray_folder.OWNER).write_text(json.dumps(owner.fields()), encoding="utf-8")
+    elsewhere = own_temporary_folder / "orchestrator-ray-elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / ray_folder.OWNER).write_text(
+        json.dumps(dataclasses.replace(owner, host="another").fields()), encoding="utf-8")
+    assert [i.path for i in leftovers._ray()] == [dead]
+    second = ray_folder.make()
+    assert not dead.exists(), "the next controller removes it"
+    assert mine.exists() and second.exists() and elsewhere.exists(), "and nothing of one that lives, or may live"
+    assert Owner.read(json.loads((mine / ray_folder.OWNER).read_text())) == Owner.me()
 
 
 def test_a_folder_of_ray_that_vanishes_meanwhile_is_no_error(

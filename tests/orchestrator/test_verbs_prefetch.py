@@ -92,6 +92,20 @@ def test_jobs_are_told_where_it_is_and_that_all_of_it_is_here(hub: FakeHub, tmp_
     assert job_environment(near) == {}, "nothing of it lies elsewhere"
 
 
+def test_plan_says_what_it_did_not_look_at(
+    hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(tmp_path / "far.yaml"), "--root", str(tmp_path / "store"), "--no-pilot"]
+    assert main(["plan", *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert f"ours: someone/data@{COMMIT[:12]}\n" in printed and "not looked at" in printed
+    assert main(["plan", *arguments, "--json"]) == 0
+    assert {name.partition(":")[0] for name in json.loads(capsys.readouterr().out)["elsewhere"]} == {"ours", "hf"}
+    assert not hub.asked
+    assert main(["plan", "sweeps/smoke.yaml", *arguments[1:]]) == 0
+    assert "elsewhere" not in capsys.readouterr().out
+
+
 def test_a_sweep_with_nothing_elsewhere_has_nothing_to_bring(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

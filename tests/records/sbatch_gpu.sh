@@ -22,8 +22,6 @@
 # Only these variables cross from the submitting shell: PATH, HOME, USER, LOGNAME, SHELL, LANG, TZ, VIRTUAL_ENV, PYTHONPATH, HF_HOME, HF_DATASETS_OFFLINE, OMP_NUM_THREADS, LC_*, SLURM_CONF.
 set -e
 umask 077
-# submitit looks for the call under the job's id.
-ln -sf "$SLURM_ARRAY_TASK_ID.pkl" /store/sweeps/smoke/submissions/smoke-t1-0001/"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}_submitted.pkl"
 
 # command
 export SUBMITIT_EXECUTOR=slurm

@@ -108,7 +108,8 @@ def test_defaults_spelled_out_run_options_and_paths_never_move_a_fingerprint() -
                "pretrain.tokens": "300k", "evaluate.every": "5.0%", "transfer.embedding_init": 1}
     assert ids(plan(values(fields=spelled))[1]) == base
     run = {"checkpoint_every": "7 min", "slots": 3, "zero_stage": 2, "micro_batch": 1, "cluster": "elsewhere",
-           "pack": 20, "hang_floor": "1 h"}
+           "pack": 20, "hang_floor": "1 h", "checkpoint_share": "10%", "keep_checkpoints": 3, "keep_at": ["10k", "1M"],
+           "activation_checkpointing": True, "offload": "optimizer"}
     assert ids(plan(values(run=run, question="other", name="other"))[1]) == base
 
 
@@ -117,7 +118,8 @@ LEAVES = [
     ("transfer.embedding_init", 0.2), ("pretrain.lr", 1e-3), ("pretrain.decay", "20%"), ("pretrain.tokens", "2x"),
     ("prepretrain.lr", 1e-3), ("transfer.reinit", ["norm"]), ("transfer.rescale", True),
     ("prepretrain.clip", 0.5), ("evaluate.every", "10%"), ("evaluate.end_tokens", "8k"), ("engine.precision", "bf16"),
-    ("engine.threads_per_rank", 2), ("tokenizer.vocabulary", 2048), ("documents.validation_share", "5%"),
+    ("engine.threads_per_rank", 2), ("engine.loss_chunk", 512),
+    ("tokenizer.vocabulary", 2048), ("documents.validation_share", "5%"),
     ("corpus.shard_tokens", 1000), ("nca.n", 5), ("nca.complexity.scale", "raw"),
 ]
 

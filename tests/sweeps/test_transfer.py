@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.errors import SweepFileError
-from sweeps.language.science import Redrawn, TransferScience
+from sweeps.language.science import TransferScience
+from sweeps.language.units import Redrawn
 from tests.sweeps.test_language import ids, plan, values
 
 REINIT = "transfer.reinit"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -143,7 +144,7 @@ def test_a_stage_without_a_step_is_dumped_and_killed_with_what_it_started(tmp_pa
     said = failure(folder)
     assert said["class"] == "HangError"
     assert "rank 0 of 1 showed no sign of life for" in said["message"]
-    assert "its median step takes 0.01" in said["message"]
+    assert re.search(r"its median step takes 0\.\d+ s\)", said["message"])
     assert any(f"in {act}" in line for line in said["traceback"])
     log = path.with_suffix(".err").read_text()
     assert said["message"] in log

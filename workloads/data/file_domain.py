@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +28,8 @@ from workloads.data.digests import digest_of
 from workloads.data.rows import DataFile, RowDocuments, RowsScience, known
 
 
-def _absolute(paths: object) -> object:
+def absolute(paths: object) -> object:
+    """Return paths as a list, if none depends on where a job is started."""
     found = (paths,) if isinstance(paths, str) else paths
     for path in found if isinstance(found, list | tuple) else ():
         if isinstance(path, str) and not path.startswith(("/", "~")):
@@ -36,7 +37,7 @@ def _absolute(paths: object) -> object:
     return found
 
 
-Paths = Annotated[tuple[str, ...], BeforeValidator(_absolute), Field(min_length=1, json_schema_extra=dict(ASIDE))]
+Paths = Annotated[tuple[str, ...], BeforeValidator(absolute), Field(min_length=1, json_schema_extra=dict(ASIDE))]
 
 
 class FilesScience(RowsScience):
@@ -58,7 +59,7 @@ def read(science: FilesScience) -> RowDocuments:
     Raises:
         UsageError: there is none, or one is of no known format.
     """
-    return RowDocuments("files", list(_files(science)), science)
+    return RowDocuments("files", list(files_of(science.paths)), science)
 
 
 def identity(science: FilesScience) -> Mapping[str, str | None]:
@@ -68,21 +69,25 @@ def identity(science: FilesScience) -> Mapping[str, str | None]:
         UsageError: a path leads to no file.
     """
     digest = hashlib.sha256()
-    for file in _files(science):
+    for file in files_of(science.paths):
         digest.update(f"{file.name}\0{digest_of(file.path)}\n".encode(errors="surrogateescape"))
     return {"files": digest.hexdigest()}
 
 
-def _files(science: FilesScience) -> Iterator[DataFile]:
-    """Yield the files of each glob, by name; below a folder all of known formats."""
-    for number, pattern in enumerate(science.paths):
+def files_of(paths: Sequence[str]) -> Iterator[DataFile]:
+    """Yield the files of each glob, by name; below a folder all of known formats.
+
+    Raises:
+        UsageError: a path leads to no file.
+    """
+    for number, pattern in enumerate(paths):
         base, found = _found(str(Path(pattern).expanduser()))
         if not found:
             raise UsageError(f"{pattern}: no such file here; give the path of a file or folder, or a glob such as "
                              "/data/*.parquet")
         for path in found:
             inside = path.relative_to(base).as_posix()
-            yield DataFile(name=inside if len(science.paths) == 1 else f"{number}/{inside}", path=path)
+            yield DataFile(name=inside if len(paths) == 1 else f"{number}/{inside}", path=path)
 
 
 def _found(pattern: str) -> tuple[Path, list[Path]]:

@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face Hub in its cache: listing, bringing, finding again without a network.
+"""Datasets and models of the Hugging Face Hub in its cache: listing, bringing, finding again without a network.
 
     $HF_HUB_CACHE/...                      the Hub's own cache: files by repository and commit, downloads go on
     $HF_HUB_CACHE/../orchestrator/*.json   which files a domain reads, with their sizes; made when all are here
@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from httpx2 import HTTPError  # what huggingface_hub lets through where there is no way to the Hub
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
@@ -56,14 +57,16 @@ Report = Callable[[Brought], None]
 
 
 class Dataset:
-    """The files that a domain reads, at one commit."""
+    """The files that a domain reads, at one commit; or those of a model, which must be named (`science.files`)."""
 
-    def __init__(self, science: HubScience) -> None:
+    def __init__(self, science: HubScience, *, kind: Literal["dataset", "model"] = "dataset") -> None:
         """Nothing is asked yet."""
         self.science = science
+        self.kind = kind
         self.label = f"{science.repository}@{science.revision[:12]}"
         self._listed: list[HubFile] | None = None
         parts = [science.repository, science.revision, science.config, science.split, *science.files]
+        parts += [kind] * (kind != "dataset")
         name = hashlib.sha256(files.to_json(parts).encode()).hexdigest()[:32]
         self._note = self.place.parent / "orchestrator" / f"{name}.json"
 
@@ -140,13 +143,13 @@ class Dataset:
             "files": [{"name": f.name, "size": f.size} for f in self._listing()]}))
 
     def _here(self, name: str) -> Path | None:
-        found = try_to_load_from_cache(self.science.repository, name, cache_dir=self.place, repo_type="dataset",
+        found = try_to_load_from_cache(self.science.repository, name, cache_dir=self.place, repo_type=self.kind,
                                        revision=self.science.revision)
         return Path(found) if isinstance(found, str) and Path(found).is_file() else None
 
     def _bring(self, file: HubFile) -> None:
         with self._asking():
-            hf_hub_download(self.science.repository, file.name, revision=self.science.revision, repo_type="dataset",
+            hf_hub_download(self.science.repository, file.name, revision=self.science.revision, repo_type=self.kind,
                             cache_dir=self.place)
         here = self._here(file.name)
         if here is None or here.stat().st_size != file.size:
@@ -163,7 +166,7 @@ class Dataset:
         """Yield what the globs match, else what `datasets` says belongs to configuration and split."""
         science = self.science
         tree = HfApi().list_repo_tree(science.repository, recursive=True, revision=science.revision,
-                                      repo_type="dataset")
+                                      repo_type=self.kind)
         sizes = {entry.path: entry.size for entry in tree if hasattr(entry, "size")}
         wanted = set(self._of_split()) if not science.files else {
             name for name in sizes if any(fnmatch.fnmatchcase(name, glob) for glob in science.files)}
@@ -198,13 +201,14 @@ class Dataset:
         try:
             yield
         except GatedRepoError as error:
+            folder = "datasets/" if self.kind == "dataset" else ""
             raise EnvironmentError_(
-                f"{name} its owners ask for consent: accept their conditions at https://huggingface.co/datasets/"
+                f"{name} its owners ask for consent: accept their conditions at https://huggingface.co/{folder}"
                 f"{self.science.repository} and log in here (`hf auth login`, or HF_TOKEN)") from error
         except RevisionNotFoundError as error:
             raise UsageError(f"{name} there is no such commit") from error
         except RepositoryNotFoundError as error:
-            raise UsageError(f"{name} there is no such dataset, or it is private and you are not logged in "
+            raise UsageError(f"{name} there is no such {self.kind}, or it is private and you are not logged in "
                              "(`hf auth login`, or HF_TOKEN)") from error
         except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
             raise self._no_network(error) from error

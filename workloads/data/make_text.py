@@ -1,25 +1,35 @@
 """Stage `text`: a domain's documents to train.jsonl and validation.jsonl, with sources.json saying what they are.
 
-Costs 1-4 s per 6 MB on one core (most of it reading the sources), and twelve times the text in memory.
+Streams: documents go through memory in batches of a megabyte, text and 13-grams lie in files without a name, about five
+times the text on the disk of the store. What stays in memory is stated in `workloads.data.split`, and 4 KB of each
+document where near duplicates are looked for. For what it costs see benchmarks/text.py.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeps.errors import EnvironmentError_, UsageError
+from sweeps.errors import UsageError
 from sweeps.language.plugins import Domain
-from sweeps.language.science import IdentityScience, TextScience
+from sweeps.language.science import TextScience
 from sweeps.store import files
+from sweeps.store.space import writing
 from workloads.contract import Document, StageContext, Stopped
+from workloads.data.copies import Copies
+from workloads.data.identity import check_identity
 from workloads.data.near_duplicates import NearDuplicates
-from workloads.data.paragraphs import Collection, Mask
-from workloads.data.split import Split, split
+from workloads.data.paragraphs import cut
+from workloads.data.scratch import Scratch
+from workloads.data.split import Shelf, Split, split
 
 TRAIN, VALIDATION, SOURCES = "train.jsonl", "validation.jsonl", "sources.json"
 REPORT_SECONDS = 1.0
@@ -39,46 +49,29 @@ def run(context: StageContext) -> Mapping[str, float]:
     domain = context.plugin("domain")
     assert isinstance(domain, Domain), domain
     science: TextScience = context.science["text"]
-    check_identity(domain, context)
+    check_identity(domain, context.science["domain"], context.science["identity"])
     documents: Iterable[Document] = domain.load()(context.science["domain"])
     near = NearDuplicates(science.near_duplicates.ratio) if science.near_duplicates else None
-    collection = collect(near.fresh(documents) if near else documents, science.max_bytes, context)
-    left_out = {"near_duplicates": near.found} if near else {}
-    found = split(collection, science)
-    sizes = {
-        "train": write_texts(context.attempt.artifacts / TRAIN, collection, found.train_P),
-        "validation": write_texts(context.attempt.artifacts / VALIDATION, collection, found.validation_P),
-    }
+    scratch = Scratch(folder=context.attempt.folder.path, pause=lambda: leave_if_asked(context))
+    with closing(Shelf(scratch)) as shelf:
+        collect(shelf, near.fresh(documents) if near else documents, science.max_bytes, context)
+        left_out = {"near_duplicates": near.found} if near else {}
+        found = split(shelf, science)
+        sizes, sources = write(context.attempt.artifacts, shelf, found)
     skipped = list(getattr(documents, "skipped", ()))
     files.create(context.attempt.artifacts / SOURCES, files.to_json({
-        "schema_version": files.SCHEMA_VERSION, "domain": domain_key(context), "sources": sources(collection, found),
+        "schema_version": files.SCHEMA_VERSION, "domain": domain_key(context), "sources": sources,
         "skipped": len(skipped), "skipped_files": skipped[:SKIPPED_LISTED], "overlap_before": found.overlap_before,
         "overlap": found.overlap, "dropped_paragraphs": found.dropped, **left_out,
-        **{name: {"documents": count, "bytes": size} for name, (count, size) in sizes.items()},
+        **{name: asdict(size) for name, size in sizes.items()},
     }))
+    train, validation = sizes["train"], sizes["validation"]
     return {
-        "documents": float(sizes["train"][0] + sizes["validation"][0]), "train_bytes": float(sizes["train"][1]),
-        "validation_bytes": float(sizes["validation"][1]), "overlap_before": found.overlap_before,
+        "documents": float(train.documents + validation.documents), "train_bytes": float(train.bytes),
+        "validation_bytes": float(validation.bytes), "overlap_before": found.overlap_before,
         "overlap": found.overlap, "dropped_paragraphs": float(found.dropped), "skipped_files": float(len(skipped)),
         **{name: float(count) for name, count in left_out.items()},
     }
-
-
-def check_identity(domain: Domain, context: StageContext) -> None:
-    """Compare what is here with what the plan saw.
-
-    Raises:
-        EnvironmentError_: they differ; the message names the first difference.
-    """
-    identity: IdentityScience = context.science["identity"]
-    here = dict(domain.identity(context.science["domain"])) if domain.identity else {}
-    for source in sorted(here.keys() | identity.sources.keys()):
-        planned, found = identity.sources.get(source), here.get(source)
-        if planned != found:
-            raise EnvironmentError_(
-                f"the plan was made with {source} {planned or '(none)'}, here is {found or '(none)'}; use the same "
-                "environment for the controller and the jobs, or plan again"
-            )
 
 
 def domain_key(context: StageContext) -> str:
@@ -90,39 +83,74 @@ def domain_key(context: StageContext) -> str:
     return str(spec["sections"]["domain"]["plugin"]).partition(":")[2]
 
 
-def collect(documents: Iterable[Document], max_bytes: int, context: StageContext) -> Collection:
+def leave_if_asked(context: StageContext) -> None:
+    """Raise `Stopped` where the job was asked to leave."""
+    if context.should_stop():
+        raise Stopped
+
+
+def collect(shelf: Shelf, documents: Iterable[Document], max_bytes: int, context: StageContext) -> None:
     """Read whole documents until the next would bring the text without exact copies above `max_bytes`.
 
     Raises:
         UsageError: not one document was read.
         Stopped: the job was asked to leave.
     """
-    collection = Collection()
+    copies = Copies()
     total, reported, reason = 0, time.monotonic(), "nothing that it reads is installed here, or all of it is empty"
     for document in documents:
-        size = collection.add(document, max_bytes - total)
-        if size < 0:
+        pieces = cut(document.text)
+        fresh = copies.fresh(pieces)
+        size = sum(len(piece.encode()) for piece in itertools.compress(pieces, fresh))
+        if size > max_bytes - total:
             reason = f"its first document, {document.path}, is larger than text.max_bytes; raise that"
             break
+        shelf.add(document, pieces, fresh)
         total += size
-        if context.should_stop():
-            raise Stopped
+        leave_if_asked(context)
         if time.monotonic() - reported > REPORT_SECONDS:
             reported = time.monotonic()
             context.attempt.row(tokens=0, kind="progress", values={"done": float(total), "of": float(max_bytes)})
     if not total:
         raise UsageError(f"the domain gave no text: {reason}")
-    return collection
 
 
-def write_texts(path: Path, collection: Collection, kept_P: Mask) -> tuple[int, int]:
-    """Write one JSON object {source, path, text} per line; return documents and bytes of text."""
-    count = size = 0
-    with path.open("w", encoding="utf-8") as out:
-        for document, text in collection.texts(kept_P):
-            out.write(files.to_json({"source": document.source, "path": document.path, "text": text}) + "\n")
-            count, size = count + 1, size + len(text.encode())
-    return count, size
+@dataclass
+class Size:
+    """How much text there is."""
+
+    documents: int = 0
+    bytes: int = 0
+
+    def add(self, size: int) -> None:
+        """Count one document of this many bytes."""
+        self.documents += 1
+        self.bytes += size
+
+
+def write(folder: Path, shelf: Shelf, found: Split) -> tuple[dict[str, Size], dict[str, dict[str, Any]]]:
+    """Write one JSON object {source, path, text} per line and document; return the sizes of the parts, and the sources.
+
+    Of each source are stated the documents used, their bytes, and one SHA-256 over their paths and texts.
+    """
+    sizes = {"train": Size(), "validation": Size()}
+    of_source: defaultdict[str, Size] = defaultdict(Size)
+    digests: defaultdict[str, Any] = defaultdict(hashlib.sha256)
+    with ExitStack() as stack:
+        stack.enter_context(writing(folder))
+        outs = {part: stack.enter_context((folder / name).open("w", encoding="utf-8"))
+                for part, name in (("train", TRAIN), ("validation", VALIDATION))}
+        for batch in shelf.documents.batches():
+            for number, document, text in batch.texts(found.kept_P[batch.span]):
+                source, path, data = document.source, document.path, text.encode()
+                part = "validation" if found.held_out_D[number] else "train"
+                outs[part].write(files.to_json({"source": source, "path": path, "text": text}) + "\n")
+                digests[source].update(
+                    f"{path}\0{hashlib.sha256(data).hexdigest()}\n".encode(errors="surrogateescape"))
+                sizes[part].add(len(data))
+                of_source[source].add(len(data))
+    return sizes, {name: {**asdict(size), "sha256": digests[name].hexdigest()}
+                   for name, size in sorted(of_source.items())}
 
 
 def read_texts(path: Path) -> Iterator[str]:
@@ -131,20 +159,3 @@ def read_texts(path: Path) -> Iterator[str]:
         for line in lines:
             text: str = json.loads(line)["text"]
             yield text
-
-
-def sources(collection: Collection, found: Split) -> dict[str, dict[str, Any]]:
-    """Return per source the documents used, their bytes, and one SHA-256 over their paths and texts."""
-    digests: dict[str, Any] = {}
-    counts: dict[str, list[int]] = {}
-    for document, text in collection.texts(found.train_P | found.validation_P):
-        digest = digests.setdefault(document.source, hashlib.sha256())
-        data = text.encode()
-        digest.update(f"{document.path}\0{hashlib.sha256(data).hexdigest()}\n".encode(errors="surrogateescape"))
-        count = counts.setdefault(document.source, [0, 0])
-        count[0] += 1
-        count[1] += len(data)
-    return {
-        name: {"documents": counts[name][0], "bytes": counts[name][1], "sha256": digests[name].hexdigest()}
-        for name in sorted(digests)
-    }

@@ -8,6 +8,7 @@ per document of 300 words, whatever the text's length.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 
@@ -22,6 +23,8 @@ MISSES = (0.1, 0.9)
 """Weights of what the index wrongly proposes, which is looked at again, and of what it misses."""
 INDEXED = 0.9
 """The index has no use for a higher limit; the estimate does."""
+SKETCHED = 4_096
+"""Shingles hashed at a time: 1 KB each."""
 SCHEME = "affine64"
 """Stated, not left to the version of datasketch: it decides which documents are kept."""
 
@@ -44,7 +47,9 @@ class NearDuplicates:
         """Yield the documents that repeat no earlier one that was yielded."""
         for document in documents:
             sketch = self._blank.copy()
-            sketch.update_batch(list(shingles(document.text)))
+            found = shingles(document.text)
+            while some := list(itertools.islice(found, SKETCHED)):
+                sketch.update_batch(some)
             if any(sketch.jaccard(self._kept[k]) >= self._similarity for k in self._index.query(sketch)):
                 self.found += 1
                 continue

@@ -1,12 +1,13 @@
-"""Documents cut into paragraphs, with the hashes of their 13-grams of words. Everything after reading is a mask.
+"""Some documents cut into paragraphs, with the hashes of their 13-grams of words. Everything after reading is a mask.
 
-Suffixes: P paragraphs, W words, G 13-grams, D documents. Costs about 12 bytes of memory per byte of text, and 1 s per
-4 MB on one core.
+Suffixes: P paragraphs, W words, G 13-grams. Costs about 12 bytes of memory per byte of text of a batch, 20 MB for the
+words' hashes, and 1 s per 4 MB on one core.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from array import array
 from collections.abc import Iterator
@@ -19,8 +20,10 @@ from workloads.contract import Document
 
 GRAM_WORDS = 13
 """Length of the n-grams by which text counts as repeated (GPT-3's contamination check, arXiv 2005.14165, app. C)."""
-SHORT_CHARS = 40
-"""Paragraphs shorter than this (whitespace folded) are never duplicates: `Returns`, `else:`."""
+BATCH_CHARS = 1_000_000
+"""A batch is full when its text is as long as this."""
+WORDS_REMEMBERED = 1 << 17
+"""Words whose hash is kept; all are forgotten beyond them. The most frequent ones come back at once."""
 
 _BREAK = re.compile(r"(\n(?:[ \t\f]*\n)+)")
 _WORD = re.compile(r"\w+")
@@ -28,114 +31,110 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
+
+
+class _Words(dict[str, int]):
+    """Word -> 64-bit hash, the same in every process."""
+
+    def __missing__(self, word: str) -> int:
+        if len(self) >= WORDS_REMEMBERED:
+            self.clear()
+        self[word] = found = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+        return found
+
+
+_words = _Words()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grams:
     """The 13-grams of some paragraphs; a gram may reach over several paragraphs of one document."""
 
-    hash_G: npt.NDArray[np.uint64]
+    hash_G: Hashes
     """64-bit hash of the words."""
     paragraph_G: Numbers
     """Number of the paragraph in which the gram's middle word lies."""
 
-    def found_in(self, sorted_hashes: npt.NDArray[np.uint64]) -> Mask:
-        """Return which grams are among `sorted_hashes` (np.isin and np.unique of NumPy 2.4 take 20 times as long)."""
-        if not len(sorted_hashes):
-            return np.zeros(len(self.hash_G), dtype=np.bool_)
-        place_G = np.minimum(np.searchsorted(sorted_hashes, self.hash_G), len(sorted_hashes) - 1)
-        return np.asarray(sorted_hashes[place_G] == self.hash_G)
 
-    def share_of(self, flagged_G: Mask, paragraphs: int) -> npt.NDArray[np.float64]:
-        """Return per paragraph the share of its grams that are flagged; 0 where it has none."""
-        all_P = np.bincount(self.paragraph_G, minlength=paragraphs)
-        flagged_P = np.bincount(self.paragraph_G[flagged_G], minlength=paragraphs)
-        return np.asarray(flagged_P / np.maximum(all_P, 1), dtype=np.float64)
+class Batch:
+    """The paragraphs of some documents in a row."""
 
-
-class Collection:
-    """Paragraphs of all documents read so far."""
-
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, *, first_document: int = 0, first_paragraph: int = 0) -> None:
+        """Start empty; say how many documents and paragraphs come before."""
+        self.first_document, self.first_paragraph = first_document, first_paragraph
         self.documents: list[Document] = []
         """Without their text, which the paragraphs hold."""
         self.pieces: list[str] = []
         """Text of each paragraph with the blank lines after it."""
-        self._document_P = array("q")
-        self._fresh_P = array("b")
-        self._words_P = array("q")
-        self._word_W = array("q")
-        self._ids: dict[str, int] = {}
-        self._seen: set[bytes] = set()
+        self.paragraphs: list[int] = []
+        """How many of them each document has."""
+        self.chars = 0
+        """Characters of text."""
 
-    def add(self, document: Document, limit_bytes: int) -> int:
-        """Add a document whole; return the bytes of its paragraphs that are not copies of earlier ones.
+    @property
+    def span(self) -> slice:
+        """Its paragraphs among those of all batches."""
+        return slice(self.first_paragraph, self.first_paragraph + len(self.pieces))
 
-        Returns -1, and adds nothing, where that is more than `limit_bytes`.
-        """
-        pieces = cut(document.text)
-        digests = [_digest(piece) for piece in pieces]
-        fresh = []
-        own: set[bytes] = set()
-        for digest in digests:
-            fresh.append(digest is None or not (digest in self._seen or digest in own))
-            if digest is not None:
-                own.add(digest)
-        if not any(digest is not None and new for digest, new in zip(digests, fresh, strict=True)):
-            fresh = [False] * len(pieces)  # nothing but copies and short lines
-        size = sum(len(piece.encode()) for piece, new in zip(pieces, fresh, strict=True) if new)
-        if size > limit_bytes:
-            return -1
-        self._seen |= own
-        self._append(document, pieces, fresh)
-        return size
-
-    def _append(self, document: Document, pieces: list[str], fresh: list[bool]) -> None:
-        number, ids = len(self.documents), self._ids
+    def add(self, document: Document, pieces: list[str]) -> None:
+        """Add a document of these paragraphs."""
         self.documents.append(Document(source=document.source, path=document.path, text=""))
-        for piece, new in zip(pieces, fresh, strict=True):
-            words = _WORD.findall(piece.lower())
-            self.pieces.append(piece)
-            self._document_P.append(number)
-            self._fresh_P.append(new)
-            self._words_P.append(len(words))
-            self._word_W.extend([ids.setdefault(word, len(ids)) for word in words])
+        self.pieces += pieces
+        self.paragraphs.append(len(pieces))
+        self.chars += sum(map(len, pieces))
 
     @property
-    def document_P(self) -> Numbers:
-        """Number of each paragraph's document."""
-        return np.array(self._document_P, dtype=np.int64)
+    def full(self) -> bool:
+        """True where the next document belongs to the next batch."""
+        return self.chars >= BATCH_CHARS
 
-    @property
-    def fresh_P(self) -> Mask:
-        """False for exact copies of an earlier paragraph."""
-        return np.array(self._fresh_P, dtype=np.bool_)
+    def next(self) -> Batch:
+        """Return an empty batch that follows this one."""
+        return Batch(first_document=self.first_document + len(self.documents), first_paragraph=self.span.stop)
 
-    def grams(self, kept_P: Mask) -> Grams:
-        """Return the 13-grams of the documents as they read with only the paragraphs in `kept_P`."""
-        paragraph_W = np.repeat(np.arange(len(self.pieces), dtype=np.int64), np.array(self._words_P, dtype=np.int64))
+    def grams(self, *kept: Mask) -> Iterator[Grams]:
+        """Yield the 13-grams of the documents as they read with only the paragraphs of each mask."""
+        word_W, words = array("Q"), []
+        for piece in self.pieces:
+            found = _WORD.findall(piece.lower())
+            word_W.extend(map(_words.__getitem__, found))
+            words.append(len(found))
+        paragraph_W = np.repeat(np.arange(len(self.pieces), dtype=np.int64), np.array(words, dtype=np.int64))
+        document_P = np.repeat(np.arange(len(self.documents)), np.array(self.paragraphs, dtype=np.int64))
+        for kept_P in kept:
+            yield self._grams(np.array(word_W, dtype=np.uint64), paragraph_W, document_P, kept_P)
+
+    def _grams(self, word_W: Hashes, paragraph_W: Numbers, document_P: Numbers, kept_P: Mask) -> Grams:
         kept_W = kept_P[paragraph_W]
-        paragraph_W = paragraph_W[kept_W]
-        word_W = _mix(np.array(self._word_W, dtype=np.uint64)[kept_W])
+        paragraph_W, word_W = paragraph_W[kept_W], word_W[kept_W]
         count = max(0, len(word_W) - GRAM_WORDS + 1)
         hash_G = np.zeros(count, dtype=np.uint64)
         for offset in range(GRAM_WORDS):
             hash_G = hash_G * _ODD + word_W[offset:offset + count]
-        document_W = self.document_P[paragraph_W]
+        document_W = document_P[paragraph_W]
         whole_G = document_W[:count] == document_W[GRAM_WORDS - 1:GRAM_WORDS - 1 + count]
         middle_G = paragraph_W[GRAM_WORDS // 2:GRAM_WORDS // 2 + count]
-        return Grams(hash_G=hash_G[whole_G], paragraph_G=middle_G[whole_G])
+        return Grams(hash_G=hash_G[whole_G], paragraph_G=middle_G[whole_G] + self.first_paragraph)
 
-    def texts(self, kept_P: Mask) -> Iterator[tuple[Document, str]]:
-        """Yield each document with its text, of only the paragraphs in `kept_P`; documents without any are left out."""
-        kept: dict[int, list[str]] = {}
-        for p in np.flatnonzero(kept_P):
-            kept.setdefault(self._document_P[p], []).append(self.pieces[p])
-        for number, pieces in kept.items():
-            text = "".join(pieces).strip("\n")
+    def texts(self, kept_P: Mask) -> Iterator[tuple[int, Document, str]]:
+        """Yield each document, after its number, with its text of only the paragraphs in `kept_P`.
+
+        Documents without any are left out.
+        """
+        for number, document, text in self.whole(kept_P):
             if text.strip():
-                yield self.documents[number], text + "\n"
+                yield number, document, text.strip("\n") + "\n"
+
+    def whole(self, kept_P: Mask | None = None) -> Iterator[tuple[int, Document, str]]:
+        """Yield each document, after its number, with the paragraphs in `kept_P` (None: all) joined."""
+        first = 0
+        for number, (document, count) in enumerate(zip(self.documents, self.paragraphs, strict=True)):
+            pieces = self.pieces[first:first + count]
+            if kept_P is not None:
+                pieces = list(itertools.compress(pieces, kept_P[first:first + count]))
+            first += count
+            yield self.first_document + number, document, "".join(pieces)
 
 
 def normalise(text: str) -> str:
@@ -149,17 +148,3 @@ def cut(text: str) -> list[str]:
     parts = _BREAK.split(normalise(text))
     pieces = [body + blank for body, blank in zip(parts[::2], [*parts[1::2], ""], strict=True)]
     return [piece for piece in pieces if piece]
-
-
-def _digest(piece: str) -> bytes | None:
-    """Return 16 bytes that equal paragraphs share, whitespace folded; None for a short one."""
-    folded = " ".join(piece.split())
-    return hashlib.sha256(folded.encode()).digest()[:16] if len(folded) >= SHORT_CHARS else None
-
-
-def _mix(word_W: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Spread word numbers over 64 bits (splitmix64's finaliser)."""
-    mixed = (word_W + np.uint64(1)) * _ODD
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)

@@ -103,7 +103,7 @@ class RowDocuments:
 
         science = self._science
         for file in self._files:
-            for number, row in enumerate(_rows(file.path, file.name, science)):
+            for number, row in enumerate(read_rows(file, [science.column, *science.where])):
                 text = row.get(science.column)
                 if not isinstance(text, str) or not _fits(row, text, science):
                     continue
@@ -126,17 +126,21 @@ def _fits(row: Mapping[str, Any], text: str, science: RowsScience) -> bool:
     return all(row[column] in values for column, values in science.where.items())
 
 
-def _rows(path: Path, name: str, science: RowsScience) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of a file, each with at least the columns that are asked for."""
-    wanted = dict.fromkeys([science.column, *science.where])
+def read_rows(file: DataFile, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of a file, each with at least the columns that are asked for; a text file is one row of the first.
+
+    Raises:
+        EnvironmentError_: the file cannot be read, or lacks a column.
+    """
+    path, name, wanted = file.path, file.name, list(dict.fromkeys(columns))
     try:
         if name.endswith(PARQUET):
-            yield from _parquet_rows(path, list(wanted))
+            yield from _parquet_rows(path, wanted)
         elif _unpacked(name).endswith(JSONL):
-            yield from _json_rows(path, list(wanted))
+            yield from _json_rows(path, wanted)
         else:
             with _opened(path) as lines:
-                yield {science.column: lines.read()}
+                yield {wanted[0]: lines.read()}
     except (OSError, ValueError, EOFError, zlib.error) as error:  # pyarrow's and JSON's are of these
         raise EnvironmentError_(f"{path} cannot be read ({type(error).__name__}: {error}); it may have been copied or "
                                 "downloaded in part: bring it again") from error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from workloads.contract import Subject
 from workloads.training.evaluation import logits_of
-from workloads.training.losses import held_out
+from workloads.training.losses import held_out, summed_loss
 
 
 def measure(science: Any, subject: Subject) -> Mapping[str, float]:
@@ -19,6 +20,6 @@ def measure(science: Any, subject: Subject) -> Mapping[str, float]:
     del science
     scores: dict[str, float] = {}
     for domain, reader in subject.corpora.items():
-        found = held_out(logits_of(subject), reader, subject.tokens)
+        found = held_out(partial(summed_loss, logits_of(subject)), reader, subject.tokens)
         scores |= {f"{domain}.loss": found.loss, f"{domain}.bits_per_byte": found.bits_per_byte}
     return scores

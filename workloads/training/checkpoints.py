@@ -2,6 +2,7 @@
 
 A checkpoint folder holds `engine/` (DeepSpeed's files), `rank_<r>.pt` (generators and unreported losses of a rank) and
 `state.json` (tokens and layout). It counts once its manifest does (sweeps.store.records). At tiny size it has 3 MB.
+One written by another number of ranks is continued too, and what was trained so says it (`Progress.relayouts`).
 A damaged one is set aside (sweeps.store.integrity) and an earlier state continued, never silently the beginning. Where
 there is no space, the half-written one is removed, the older ones stay, and `StorageError` says what to do.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import logging
 import random
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,15 +28,17 @@ from sweeps.store import files, integrity, records, space
 from sweeps.store.layout import AttemptFolder, StageFolder
 from sweeps.store.records import Attempt, Checkpoint
 from workloads.contract import StageContext
-from workloads.training.engine import Engine
+from workloads.training.engine import TAG, Engine
+from workloads.training.process import Place
+from workloads.training.universal import to_universal
 
 STATE = "state.json"
+UNIVERSAL = "universal"
+"""Folder inside an attempt that holds a converted checkpoint while it is loaded."""
 PARAMETER_BYTES = 16
 """Bytes of a checkpoint per parameter: weights, master copy and two moments of Adam."""
 SPARE_BYTES = 16_000_000
 """Bytes that stay free for rows and other files."""
-KEPT = 2
-"""Checkpoints kept per attempt; the newest is the stage's final state once it is complete."""
 
 log = logging.getLogger("workloads.training.checkpoints")
 
@@ -50,6 +53,13 @@ class Progress:
     """Last reported loss, nats per token."""
     pending: list[torch.Tensor] = field(default_factory=list)
     """This rank's parts of the losses since the last row, not yet synchronised."""
+    relayouts: list[dict[str, int]] = field(default_factory=list)
+    """Where the run went on with another number of ranks: `tokens`, `ranks_before`, `ranks`. From there on its numbers
+    are those of an uninterrupted run only within 1e-5 (fp32) or 3e-4 nats (bf16, autocast), as tested."""
+    recent: list[float] = field(default_factory=list)
+    """Losses of the updates before the last row, which a spike stands out from (workloads.training.incidents)."""
+    spikes: int = 0
+    """Rows of kind `spike` since the beginning of the run."""
 
 
 def find_start(context: StageContext, segment: SegmentScience) -> Checkpoint | None:
@@ -123,7 +133,10 @@ def _trunk(context: StageContext, segment: SegmentScience) -> Checkpoint | None:
     return final
 
 
-def save(engine: Engine, attempt: Attempt, tokens: int, progress: Progress, execution: Execution) -> None:
+def save(
+    engine: Engine, attempt: Attempt, tokens: int, progress: Progress, execution: Execution,
+    points: Collection[int] = (),
+) -> None:
     """Write and commit a checkpoint; every rank must call it. Older ones of this attempt are deleted.
 
     Args:
@@ -131,14 +144,16 @@ def save(engine: Engine, attempt: Attempt, tokens: int, progress: Progress, exec
         attempt: where.
         tokens: tokens consumed since the beginning of the run.
         progress: counters and unreported losses.
-        execution: layout, recorded.
+        execution: layout, recorded, and how many are kept.
+        points: token counts whose checkpoints are kept in any case.
 
     Raises:
         StorageError: there is no space; this checkpoint does not count, and the older ones are as they were.
     """
     place = engine.place
     state = {"schema_version": files.SCHEMA_VERSION, "tokens": tokens, "updates": progress.updates,
-             "loss": progress.loss, "layout": layout_of(execution)}
+             "loss": progress.loss, "recent": progress.recent, "spikes": progress.spikes,
+             "layout": layout_of(execution), "relayouts": progress.relayouts}
 
     def prepare() -> Path:
         _require_space(attempt.folder.path, engine.parameters)
@@ -154,7 +169,7 @@ def save(engine: Engine, attempt: Attempt, tokens: int, progress: Progress, exec
         if place.first:
             attempt.commit_checkpoint(tokens)
     if place.first:
-        prune(attempt.folder)
+        prune(attempt.folder, execution.keep_checkpoints, points)
     place.barrier()
 
 
@@ -185,40 +200,97 @@ def _require_space(folder: Path, parameters: int) -> None:
         )
 
 
-def load(engine: Engine, found: Checkpoint, execution: Execution) -> Progress:
-    """Put a checkpoint's state into the engine and the global generators.
+def load(engine: Engine, found: Checkpoint, execution: Execution, attempt: Attempt) -> Progress:
+    """Put a checkpoint's state into the engine and the global generators; every rank must call it.
+
+    Args:
+        engine: takes the state.
+        found: the checkpoint.
+        execution: this job's layout.
+        attempt: whose folder takes what has to be converted; it is removed again.
 
     Raises:
-        UsageError: it was written with another layout.
+        UsageError: it was written with another layout that cannot be converted into this one.
         RecordError: what it holds contradicts itself.
+        StorageError: there is no space to convert it.
     """
     state = files.read_json(found.folder / STATE)
-    if state["layout"] != layout_of(execution):
-        raise UsageError(f"{found.folder} was written with layout {state['layout']}, this job has "
-                         f"{layout_of(execution)}; run it with the same ranks and ZeRO stage")
+    written, own = state["layout"], layout_of(execution)
+    if written | {"ranks": 0} != own | {"ranks": 0}:
+        raise UsageError(f"{found.folder} was written with layout {written}, this job has {own}; the number of ranks "
+                         "may change, the rest not: run it with the same ZeRO stage and off-loading")
     if state["tokens"] != found.tokens:
         raise RecordError(f"{found.folder / STATE} says {state['tokens']} tokens")
-    engine.load(found.folder)
-    progress = Progress(updates=int(state["updates"]), loss=files.number(state["loss"]))
+    if written == own or not execution.zero_stage:  # ZeRO 0: all is on every rank
+        engine.load(found.folder)
+    else:
+        _load_converted(engine, found, attempt)
+    progress = Progress(updates=int(state["updates"]), loss=files.number(state["loss"]),
+                        relayouts=list(state.get("relayouts", [])),
+                        recent=[float(loss) for loss in state.get("recent", ())],  # older ones have none
+                        spikes=int(state.get("spikes", 0)))
     if engine.adam_steps() != progress.updates:
         raise RecordError(f"{found.folder}: Adam counts {engine.adam_steps()} steps, the record {progress.updates}")
-    saved = torch.load(found.folder / f"rank_{engine.place.rank}.pt", weights_only=True)
-    _restore_generators(saved)
-    progress.pending = list(saved["pending"].to(engine.place.device))
+    if written == own:
+        saved = _read_rank(found, engine.place.rank)
+        _restore_generators(saved)
+        progress.pending = list(saved["pending"].to(engine.place.device))
+    else:
+        progress.relayouts.append(
+            {"tokens": found.tokens, "ranks_before": written["ranks"], "ranks": own["ranks"]})
+        progress.pending = _redistribute(found, written["ranks"], engine.place)
     return progress
 
 
-def layout_of(execution: Execution) -> dict[str, int]:
+def _load_converted(engine: Engine, found: Checkpoint, attempt: Attempt) -> None:
+    folder = attempt.folder.path / UNIVERSAL
+
+    def convert() -> None:
+        _require_space(attempt.folder.path, 2 * engine.parameters)
+        to_universal(found.folder / TAG, folder / TAG)
+
+    try:
+        engine.place.decide(convert)
+        engine.load(folder, universal=True)
+        engine.place.barrier()
+    finally:
+        if engine.place.first:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_rank(found: Checkpoint, rank: int) -> dict[str, Any]:
+    saved: dict[str, Any] = torch.load(found.folder / f"rank_{rank}.pt", weights_only=True)
+    return saved
+
+
+def _redistribute(found: Checkpoint, ranks: int, place: Place) -> list[torch.Tensor]:
+    """Give the losses of all `ranks` earlier ranks to the first one, and a generator to each that had one.
+
+    A rank that was not there before goes on with its own seed.
+    """
+    saved = [_read_rank(found, rank) for rank in range(ranks)]
+    if place.rank < ranks:
+        _restore_generators(saved[place.rank])
+    total = torch.stack([s["pending"] for s in saved]).sum(0)
+    return list((total if place.first else torch.zeros_like(total)).to(place.device))
+
+
+def layout_of(execution: Execution) -> dict[str, Any]:
     """Return the part of the layout that a checkpoint's files depend on."""
-    return {"ranks": execution.ranks, "zero_stage": execution.zero_stage}
+    layout: dict[str, Any] = {"ranks": execution.ranks, "zero_stage": execution.zero_stage}
+    return layout if execution.offload == "none" else layout | {"offload": execution.offload}
 
 
-def prune(attempt: AttemptFolder) -> None:
-    """Delete all but the newest checkpoints of an attempt; the manifest first, so that no half of one counts."""
+def prune(attempt: AttemptFolder, keep: int, points: Collection[int]) -> None:
+    """Delete an attempt's checkpoints but the newest `keep` and those at `points` (tokens).
+
+    The manifest goes first, so that no half of one counts.
+    """
     newest_first = sorted((p for p in attempt.checkpoints.iterdir() if p.name.isdigit()), reverse=True)
-    for folder in newest_first[KEPT:]:
-        (folder / integrity.MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)  # who finds it damaged meanwhile sets it aside
+    for folder in newest_first[keep:]:
+        if int(folder.name) not in points:
+            (folder / integrity.MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)  # who finds it damaged meanwhile sets it aside
 
 
 def _rank_state(progress: Progress) -> dict[str, Any]:

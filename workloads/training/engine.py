@@ -3,7 +3,7 @@
 The loss of an update is the mean cross-entropy over all its target tokens: micro-batches and ranks are weighted by
 their number of targets, never averaged as if they had equally many.
 
-Shape suffixes: B sequences, T tokens, V vocabulary.
+Shape suffixes: B sequences, T tokens.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.optim import AdamW
 
 from sweeps.errors import RecordError, UsageError
@@ -23,7 +22,7 @@ from sweeps.language.science import EngineScience, OptimScience
 from sweeps.language.stage import Execution
 from workloads.contract import SequenceBatch
 from workloads.training.feeds import IGNORED, labels_of
-from workloads.training.model import parameter_groups
+from workloads.training.model import parameter_groups, recompute_activations, summed_loss
 from workloads.training.process import Place
 
 TAG = "engine"
@@ -32,16 +31,26 @@ BUCKET_ELEMENTS = 50_000_000
 """Largest gradient bucket, elements; DeepSpeed allocates it whole, so small models get one of their own size."""
 
 
+def share_of(optim: OptimScience, execution: Execution) -> int:
+    """Return a rank's sequences of an update.
+
+    Raises:
+        UsageError: the ranks do not divide the batch.
+    """
+    share, rest = divmod(optim.batch_sequences, execution.ranks)
+    if rest:
+        raise UsageError(f"batch_sequences {optim.batch_sequences} is not divisible by {execution.ranks} ranks")
+    return share
+
+
 def micro_batch(optim: OptimScience, execution: Execution) -> int:
     """Return sequences per forward pass and rank.
 
     Raises:
         UsageError: ranks or micro-batch do not divide the batch.
     """
-    share, rest = divmod(optim.batch_sequences, execution.ranks)
-    if rest:
-        raise UsageError(f"batch_sequences {optim.batch_sequences} is not divisible by {execution.ranks} ranks")
-    micro = min(execution.micro_batch or share, share)
+    share = share_of(optim, execution)
+    micro = execution.sequences(share)
     if share % micro:
         raise UsageError(f"micro_batch {micro} does not divide a rank's share of the batch, {share} sequences")
     return micro
@@ -59,13 +68,13 @@ def deepspeed_config(
         parameters: number of the model's parameters (bounds the buckets).
 
     Raises:
-        UsageError: bf16 with ZeRO 0 (DeepSpeed 0.19.8 then takes a dummy Adam step), or a batch that does not divide.
+        UsageError: bf16 with ZeRO 0 (DeepSpeed 0.19.8 then takes a dummy Adam step), off-loading what this ZeRO stage
+            does not part, or a batch that does not divide.
     """
     if engine.precision == "bf16" and execution.zero_stage == 0:
         raise UsageError("engine.precision bf16 needs ZeRO stage 1, 2 or 3 (DeepSpeed's stage 0 makes a dummy Adam "
                          "step in bf16); set zero_stage 1, or engine.precision autocast or fp32")
     micro = micro_batch(optim, execution)
-    bucket = min(BUCKET_ELEMENTS, parameters)
     config: dict[str, Any] = {
         "train_batch_size": optim.batch_sequences,
         "train_micro_batch_size_per_gpu": micro,
@@ -74,10 +83,10 @@ def deepspeed_config(
         "steps_per_print": 2**31 - 1,
         "wall_clock_breakdown": False,
         "zero_allow_untested_optimizer": True,
-        "zero_optimization": {
-            "stage": execution.zero_stage, "reduce_bucket_size": bucket, "allgather_bucket_size": bucket,
-        },
+        "zero_optimization": _zero(execution, min(BUCKET_ELEMENTS, parameters)),
     }
+    if execution.offload != "none":  # torch's fused AdamW works on the host; DeepSpeed's own would have to be compiled
+        config["zero_force_ds_cpu_optimizer"] = False
     if engine.precision == "bf16":
         config["bf16"] = {"enabled": True}
         config["data_types"] = {"grad_accum_dtype": "fp32"}
@@ -87,11 +96,17 @@ def deepspeed_config(
     return config
 
 
-def cross_entropy_sum(logits_BTV: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
-    """Return the summed cross-entropy in nats over the labels that are targets; arithmetic in fp32."""
-    return F.cross_entropy(
-        logits_BTV.flatten(0, 1).float(), labels_BT.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
+def _zero(execution: Execution, bucket: int) -> dict[str, Any]:
+    stage, offload = execution.zero_stage, execution.offload
+    if offload != "none" and stage < (1 if offload == "optimizer" else 3):
+        raise UsageError(f"offload {offload} does not exist in ZeRO stage {stage}; optimizer needs stage 1, 2 or 3, "
+                         "optimizer+parameters stage 3")
+    zero: dict[str, Any] = {"stage": stage, "reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
+    if offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu"}
+    if offload == "optimizer+parameters":
+        zero["offload_param"] = {"device": "cpu"}
+    return zero
 
 
 class Engine:
@@ -115,7 +130,10 @@ class Engine:
         self.zero_stage = execution.zero_stage
         self._micro = config["train_micro_batch_size_per_gpu"]
         self._accumulation = config["gradient_accumulation_steps"]
+        self._chunk = engine.loss_chunk
         self._config_json = model.config.to_json_string()
+        if execution.activation_checkpointing:
+            recompute_activations(model)
         optimiser = AdamW(
             list(parameter_groups(model, optim.weight_decay)), lr=optim.lr, betas=(optim.beta1, optim.beta2),
             eps=optim.epsilon, fused=True,
@@ -149,7 +167,7 @@ class Engine:
         scale = self._accumulation * self.place.world / targets
         part, norm = torch.zeros((), device=self.place.device), math.nan
         for tokens, labels in self._micro_batches(batch.tokens_BT, labels_BT):
-            total = cross_entropy_sum(self._engine(input_ids=tokens).logits, labels)
+            total = summed_loss(self._engine, tokens, labels, self._chunk)
             self._engine.backward(total * scale)
             part = part + total.detach() / targets
             if want_norm and self.zero_stage == 0 and self._engine.is_gradient_accumulation_boundary():
@@ -158,6 +176,11 @@ class Engine:
         if want_norm and self.zero_stage:
             norm = float(self._engine.get_global_grad_norm() or math.nan)
         return part, norm
+
+    @property
+    def applied(self) -> bool:
+        """False where DeepSpeed left the last update out: under ZeRO 1 to 3 its gradient was not finite then."""
+        return bool(self._engine.was_step_applied())
 
     def _plain_norm(self) -> float:
         """Under ZeRO 0 DeepSpeed clips by the norm without keeping it."""
@@ -178,14 +201,19 @@ class Engine:
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64)).to(self.place.device, non_blocking=True)
 
-    def logits(self, tokens_BT: np.ndarray) -> torch.Tensor:
-        """Return (B, T, V) logits without gradients or dropout; every rank must call it (ZeRO 3 gathers weights)."""
+    def held_out_loss(self, batch: SequenceBatch) -> tuple[float, int]:
+        """Return the summed cross-entropy in nats of a batch, without gradients or dropout, and its number of targets.
+
+        Every rank must call it with the same batch (ZeRO 3 gathers weights).
+        """
+        labels_BT = labels_of(batch)
         self._engine.eval()
         try:
             with torch.no_grad():
-                return self._engine(input_ids=self._tensor(tokens_BT)).logits  # type: ignore[no-any-return]
+                total = summed_loss(self._engine, self._tensor(batch.tokens_BT), self._tensor(labels_BT), self._chunk)
         finally:
             self._engine.train()
+        return float(total), int((labels_BT != IGNORED).sum())
 
     def adam_steps(self) -> int:
         """Return Adam's own counter: it must equal the number of updates since the beginning of the run.
@@ -193,11 +221,15 @@ class Engine:
         Raises:
             RecordError: parameters disagree.
         """
-        inner = getattr(self._engine.optimizer, "optimizer", self._engine.optimizer)
-        counts = {int(state["step"]) for state in inner.state.values() if "step" in state}
+        counts = {int(state["step"]) for state in self._adam.state.values() if "step" in state}
         if len(counts) > 1:
             raise RecordError(f"Adam's counters differ between parameters: {sorted(counts)}")
         return counts.pop() if counts else 0
+
+    @property
+    def _adam(self) -> AdamW:
+        """The optimiser inside ZeRO's."""
+        return getattr(self._engine.optimizer, "optimizer", self._engine.optimizer)  # type: ignore[no-any-return]
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return the fp32 weights on the CPU, by name; complete on every rank, which must all call it."""
@@ -216,15 +248,34 @@ class Engine:
         """Write DeepSpeed's checkpoint below `folder`; every rank must call it."""
         self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
 
-    def load(self, folder: Path) -> None:
-        """Load DeepSpeed's checkpoint from `folder`.
+    def load(self, folder: Path, *, universal: bool = False) -> None:
+        """Load DeepSpeed's checkpoint from `folder`; every rank must call it.
+
+        Args:
+            folder: where.
+            universal: it fits any number of ranks (`workloads.training.universal`).
 
         Raises:
             RecordError: DeepSpeed found nothing there.
         """
+        groups = [{k: v for k, v in g.items() if k != "params"} for g in self._engine.optimizer.param_groups]
+        self._engine._config.load_universal_checkpoint = universal
         path, _ = self._engine.load_checkpoint(str(folder), tag=TAG)
         if path is None:
             raise RecordError(f"DeepSpeed found no checkpoint in {folder / TAG}")
+        if universal:
+            self._mend(groups)
+
+    def _mend(self, groups: list[dict[str, Any]]) -> None:
+        """Undo what loading a universal checkpoint does under ZeRO 3 (DeepSpeed 0.19.8, read and tested).
+
+        Every group gets the first one's fields, so that norms would decay; and all parameters share one counter, so
+        that each of them would count for all.
+        """
+        for group, own in zip(self._engine.optimizer.param_groups, groups, strict=True):
+            group.update(own)
+        for parameter, state in self._adam.state.items():
+            state["step"] = state["step"].to(parameter.device, torch.float32, copy=True)
 
     def close(self) -> None:
         """Give back what DeepSpeed registered in this process."""

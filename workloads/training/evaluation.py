@@ -71,7 +71,7 @@ def _subject(context: StageContext, device: torch.device) -> Measured:
         role.removeprefix(CORPUS): open_reader(one(context, role), context)
         for role in _roles(context) if role.startswith(CORPUS)
     }
-    model, vocabulary = _model(context, corpora)
+    model, vocabulary = load_model(context, next(iter(corpora.values())).vocabulary if corpora else None)
     model.register_forward_pre_hook(lambda *_: context.pulse.beat())
     subject = Measured(
         model=model.to(device).eval(), device=device, vocabulary=vocabulary, corpora=corpora,
@@ -88,7 +88,16 @@ def _roles(context: StageContext) -> list[str]:
     return [given["role"] for given in files.read_json(context.attempt.stage.spec)["inputs"]]
 
 
-def _model(context: StageContext, corpora: Mapping[str, CorpusReader]) -> tuple[Any, int]:
+def load_model(context: StageContext, text_vocabulary: int | None) -> tuple[Any, int]:
+    """Return the model that a stage measures, and its vocabulary: a finished one, or the untrained twin of one.
+
+    Args:
+        context: the stage.
+        text_vocabulary: token ids of the tokenizer, which a twin has; None: the stage reads no text.
+
+    Raises:
+        RecordError: an input is missing or damaged.
+    """
     science = context.science
     if science["measure"].subject != "untrained":
         weights = read_weights(one(context, "model"))
@@ -96,13 +105,12 @@ def _model(context: StageContext, corpora: Mapping[str, CorpusReader]) -> tuple[
         model = empty_model(science["model"], vocabulary)
         load_weights(model, weights)
         return model, vocabulary
-    if not corpora:
+    if text_vocabulary is None:
         raise RecordError("the untrained twin needs a corpus: it has the vocabulary of the trained model")
-    vocabulary = next(iter(corpora.values())).vocabulary
     return build_model(
-        science["model"], vocabulary, seed=science["seed"].seed, purpose="pretrain",
+        science["model"], text_vocabulary, seed=science["seed"].seed, purpose="pretrain",
         embedding_std=science["transfer"].embedding_init,
-    ), vocabulary
+    ), text_vocabulary
 
 
 def logits_of(subject: Any) -> Logits:
@@ -111,7 +119,7 @@ def logits_of(subject: Any) -> Logits:
         with torch.inference_mode():
             tokens = torch.from_numpy(np.ascontiguousarray(tokens_BT, dtype=np.int64)).to(subject.device)
             out: torch.Tensor = subject.model(input_ids=tokens).logits
-            if not bool(torch.isfinite(out).all()):
+            if not bool(torch.isfinite(torch.stack(torch.aminmax(out))).all()):  # a NaN is both
                 raise Diverged("the model's logits are not finite, so this arm cannot be evaluated")
             return out
 

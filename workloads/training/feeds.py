@@ -100,3 +100,8 @@ class Window:
         index = updates * self._batch + self._offset + np.arange(self._share, dtype=np.int64)[None, :]
         self._first = number
         self._loaded = self._feed.load(index.reshape(-1))
+
+    def indices(self, number: int) -> list[tuple[int, ...]]:
+        """Return which sequences each rank reads in update `number`, by rank."""
+        first = range(number * self._batch, (number + 1) * self._batch, self._share)
+        return [tuple(range(at, at + self._share)) for at in first]

@@ -2,34 +2,39 @@
 
 A row every `ROW_UPDATES` updates of the absolute count holds the mean loss since the last one; losses that no row has
 reported yet travel in the checkpoints. So the rows of an interrupted run equal those of an uninterrupted one, except
-for `tokens_per_second`, the only value that is measured and not computed.
+for the values that are measured and not computed (`workloads.training.telemetry`).
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from sweeps.errors import RecordError, UsageError
 from sweeps.language.science import EngineScience, OptimScience, SegmentScience, ValidationScience
+from sweeps.language.stage import Execution
 from sweeps.store.records import Checkpoint
-from workloads.contract import CorpusReader, Diverged, StageContext, Stopped
+from workloads.contract import CorpusReader, Diverged, SequenceBatch, StageContext, Stopped
 from workloads.training import checkpoints, transfer
+from workloads.training.cards import cards_of, record
 from workloads.training.checkpoints import Progress
 from workloads.training.engine import Engine
 from workloads.training.feeds import Feed, Window
+from workloads.training.incidents import Sentinel
 from workloads.training.losses import held_out
 from workloads.training.process import Place
 from workloads.training.schedule import update_rate
+from workloads.training.telemetry import Telemetry
 
 ROW_UPDATES = 20
 """Updates between two rows; the only points where the host waits for the device."""
+
+log = logging.getLogger("workloads.training.loop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,8 @@ class Run:
     engine: EngineScience
     sequence_length: int
     flops_per_token: float
+    execution: Execution
+    """The context's, with the micro-batch settled."""
     began: float
     """When the stage began, `time.monotonic()` seconds."""
     validation: Validation | None = None
@@ -69,27 +76,6 @@ class Run:
     def scored(self) -> bool:
         """True where the end of this stage is scored: an annealed end, or the end of a cosine."""
         return self.segment.decay_from is not None or self.segment.horizon_tokens is not None
-
-
-class Stopwatch:
-    """Training time of this attempt: evaluations and checkpoints do not count."""
-
-    def __init__(self) -> None:
-        """Start running."""
-        self.seconds = 0.0
-        self._since = time.monotonic()
-
-    def __enter__(self) -> None:
-        """Pause."""
-        self.seconds += time.monotonic() - self._since
-
-    def __exit__(self, *_: object) -> None:
-        """Go on."""
-        self._since = time.monotonic()
-
-    def read(self) -> float:
-        """Return the seconds so far."""
-        return self.seconds + time.monotonic() - self._since
 
 
 class Trainer:
@@ -107,15 +93,22 @@ class Trainer:
                 raise UsageError(f"segment.{name} {getattr(run.segment, name)} is not a whole number of updates of "
                                  f"{run.update_tokens} tokens")
         self.last = run.segment.end_tokens // run.update_tokens
-        self.engine = Engine(run.model, run.optim, run.engine, run.context.execution, run.place)
+        self.cards = cards_of(run.place)  # measured before the engine takes the memory
+        self.engine = Engine(run.model, run.optim, run.engine, run.execution, run.place)
         self.progress = Progress()
         self.window = Window(run.feed, batch=run.optim.batch_sequences, last_update=self.last, place=run.place)
-        self.watch = Stopwatch()
+        self.telemetry = Telemetry(
+            run.place, self.cards, update_tokens=run.update_tokens, flops_per_token=run.flops_per_token)
+        self.telemetry.watch(run.model)
+        self.sentinel = Sentinel(run.context, run.place, self.window)
         self.first_step = 0.0
         self.began_updates = 0
-        self.seconds = 0.0
-        self.row_mark = (0, 0.0)
         self.saved_at = time.monotonic()
+        self.stall = 0.0
+        """Seconds that the last checkpoint took."""
+        self.points = frozenset(
+            -(-tokens // run.update_tokens) * run.update_tokens for tokens in run.context.execution.keep_at_tokens)
+        """Token counts at which a checkpoint is made and kept: the end of the update that reaches what was asked."""
 
     @property
     def tokens(self) -> int:
@@ -127,14 +120,15 @@ class Trainer:
 
         Raises:
             Stopped: the job was asked to leave, and a checkpoint was written; or another one has taken its place.
-            Diverged: a loss is not finite.
+            Diverged: a loss or a gradient is not finite.
+            LossSpike: a loss jumped, and `on_spike` says to stop then.
             RecordError: a checkpoint that had to be continued is damaged.
             StorageError: there is no space for a checkpoint, a row or the weights.
         """
         try:
             self._continue()
             self._updates()
-            self.seconds = self.watch.read()
+            self.telemetry.end()
             self._end()
             return self._scores()
         finally:
@@ -143,50 +137,78 @@ class Trainer:
     def _continue(self) -> None:
         found = self.run.start
         if found is not None:
-            self.progress = checkpoints.load(self.engine, found, self.run.context.execution)
+            context = self.run.context
+            self.progress = checkpoints.load(self.engine, found, context.execution, context.attempt)
             if self.tokens != found.tokens:
                 raise RecordError(f"{found.folder} holds {self.progress.updates} updates or {self.tokens} tokens")
             if self.run.place.first:
-                self.run.context.attempt.set_parent(found.owner)
+                context.attempt.set_parent(found.owner)
+            self._tell_relayout()
+        if self.run.place.first:
+            record(self.cards, self.run.context.attempt.folder)
         self.began_updates = self.progress.updates
-        self.watch = Stopwatch()
-        self.row_mark = (self.progress.updates, 0.0)
+        self.telemetry.begin()
         self.saved_at = time.monotonic()
+
+    def _tell_relayout(self) -> None:
+        """Say it loudly where this attempt goes on with another number of ranks: a row, the log, and the scores."""
+        last = self.progress.relayouts[-1:]
+        if last and last[0]["tokens"] == self.tokens:
+            before, now = last[0]["ranks_before"], last[0]["ranks"]
+            self._row("relayout", {"ranks_before": float(before), "ranks": float(now)})
+            log.warning("%d tokens were trained on %d ranks, this job has %d: what follows equals an uninterrupted run "
+                        "only within 1e-5 nats (fp32) or 3e-4 (bf16, autocast)", self.tokens, before, now)
 
     def _updates(self) -> None:
         run, progress = self.run, self.progress
         while progress.updates < self.last:
             lr = update_rate(run.optim, run.segment, progress.updates, run.update_tokens)
-            batch = self.window.update(progress.updates)
+            with self.telemetry.fetching():
+                batch = self.window.update(progress.updates)
             row_due = (progress.updates + 1) % ROW_UPDATES == 0
             loss, norm = self.engine.update(batch, lr=lr, want_norm=row_due)
             progress.pending.append(loss)
             progress.updates += 1
+            self.telemetry.step()
             run.context.pulse.step()
             self.first_step = self.first_step or time.monotonic() - run.began
             if row_due:
                 self._train_row(lr, norm)
+            elif not self.engine.applied:
+                self._refuse_divergence(math.inf)
             self._validation_row()
             self._leave_or_save()
 
     def _train_row(self, lr: float, norm: float) -> None:
-        self.progress.loss = self._pending_loss()
+        losses_U = self._pending_losses()
+        self.progress.loss = float(losses_U.mean())
+        self._row("train", {"loss": self.progress.loss, "lr": lr, "grad_norm": norm, **self.telemetry.row()})
+        bad = not self.engine.applied or (self.engine.zero_stage == 0 and not math.isfinite(norm))
+        self.sentinel.refuse_divergence(self.progress, losses_U, norm if bad else None)
+        spike = self.sentinel.spike(self.progress, losses_U.tolist())
         self.progress.pending = []
-        updates, seconds = self.row_mark
-        self.row_mark = (self.progress.updates, self.watch.read())
-        speed = (self.progress.updates - updates) * self.run.update_tokens / max(1e-9, self.row_mark[1] - seconds)
-        self._row("train", {"loss": self.progress.loss, "lr": lr, "grad_norm": norm, "tokens_per_second": speed})
-        self._refuse_divergence()
+        if spike is not None:
+            self._row("spike", spike.values())
+            self.sentinel.stop_at(spike)
+
+    def _pending_losses(self) -> torch.Tensor:
+        """Return the loss of each update since the last row, fp64; waits for the device."""
+        return self.run.place.total(torch.stack(self.progress.pending).cpu().double())
 
     def _pending_loss(self) -> float:
         """Return the mean loss since the last row (the last row's where there is none yet); waits for the device."""
-        if not self.progress.pending:
-            return self.progress.loss
-        return float(self.run.place.total(torch.stack(self.progress.pending).cpu().double()).mean())
+        return float(self._pending_losses().mean()) if self.progress.pending else self.progress.loss
 
-    def _refuse_divergence(self) -> None:
-        if not math.isfinite(self.progress.loss):
-            raise Diverged(f"loss {self.progress.loss} after {self.tokens} tokens")
+    def _refuse_divergence(self, norm: float | None = None) -> None:
+        """End the run, with a last row, where a loss is not finite, or the gradient whose `norm` this is.
+
+        Raises:
+            Diverged: so it is.
+        """
+        losses_U = self._pending_losses()
+        if norm is not None or not bool(losses_U.isfinite().all()):
+            self._row("train", {"loss": float(losses_U.mean())})
+            self.sentinel.refuse_divergence(self.progress, losses_U, norm)
 
     def _validation_row(self) -> None:
         run = self.run
@@ -197,17 +219,19 @@ class Trainer:
         self._evaluate("validation", run.validation, run.validation.science.trunk_tokens)
 
     def _evaluate(self, kind: str, validation: Validation, tokens: int) -> None:
-        with self.watch:
-            measured = held_out(self._logits, validation.reader, tokens)
+        with self.telemetry.standing():
+            measured = held_out(self._summed_loss, validation.reader, tokens)
         self._row(kind, {"loss": measured.loss, "bits_per_byte": measured.bits_per_byte})
         if kind == "end":
             self.progress.loss = measured.loss
         if not math.isfinite(measured.loss):
+            if self.progress.pending:
+                self._refuse_divergence()  # the training's own losses say at which update
             raise Diverged(f"held-out loss {measured.loss} after {self.tokens} tokens")
 
-    def _logits(self, tokens_BT: npt.NDArray[np.int32]) -> torch.Tensor:
+    def _summed_loss(self, batch: SequenceBatch) -> tuple[float, int]:
         self.run.context.pulse.beat()
-        return self.engine.logits(tokens_BT)
+        return self.engine.held_out_loss(batch)
 
     def _row(self, kind: str, values: dict[str, float]) -> None:
         if self.run.place.first:
@@ -217,7 +241,7 @@ class Trainer:
         context = self.run.context
         if self.progress.updates == self.last:
             return
-        due = time.monotonic() - self.saved_at > context.execution.checkpoint_seconds
+        due = self.tokens in self.points or time.monotonic() - self.saved_at >= self._interval()
         gone = self.run.place.first and bool(context.attempt.superseded())
         stop, due, gone = self.run.place.any(context.should_stop(), due, gone)
         if gone:
@@ -227,15 +251,22 @@ class Trainer:
         if stop:
             raise Stopped(f"stopped after {self.tokens} tokens")
 
+    def _interval(self) -> float:
+        """Return the seconds from a checkpoint to the next: as asked, or longer, so that they take a bounded share."""
+        execution = self.run.context.execution
+        return max(execution.checkpoint_seconds, self.stall * (1.0 / execution.checkpoint_share - 1.0))
+
     def _save(self) -> None:
         self.run.context.pulse.slow()
-        with self.watch:
-            if self.progress.pending and not math.isfinite(loss := self._pending_loss()):
-                self._row("train", {"loss": loss})
-                raise Diverged(f"loss {loss} before {self.tokens} tokens")
+        began = time.monotonic()
+        with self.telemetry.saving():
+            if self.progress.pending:
+                self._refuse_divergence()
             context = self.run.context
-            checkpoints.save(self.engine, context.attempt, self.tokens, self.progress, context.execution)
+            checkpoints.save(
+                self.engine, context.attempt, self.tokens, self.progress, context.execution, self.points)
             self.saved_at = time.monotonic()
+            self.stall = self.saved_at - began
 
     def _end(self) -> None:
         run = self.run
@@ -248,16 +279,18 @@ class Trainer:
         run.place.barrier()
 
     def _scores(self) -> dict[str, float]:
-        steps, made = self.engine.adam_steps(), self.progress.updates - self.began_updates
+        steps = self.engine.adam_steps()
         if steps != self.progress.updates:
             raise RecordError(f"Adam counts {steps} steps after {self.progress.updates} updates")
         ended = self.run.scored and self.run.validation is not None
-        return {
+        relayouts = len(self.progress.relayouts)
+        return ({"relayouts": float(relayouts)} if relayouts else {}) | {
             "loss": self.progress.loss if ended else self._pending_loss(),
             "updates": float(self.progress.updates),
             "adam_steps": float(steps),
             "tokens": float(self.tokens),
-            "tokens_per_second": made * self.run.update_tokens / max(1e-9, self.seconds),
+            "loss_spikes": float(self.progress.spikes),
+            **self.telemetry.scores(),
             "seconds_to_first_step": self.first_step,
             "flops": self.tokens * self.run.flops_per_token,
         }

@@ -17,14 +17,16 @@ import torch
 
 from sweeps.errors import RecordError
 from workloads.contract import CorpusReader, Ints, SequenceBatch
-from workloads.training.engine import cross_entropy_sum
 from workloads.training.feeds import labels_of, text_batch
+from workloads.training.model import cross_entropy_sum
 
 BATCH = 16
 """Sequences per forward pass of an evaluation; one fixed shape, because rows are not bit-equal across shapes."""
 
 Logits = Callable[[npt.NDArray[np.int32]], torch.Tensor]
 """(B, T) tokens -> (B, T, V) logits."""
+Summed = Callable[[SequenceBatch], tuple[float, int]]
+"""Sequences -> their summed cross-entropy in nats, and their number of targets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,22 +60,22 @@ def summed_loss(logits: Logits, batch: SequenceBatch) -> tuple[float, int]:
     """Return the summed cross-entropy in nats of a batch, and its number of targets."""
     labels = labels_of(batch)
     out = logits(batch.tokens_BT)
-    total = cross_entropy_sum(out, torch.from_numpy(labels).to(out.device))
+    total = cross_entropy_sum(out.flatten(0, 1), torch.from_numpy(labels).to(out.device).flatten())
     return float(total), int((labels >= 0).sum())
 
 
-def held_out(logits: Logits, reader: CorpusReader, tokens: int) -> HeldOut:
+def held_out(summed: Summed, reader: CorpusReader, tokens: int) -> HeldOut:
     """Return the loss on the first held-out sequences of a corpus.
 
     Args:
-        logits: the model.
+        summed: the model.
         reader: the corpus.
         tokens: held-out tokens to use, rounded down to whole sequences.
     """
     nats, targets, size = 0.0, 0, 0
     for index in batches(sequences_for(tokens, reader)):
         tokens_BT = reader.validation(index)
-        summed, count = summed_loss(logits, text_batch(tokens_BT))
-        nats, targets = nats + summed, targets + count
+        loss, count = summed(text_batch(tokens_BT))
+        nats, targets = nats + loss, targets + count
         size += reader.bytes_of(tokens_BT[:, 1:])
     return HeldOut(loss=nats / targets, bits_per_byte=nats / math.log(2.0) / size)

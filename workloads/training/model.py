@@ -4,6 +4,8 @@ Every tensor has its own counter-based generator (NumPy's Philox, whose numbers 
 body is identical across the arms of a seed whatever their vocabulary. Embeddings and output head are drawn under a name
 that also says the purpose: otherwise the fresh embeddings of pre-training would begin with the very rows that the body
 saw in pre-pre-training, and a transferred body would be favoured.
+
+Shape suffixes: B sequences, T tokens, N = B T rows, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -14,11 +16,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
 from sweeps.errors import UsageError
 from sweeps.language.science import ModelScience
+from workloads.training.feeds import IGNORED
 
 INPUT = "model.embed_tokens.weight"
 """Name of the input embedding."""
@@ -30,6 +35,49 @@ PREPRETRAIN_EMBEDDING_STD = 1.0
 """Standard deviation of the input embeddings in pre-pre-training: PyTorch's N(0, 1), as in the release."""
 
 Purpose = Literal["prepretrain", "pretrain"]
+
+
+def cross_entropy_sum(logits_NV: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+    """Return the summed cross-entropy in nats over the labels that are targets; arithmetic in fp32."""
+    return F.cross_entropy(logits_NV.float(), labels_N, ignore_index=IGNORED, reduction="sum")
+
+
+def summed_loss(model: Any, tokens_BT: torch.Tensor, labels_BT: torch.Tensor, chunk: int | None) -> torch.Tensor:
+    """Return a model's summed cross-entropy in nats; `chunk` as in `Llama.forward`, None: all logits at once."""
+    if chunk is not None:
+        return model(input_ids=tokens_BT, labels=labels_BT, chunk=chunk)  # type: ignore[no-any-return]
+    return cross_entropy_sum(model(input_ids=tokens_BT).logits.flatten(0, 1), labels_BT.flatten())
+
+
+def recompute_activations(model: Any) -> None:
+    """Make a model compute its activations again in the backward pass instead of keeping them."""
+    # the first is the name that this release of transformers has for it
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+class Llama(LlamaForCausalLM):  # type: ignore[misc] # which states no types
+    """Hugging Face's Llama, which can also end in its loss without ever holding the logits of all tokens."""
+
+    def forward(
+        self, input_ids: torch.Tensor, *, labels: torch.Tensor | None = None, chunk: int = 0, **given: Any
+    ) -> Any:
+        """Return what Hugging Face's returns, or the summed cross-entropy in nats where there are `labels`.
+
+        Args:
+            input_ids: (B, T) tokens.
+            labels: (B, T) token to be predicted at each position, or `IGNORED`.
+            chunk: rows whose logits are held at a time; the backward pass computes them again.
+            given: for Hugging Face's.
+        """
+        if labels is None:
+            return super().forward(input_ids=input_ids, **given)
+        hidden_ND = self.model(input_ids=input_ids).last_hidden_state.flatten(0, 1)
+        chunks = zip(torch.split(hidden_ND, chunk), torch.split(labels.flatten(), chunk), strict=True)
+        return torch.stack([checkpoint(self._summed, *rows, use_reentrant=False) for rows in chunks]).sum()
+
+    def _summed(self, hidden_ND: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+        return cross_entropy_sum(self.lm_head(hidden_ND), labels_N)
 
 
 def build_model(science: ModelScience, vocabulary: int, *, seed: int, purpose: Purpose, embedding_std: float) -> Any:
@@ -65,11 +113,11 @@ def empty_model(science: ModelScience, vocabulary: int) -> Any:
         vocab_size=vocabulary, hidden_size=science.width, intermediate_size=science.mlp,
         num_hidden_layers=science.layers, num_attention_heads=science.heads, num_key_value_heads=science.heads,
         max_position_embeddings=science.sequence_length, tie_word_embeddings=science.tied, use_cache=False,
-        attention_dropout=science.dropout,
+        attention_dropout=science.dropout, rms_norm_eps=science.norm_epsilon,
         rope_parameters={"rope_type": "default", "rope_theta": science.rope_base},
         bos_token_id=None, eos_token_id=None,
     )
-    return LlamaForCausalLM(config)
+    return Llama(config)
 
 
 def initial(

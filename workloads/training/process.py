@@ -75,6 +75,14 @@ class Place:
         dist.all_reduce(shared, op=dist.ReduceOp.MAX)
         return [bool(f) for f in shared.tolist()]
 
+    def gather(self, value: T) -> list[T]:
+        """Return every rank's value, by rank; a value that pickle takes, gathered at row points at most."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, value)
+        return found
+
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """Return values summed over all ranks."""
         if self.world > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from workloads.contract import CorpusReader, MixturePart, SequenceSource, StageC
 from workloads.training.checkpoints import find_start
 from workloads.training.feeds import CorpusFeed, Feed, UpstreamFeed
 from workloads.training.loop import Run, Trainer, Validation
-from workloads.training.model import PREPRETRAIN_EMBEDDING_STD, Purpose, build_model, empty_model
+from workloads.training.micro_batch import settled
+from workloads.training.model import PREPRETRAIN_EMBEDDING_STD, build_model, empty_model
 from workloads.training.process import join, seed_globals
 from workloads.training.transfer import carry_over, read_weights, rescale_body
 
@@ -29,7 +30,9 @@ def prepretrain(context: StageContext) -> Mapping[str, float]:
     """
     began = time.monotonic()
     feed = UpstreamFeed(upstream_source(context, stream="train", role="bank"))
-    return _train(context, feed, "prepretrain", embedding_std=PREPRETRAIN_EMBEDDING_STD, began=began)
+    return train(context, feed, began=began, fresh=lambda: build_model(
+        context.science["model"], feed.vocabulary, seed=context.science["seed"].seed, purpose="prepretrain",
+        embedding_std=PREPRETRAIN_EMBEDDING_STD))
 
 
 def pretrain(context: StageContext) -> Mapping[str, float]:
@@ -43,34 +46,52 @@ def pretrain(context: StageContext) -> Mapping[str, float]:
     began = time.monotonic()
     science = context.science
     reader = open_reader(one(context, "corpus"), context)
-    return _train(
-        context, CorpusFeed(reader), "pretrain", embedding_std=science["transfer"].embedding_init, began=began,
-        validation=Validation(science=science["validation"], reader=reader),
-    )
+
+    def fresh() -> Any:
+        model = build_model(science["model"], reader.vocabulary, seed=science["seed"].seed, purpose="pretrain",
+                            embedding_std=science["transfer"].embedding_init)
+        _transfer(context, model)
+        return model
+
+    return train(context, CorpusFeed(reader), began=began, fresh=fresh,
+                 validation=Validation(science=science["validation"], reader=reader))
 
 
-def _train(
-    context: StageContext, feed: Feed, purpose: Purpose, *, embedding_std: float, began: float,
-    validation: Validation | None = None,
+def train(
+    context: StageContext, feed: Feed, *, began: float, fresh: Callable[[], Any], validation: Validation | None = None,
+    sequence_length: int | None = None,
 ) -> Mapping[str, float]:
+    """Train up to the segment's end, from the furthest sound checkpoint of the run.
+
+    Args:
+        context: the stage.
+        feed: what it trains on.
+        began: when the stage began, `time.monotonic()` seconds.
+        fresh: makes the model that the run begins with, where there is no checkpoint.
+        validation: evaluations along the run.
+        sequence_length: tokens of the feed's sequences; None: the model's.
+
+    Raises:
+        Stopped: asked to leave.
+        Diverged: a loss is not finite.
+        RecordError: a needed checkpoint is damaged.
+    """
     science = context.science
     place = join(science["engine"].threads_per_rank)
     if any(place.any(context.should_stop())):  # asked during the imports, which take seconds
         raise Stopped("stopped before the first update")
     seed = science["seed"].seed
     start = place.decide(lambda: find_start(context, science["segment"]))
-    if start is not None:
-        model = empty_model(science["model"], feed.vocabulary)
-    else:
-        model = build_model(
-            science["model"], feed.vocabulary, seed=seed, purpose=purpose, embedding_std=embedding_std
-        )
-        _transfer(context, model)
+    model = empty_model(science["model"], feed.vocabulary) if start is not None else fresh()
+    shape = science["model"]
+    shape = shape.model_copy(update={"sequence_length": sequence_length or shape.sequence_length})
+    execution = settled(context, place, model, start, vocabulary=feed.vocabulary)
     seed_globals(seed, place.rank)
     run = Run(
         context=context, place=place, model=model, start=start, feed=feed, optim=science["optim"],
-        segment=science["segment"], engine=science["engine"], sequence_length=science["model"].sequence_length,
-        flops_per_token=science["model"].flops_per_token(feed.vocabulary), began=began, validation=validation,
+        segment=science["segment"], engine=science["engine"], sequence_length=shape.sequence_length,
+        flops_per_token=shape.flops_per_token(feed.vocabulary), began=began, validation=validation,
+        execution=execution,
     )
     return Trainer(run).train()
 

@@ -187,9 +187,9 @@ class TestLimits:
         is_(limits.account(answers(config=config, associations=""), profile()), Verdict.FAILED, "no account")
 
     @pytest.mark.parametrize("associations, qos, slots, verdict, word", [
-        ("a||normal|normal|50|\n", "", 100, Verdict.FAILED, "slots: 50"),
+        ("a||normal|normal|50|\n", "", 100, Verdict.WARNING, "slots: 50"),
         ("a||normal|normal|50|\n", "", 50, Verdict.OK, "50"),
-        ("a||normal|normal||\n", "normal|20||00:00:00|cluster\n", 30, Verdict.FAILED, "QOS normal allows 20"),
+        ("a||normal|normal||\n", "normal|20||00:00:00|cluster\n", 30, Verdict.WARNING, "QOS normal allows 20"),
         ("a||normal|normal|50|\nb||normal|normal|5|\n", "", 50, Verdict.OK, "account a allows 50"),
         ("a||normal|normal||\n", "normal|||00:00:00|cluster\n", 9999, Verdict.OK, "no limit"),
     ])

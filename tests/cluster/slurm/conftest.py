@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from cluster import rehearsal
 from cluster.clients import Clients, needed
 from cluster.rehearsal import Rehearsal, Shape
+from cluster.rehearsal.conf import slurm_conf
 from sweeps.errors import EnvironmentError_
 from tests.cluster.slurm.fakes import DISABLED, Clock, Fakes
 
@@ -22,10 +24,15 @@ REUSED = "ORCHESTRATOR_TEST_REHEARSAL"
 
 
 @contextmanager
-def rehearsed(shape: Shape) -> Iterator[Rehearsal]:
-    """A rehearsal cluster of this shape; skips, with the line that installs Slurm, where it cannot be had."""
+def rehearsed(shape: Shape, conf: Callable[[Rehearsal], str] = slurm_conf) -> Iterator[Rehearsal]:
+    """A rehearsal cluster of this shape; skips, with the line that installs Slurm, where it cannot be had.
+
+    `conf` gives the text of its slurm.conf, for what only tests want of it.
+    """
     try:
-        started = rehearsal.up(f"tests-{uuid.uuid4().hex[:8]}", shape)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys.modules["cluster.rehearsal.up"], "slurm_conf", conf)
+            started = rehearsal.up(f"tests-{uuid.uuid4().hex[:8]}", shape)
     except EnvironmentError_ as error:
         if "apt-get" not in str(error):
             raise

@@ -75,9 +75,10 @@ class Fakes:
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-def queue(*rows: str, reason: str = "None") -> str:
+def queue(*rows: str, reason: str = "None", restarts: int = 0) -> str:
     """What squeue prints for `12_0 RUNNING` and the like."""
-    return "".join(f"{job}|{state}|{reason}|.\n" for job, state in (row.split(maxsplit=1) for row in rows))
+    split = (row.split(maxsplit=1) for row in rows)
+    return "".join(f"{job}|{state}|{restarts}|{reason}|.\n" for job, state in split)
 
 
 def cluster(root: Path, clock: Clock, **options: object) -> SlurmExecutor:

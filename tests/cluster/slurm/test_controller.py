@@ -165,6 +165,20 @@ def test_a_controllers_job_whose_node_dies_goes_on_elsewhere(repaired: Rehearsal
     check_ended(shell, job, watcher)
 
 
+def test_from_the_login_node_a_sweep_whose_controller_is_a_job_is_seen_and_cancelled(
+        slurm: Rehearsal, tmp_path: Path) -> None:
+    shell = Shell(tmp_path, slurm, tokens="6x")  # training that does not end by itself meanwhile
+    job = appointed(shell)
+    wait_for(shell.training)
+    out, _ = said(shell.start("status", "faults"))
+    assert f"controller Slurm job {job} (RUNNING" in out
+    said(shell.start("cancel", "--all", "faults"))
+    wait_for(lambda: not shell.ask("squeue", "-h", "-t", "running,pending,completing"))
+    out, _ = said(shell.start("status", "faults", "--line"))
+    assert "1 cancelled" in out and shell.state.released and shell.state.cancelled
+    assert not shell.state.failures and submitted_twice(shell.folder) == []
+
+
 @pytest.mark.proof
 def test_a_controllers_job_goes_back_into_the_queue_before_its_time_limit(slurm: Rehearsal, tmp_path: Path) -> None:
     shell = Shell(tmp_path, slurm, limit=1, arms="none, shuffle_dyck")

@@ -174,6 +174,20 @@ def test_a_job_that_had_to_make_room_goes_on_from_its_checkpoint(slurm: Rehearsa
         assert run.reconciler.board.status[stage.fingerprint] is Status.DONE
 
 
+def test_a_restart_by_slurm_itself_is_recorded_with_its_cause_and_costs_no_try(
+        slurm: Rehearsal, tmp_path: Path) -> None:
+    stage = spec("wait")
+    with reign(toys(tmp_path, {"a": stage}), slurm) as run:
+        run.drive(lambda: began(tmp_path, stage))
+        client(slurm, "scontrol", "requeue", run.reconciler._jobs[0].handle.job_id)
+        run.drive()
+        event, = run.events("restarted")
+        assert (event["restarts"], event["stages"]) == (1, [stage.fingerprint])
+        assert event["detail"] in ("REQUEUED", "CANCELLED"), "scontrol requeue, as the accounts call it"
+        assert run.reconciler.board.status[stage.fingerprint] is Status.DONE and run.attempts(stage) == 2
+        assert not run.events("failed", "interrupted")
+
+
 def test_a_full_disk_pauses_all_submission_and_room_lets_it_go_on(slurm: Rehearsal, tmp_path: Path) -> None:
     if not mounted(slurm):
         pytest.skip("this machine does not allow mounting a small disk")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import pytest
 
 from cluster.executors._slurm_notes import load
+from cluster.executors._slurm_starts import TICKETS
 from cluster.job import JobHandle, JobState
 from sweeps.errors import EnvironmentError_, InDoubtError, UsageError
+from sweeps.store.files import read_json
 from tests.cluster.slurm.fakes import Clock, Fakes, cluster, found, queue, wanted
 
 TIMED_OUT = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
@@ -30,17 +31,12 @@ class TestSubmit:
         assert len(fakes.calls("sbatch")) == 1
         assert handles[299] == JobHandle(submission="batch-1", index=299, job_id="12_299")
 
-    def test_the_pickle_holds_a_path_and_nothing_else(self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
+    def test_nothing_is_pickled_and_each_job_finds_its_ticket_by_index(
+            self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
         cluster(tmp_path, clock).submit(wanted(tmp_path, 2))
-        call = pickle.loads((tmp_path / "jobs" / "batch-1" / "1.pkl").read_bytes())
-        assert vars(call.function) == {"ticket": str(tmp_path / "1.ticket.json")}
-        assert (call.args, call.kwargs) == ((), {})
-
-    def test_the_call_lets_submitit_requeue_nothing(self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
-        cluster(tmp_path, clock).submit(wanted(tmp_path))
-        call = pickle.loads((tmp_path / "jobs" / "batch-1" / "0.pkl").read_bytes())
-        assert not hasattr(call.function, "checkpoint")
-        assert not hasattr(call.function, "__submitit_checkpoint__")
+        folder = tmp_path / "jobs" / "batch-1"
+        assert [p.name for p in folder.iterdir() if p.suffix == ".pkl"] == []
+        assert read_json(folder / TICKETS)["tickets"] == [str(tmp_path / f"{n}.ticket.json") for n in range(2)]
 
     @pytest.mark.parametrize("printed", ["", "12 and more\n", "Submitted batch job\n", "-1\n"])
     def test_what_cannot_be_read_may_have_been_submitted(
@@ -72,6 +68,32 @@ class TestSubmit:
         assert of.find("batch-1") == [] and cluster(tmp_path, clock).find("batch-1") == []
         assert not [c for c in fakes.calls("squeue") if "batch-1" in c]
         assert of.slots_free() == 1000
+
+    @pytest.mark.parametrize("printed", [
+        "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates ...",
+        "sbatch: error: AssocMaxSubmitJobLimit", "sbatch: error: AssocGrpSubmitJobsLimit",
+    ])
+    def test_a_limit_on_queued_jobs_is_met_by_asking_for_half_until_it_fits(
+            self, fakes: Fakes, clock: Clock, tmp_path: Path, printed: str) -> None:
+        of = cluster(tmp_path, clock, slots=40)
+        fakes.fails("sbatch", printed)
+        with pytest.raises(EnvironmentError_, match="Submit.*no room for 40 more beside 0"):
+            of.submit(wanted(tmp_path, 40))
+        assert of.find("batch-1") == [] and of.slots_free() == 20
+        fakes.says("sbatch", "12\n")
+        of.submit(wanted(tmp_path, 20, name="batch-2"))
+        fakes.says("squeue", queue(*(f"12_{i} RUNNING" for i in range(17))))
+        clock.sleep(6)
+        assert of.slots_free() == 3, "topped up as jobs leave, without asking for more than fitted"
+        clock.sleep(60)
+        assert of.slots_free() == 30 - 17, "somebody else's may have left too"
+        fakes.fails("sbatch", printed)
+        for count, left in ((13, 6), (6, 3), (3, 1), (1, 0)):
+            with pytest.raises(EnvironmentError_, match="beside 17 of this store"):
+                of.submit(wanted(tmp_path, count, name=f"batch-{count}-more"))
+            assert of.slots_free() == left
+        clock.sleep(50)
+        assert of.slots_free() == 0, "and is left alone for a while"
 
     def test_no_answer_about_free_slots_submits_nothing(self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
         fakes.fails("squeue", "Unable to contact slurm controller")

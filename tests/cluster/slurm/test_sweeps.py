@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from cluster.clients import Clients, needed
+from cluster.executors._slurm_starts import TICKETS
 from cluster.rehearsal import Preemption, Rehearsal, Shape, breaks, status
+from cluster.rehearsal.describe import MAIN, URGENT
 from cluster.rehearsal.scratch import mounted
 from sweeps.store.layout import Layout
 from sweeps.store.ledger import fold, read_events
+from sweeps.store.records import MEASURED
 from tests.cluster.slurm.conftest import rehearsed
 from tests.faults import crash
 from tests.faults.conftest import Undisturbed
@@ -43,7 +46,6 @@ LONG = {"[none, shuffle_dyck]": "[none]", "pretrain.tokens: 0.2x": "pretrain.tok
         "checkpoint_every: 1 s": "checkpoint_every: 1 h"}
 """Changes that make one training stage of a minute and a half on one quiet core."""
 _ID = Crash(calls=("link",), path=r"/jobs/[^/]+/job\.json$")
-MEASURED = ("tokens_per_second", "seconds_to_first_step")
 POINTS = {
     "after the intent": crash.POINTS["after the intent"],
     "before sbatch": Crash(calls=("link",), when="after", path=r"/jobs/[^/]+/intent\.json$"),
@@ -90,7 +92,7 @@ def test_slurm_gives_the_local_tables_and_no_secret_crosses(
     live.finish("--quiet")
     check_same(live, undisturbed.live, interrupted=0)
     files = [p for p in tmp_path.rglob("*") if p.is_file()]
-    assert any(p.suffix == ".pkl" for p in files) and any(p.suffix == ".sh" for p in files)
+    assert any(p.name == TICKETS for p in files) and any(p.suffix == ".sh" for p in files)
     assert [p for p in files if secret.encode() in p.read_bytes()] == []
 
 
@@ -181,7 +183,32 @@ def test_a_preempted_job_goes_on_to_the_same_tables(
     assert all(result for _, result in found.values())
     assert sum(attempts > 1 for attempts, _ in found.values()) == 1, "one stage was interrupted"
     ends = [e for e in read_events(Layout(live.root).sweep("faults")) if e["event"] in ("interrupted", "failed")]
-    assert {(e["class"], e["action"]) for e in ends} <= {("preempted", "resume")}, "or Slurm started it again by itself"
+    assert {(e["class"], e["action"]) for e in ends} <= {("preempted", "resume")}
+    again = [e for e in read_events(Layout(live.root).sweep("faults")) if e["event"] == "restarted"]
+    assert bool(ends) != bool(again), "either the policy went on with it, or Slurm started it again by itself"
+    assert {e["class"] for e in again} <= {"preempted"}
+    assert not again or "restart 1 of jobs by the cluster itself (1 preempted)" in live.says("status")
+
+
+def test_stages_without_a_model_run_in_a_partition_of_their_own(
+    slurm: Rehearsal, tmp_path: Path, undisturbed: Undisturbed
+) -> None:
+    """A rehearsal's second partition stands for one without GPUs."""
+    live = on(slurm, tmp_path)
+    with (tmp_path / "rehearsed.yaml").open("a", encoding="utf-8") as profile:
+        profile.write(f"partition: {MAIN}\ncpu_partition: {URGENT}\n")
+    live.finish("--quiet")
+    check_same(live, undisturbed.live, interrupted=0)
+    accounts = needed(Clients(conf=str(slurm.conf)).query(
+        "sacct", "-n", "-X", "-P", "-S", "now-1hours", "-o", "JobName,Partition,WorkDir")).splitlines()
+    intents = [e for e in read_events(Layout(live.root).sweep("faults")) if e["event"] == "intent"]
+    kinds: dict[str, set[str]] = {MAIN: set(), URGENT: set()}
+    folders = {path.name: path.parent.name for path in (live.root / "stages").glob("*/*")}
+    for intent in intents:
+        partition, = {line.split("|")[1] for line in accounts  # other tests' sweeps have the same names
+                      if line.startswith(f"{intent['name']}|") and str(tmp_path) in line}
+        kinds[partition] |= {folders[key] for ticket in intent["tickets"] for key in ticket}
+    assert kinds == {URGENT: {"text", "tokenizer", "corpus"}, MAIN: {"prepretrain", "pretrain", "evaluate"}}
 
 
 @pytest.mark.proof

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.executors import _slurm_queue as ask
-from cluster.executors._slurm_call import start_note
+from cluster.executors._slurm_starts import start_note
 from cluster.executors.slurm import SlurmExecutor
 from cluster.job import JobHandle, JobState
 from cluster.launch import leave
@@ -29,6 +29,11 @@ def submitted(root: Path, clock: Clock, count: int = 1) -> tuple[SlurmExecutor, 
 def states(of: SlurmExecutor, handles: list[JobHandle]) -> list[JobState]:
     """The jobs' states."""
     return [r.state for r in of.poll(handles)]
+
+
+def told(of: SlurmExecutor, handles: list[JobHandle]) -> list[tuple[int, str]]:
+    """What the reports say of Slurm's own restarts."""
+    return [(r.restarts, r.restarted) for r in of.poll(handles)]
 
 
 def note_end(root: Path, index: int, code: int, restart: int = 0) -> None:
@@ -156,6 +161,45 @@ class TestAbsence:
         fakes.says("sacct", "12_0|PREEMPTED|0:15\n")
         assert [(r.state, r.detail) for r in of.poll(handles)] == [(PENDING, "PENDING (BeginTime)")]
 
+    def test_a_restart_by_slurm_itself_is_reported_with_how_the_former_start_ended(
+            self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
+        of, handles = submitted(tmp_path, clock, 3)
+        fakes.says("squeue", queue("12_0 PENDING", "12_1 RUNNING", "12_2 RUNNING", restarts=1, reason="BeginTime"))
+        fakes.says("sacct", "12_0|PREEMPTED\n12_0|PENDING\n12_1|NODE_FAIL\n12_1|RUNNING\n12_2|RUNNING\n")
+        assert told(of, handles) == [(1, "PREEMPTED"), (1, "NODE_FAIL"), (0, "")], "the accounts lag behind the third"
+        for _ in range(20):
+            told(of, handles)
+        assert len(fakes.calls("sacct")) == 1, "one call for all of them, and one a queue"
+        clock.sleep(6)
+        fakes.says("sacct", "12_2|PREEMPTED\n12_2|RUNNING\n")
+        assert told(of, handles)[2] == (1, "PREEMPTED")
+        assert [c.split("-j ")[1].split()[0] for c in fakes.calls("sacct")] == ["12"]
+        clock.sleep(6)
+        fakes.says("squeue", queue("12_0 RUNNING", "12_1 RUNNING", "12_2 RUNNING", restarts=2))
+        fakes.says("sacct", "".join(f"12_{i}|{w}\n" for i in range(3) for w in ("PREEMPTED", "REQUEUED", "RUNNING")))
+        assert told(of, handles) == [(2, "REQUEUED")] * 3, "the newest one alone: the other was told"
+
+    def test_a_restart_is_reported_without_accounts_too(self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
+        of, handles = submitted(tmp_path, clock)
+        fakes.says("squeue", queue("12_0 RUNNING", restarts=2))
+        assert told(of, handles) == [(2, "")]
+        clock.sleep(6)
+        fakes.fails("squeue", "no")
+        line = "JobId=12 ArrayJobId=12 ArrayTaskId=0 UserId=me({uid}) JobState=RUNNING Reason=None Restarts=3"
+        fakes.says("scontrol", line.format(uid=os.getuid()))
+        assert told(of, handles) == [(3, "")]
+
+    def test_accounts_that_do_not_answer_hold_a_restart_back_for_a_while_only(
+            self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
+        of, handles = submitted(tmp_path, clock)
+        fakes.says("squeue", queue("12_0 RUNNING", restarts=1))
+        fakes.fails("sacct", "connection refused")
+        seen = []
+        for _ in range(3):
+            seen.append(told(of, handles))
+            clock.sleep(6)
+        assert seen == [[(0, "")], [(0, "")], [(1, "")]]
+
     def test_the_newest_start_counts(self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
         of, handles = submitted(tmp_path, clock)
         note_end(tmp_path, 0, 0, restart=0)
@@ -214,6 +258,19 @@ def test_what_is_no_end_is_never_an_end(fakes: Fakes, clock: Clock, tmp_path: Pa
         assert ENDED not in states(of, handles)
         clock.sleep(60)
     assert state.rpartition(",")[2] in of.poll(handles)[0].detail
+
+
+@pytest.mark.parametrize("state, reason, waits", [
+    ("PENDING", "Priority", ""), ("PENDING", "None", ""), ("RUNNING", "QOSMaxWallDurationPerJobLimit", ""),
+    ("PENDING", "QOSMaxWallDurationPerJobLimit", "PENDING (QOSMaxWallDurationPerJobLimit)"),
+    ("PENDING", "A new reason, with a list", "PENDING (A new reason, with a list)"),
+    ("REQUEUE_HOLD", "None", "REQUEUE_HOLD"), ("PENDING", "JobHeldUser", "PENDING (JobHeldUser)"),
+])
+def test_what_keeps_a_job_waiting_beyond_its_turn_is_reported(
+        fakes: Fakes, clock: Clock, tmp_path: Path, state: str, reason: str, waits: str) -> None:
+    of, handles = submitted(tmp_path, clock)
+    fakes.says("squeue", queue(f"12_0 {state}", reason=reason))
+    assert [r.waits for r in of.poll(handles)] == [waits]
 
 
 @pytest.mark.parametrize("lasted_s, detail", [

@@ -15,7 +15,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub:
-    """Serves the files of a folder as dataset `someone/data` at one commit."""
+    """Serves the files of a folder as dataset and as model `someone/data` at one commit."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -30,11 +30,11 @@ class FakeHub:
         self.asked.append(f"{handler.command} {path}")
         if self.fault:
             return self._send(handler, self.fault[0], b"{}", {"X-Error-Code": self.fault[1]})
-        if path.startswith("/api/datasets/someone/data/tree/"):
+        if path.startswith(("/api/datasets/someone/data/tree/", "/api/models/someone/data/tree/")):
             tree = [{"type": "file", "path": p.relative_to(self.folder).as_posix(), "size": p.stat().st_size,
                      "oid": _digest(p)[:40]} for p in sorted(self.folder.rglob("*")) if p.is_file()]
             return self._send(handler, 200, json.dumps(tree).encode(), {"Content-Type": "application/json"})
-        file = self.folder / path.removeprefix(f"/datasets/someone/data/resolve/{COMMIT}/")
+        file = self.folder / path.removeprefix("/datasets").removeprefix(f"/someone/data/resolve/{COMMIT}/")
         if not file.is_file():
             return self._send(handler, 404, b"{}", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
         if handler.command == "GET" and self.fail_after is not None:

@@ -112,14 +112,14 @@ def test_characters_are_of_the_same_class(classes: tuple[Encoder, Tokenizer]) ->
     assert_same(*classes, beside_each_class(random.Random(0).sample(CHARACTERS, 20_000)))
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.timeout(900)
 def test_every_character_is_of_the_same_class(classes: tuple[Encoder, Tokenizer]) -> None:
     for first in range(0, len(CHARACTERS), 1 << 14):
         assert_same(*classes, beside_each_class(CHARACTERS[first:first + (1 << 14)]))
 
 
-@pytest.mark.parametrize("documents", [15, pytest.param(None, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("documents", [15, pytest.param(None, marks=[pytest.mark.proof, pytest.mark.timeout(900)])])
 @pytest.mark.parametrize("domain", ["code", "math", "web"])
 def test_every_id_of_the_embedded_text_is_equal(domain: str, documents: int | None) -> None:
     """None: all that the domain has, 34 MB in the three."""

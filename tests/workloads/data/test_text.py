@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sweeps.errors import EnvironmentError_, UsageError
@@ -13,10 +15,12 @@ from sweeps.language.science import IdentityScience, TextScience
 from sweeps.store import files
 from tests.workloads.data.conftest import fill, folder_domain
 from tests.workloads.data.contexts import make_texts, run, text_context
+from tests.workloads.data.test_split import shelf_of
 from workloads.contract import Document, Stopped
 from workloads.data import make_text
-from workloads.data.paragraphs import Collection, cut, normalise
-from workloads.data.split import held_out_documents, split
+from workloads.data.documents import path_hash
+from workloads.data.paragraphs import cut, normalise
+from workloads.data.split import smallest, split
 
 
 def lines(path: Path) -> list[dict[str, str]]:
@@ -119,23 +123,23 @@ def test_a_domain_without_text_or_with_one_document_is_an_error(tmp_path: Path) 
         make_texts(tmp_path / "b", "notes", folder_domain(fill(tmp_path / "one", documents=1)))
 
 
-def test_overlap_across_paragraphs_is_found() -> None:
+def test_overlap_across_paragraphs_is_found(tmp_path: Path) -> None:
     """Paragraphs too short to hold a 13-gram leak as a sequence; the held-out copy is dropped."""
-    collection = Collection()
+    documents = []
     for name in ("a", "b", "c"):
         own = "\n\n".join(f"{name}{i} own words of this document number {i}" for i in range(30))
         shared = "\n\n".join(f"w{i} x{i} y{i}" for i in range(60))  # below SHORT_CHARS: no exact copy
-        collection.add(Document(source="s", path=name, text=own + "\n\n" + shared), 1 << 30)
-    found = split(collection, TextScience(validation_share="30%"))
+        documents.append(Document(source="s", path=name, text=own + "\n\n" + shared))
+    with closing(shelf_of(tmp_path, documents)) as shelf:
+        found = split(shelf, TextScience(validation_share="30%"))
     assert found.overlap_before == 175 / 408, "180 shared words and the 7 before them, in a document of 420"
     assert found.overlap <= 0.02
 
 
 def test_held_out_files_depend_on_their_names_alone() -> None:
-    documents = [Document(source="s", path=str(i), text="") for i in range(50)]
-    chosen = {documents[i].path for i in held_out_documents(documents, 0.1)}
-    again = {documents[::-1][i].path for i in held_out_documents(documents[::-1], 0.1)}
-    assert chosen == again
+    hash_D = np.array([int.from_bytes(path_hash(f"s/{i}"), "big") for i in range(50)], np.uint64)
+    chosen = set(smallest(hash_D, 0.1).tolist())
+    assert chosen == {49 - i for i in smallest(hash_D[::-1], 0.1).tolist()}
     assert len(chosen) == 5
 
 

@@ -11,7 +11,7 @@ from sweeps.language.science import EngineScience
 from sweeps.language.stage import Execution
 from sweeps.store.layout import Layout
 from tests.workloads.training.fakes import FakeCorpus, corpus_stage, science
-from tests.workloads.training.two_ranks import RANK, RankContext
+from tests.workloads.training.ranks import RankContext
 from workloads.training import runs
 from workloads.watchdog import Watchdog
 
@@ -27,7 +27,7 @@ def main() -> None:
         given={"corpus": [corpus_stage(store)]},
         execution=Execution(checkpoint_seconds=1e9, ranks=2, zero_stage=3, micro_batch=1),
     )
-    watchdog = Watchdog(floor_s=FLOOR_S, rank=RANK, ranks=int(os.environ["WORLD_SIZE"]))
+    watchdog = Watchdog(floor_s=FLOOR_S, rank=int(os.environ["RANK"]), ranks=int(os.environ["WORLD_SIZE"]))
     with closing(watchdog), watchdog.watch(context.attempt.folder.path) as context.pulse:
         runs.pretrain(context)
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,13 +16,13 @@ from sweeps.store import claims, files, integrity, records
 from sweeps.store.layout import Layout
 from tests.sweeps.disk import fill, limited, small_disk
 from tests.workloads.training.fakes import UPDATE, FakeContext, corpus_stage, finished, science
+from tests.workloads.training.ranks import in_ranks
 from tests.workloads.training.test_runs import same, values, weights
-from tests.workloads.training.test_two_ranks import free_port
 from workloads.contract import Stopped
 from workloads.training import checkpoints, runs
 
 NAMES = (f"d{n}" for n in itertools.count())
-OFTEN = Execution(checkpoint_seconds=0.0)
+OFTEN = Execution(checkpoint_seconds=0.0, checkpoint_share=1.0)
 
 
 def context(store: Layout, fields: dict[str, Any], *, name: str = "", **more: Any) -> FakeContext:
@@ -266,17 +263,16 @@ RANKS = """
 import os, sys
 from pathlib import Path
 from sweeps.errors import StorageError
-from sweeps.language.stage import Execution
 from sweeps.store.layout import Layout
-from tests.workloads.training import two_ranks
-from tests.workloads.training.fakes import FakeCorpus, corpus_stage, science
+from tests.workloads.training import ranks
+from tests.workloads.training.fakes import FakeCorpus
 from workloads.training import checkpoints, runs
 from workloads.training.process import join
 checkpoints.SPARE_BYTES = checkpoints.PARAMETER_BYTES = 0
 runs.open_reader = lambda folder, context: FakeCorpus(folder, seed=0, sequence_length=16)
 join(1)
 try:
-    print(two_ranks.one(Layout(Path(sys.argv[1])), "x", ("fp32", 1), stop_after=int(sys.argv[2]))[1])
+    print(ranks.one(Layout(Path(sys.argv[1])), "x", ranks.Case("fp32", 1, 2), stop_after=int(sys.argv[2])))
 except StorageError as full:
     print("StorageError", full)
     sys.stdout.flush()
@@ -286,20 +282,7 @@ except StorageError as full:
 
 def two_processes(disk: Path, stop_after: int) -> list[tuple[int, str]]:
     """Exit code and output of both ranks of a run on this disk."""
-    port = str(free_port())
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANKS, str(disk), str(stop_after)], text=True, stdout=subprocess.PIPE,
-            env={**os.environ, "RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-                 "MASTER_PORT": port},
-        ) for r in range(2)
-    ]
-    try:
-        return [(p.wait(timeout=100), p.communicate()[0]) for p in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
+    return in_ranks(2, "-c", RANKS, str(disk), str(stop_after))
 
 
 @pytest.mark.slow

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from sweeps.errors import UsageError
 from sweeps.language.science import EngineScience, OptimScience
 from sweeps.language.stage import Execution
 from tests.workloads.training.fakes import MODEL, FakeSource
+from tests.workloads.training.ranks import parted
 from workloads.contract import SequenceBatch
-from workloads.training.engine import Engine, deepspeed_config, micro_batch
-from workloads.training.feeds import UpstreamFeed, Window, labels_of, text_batch
-from workloads.training.model import build_model
+from workloads.training import engine as engine_module
+from workloads.training.engine import TAG, Engine, deepspeed_config, micro_batch
+from workloads.training.feeds import IGNORED, UpstreamFeed, Window, labels_of, text_batch
+from workloads.training.model import build_model, cross_entropy_sum
 from workloads.training.process import Place, join
+from workloads.training.universal import to_universal
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning")  # DeepSpeed's ZeRO 3 calls
 
 OPTIM = OptimScience(batch_sequences=4, weight_decay=0.0)
 
 
-def make(execution: Execution, *, optim: OptimScience = OPTIM, precision: Any = "fp32") -> tuple[Engine, Any]:
-    model = build_model(MODEL, 30, seed=0, purpose="pretrain", embedding_std=1.0)
-    return Engine(model, optim, EngineScience(precision=precision), execution, join(1)), model
+@pytest.fixture(autouse=True)
+def small_parameters_are_parted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "_zero", parted)
+
+
+def make(
+    execution: Execution, *, optim: OptimScience = OPTIM, precision: Any = "fp32", dropout: float = 0.0,
+    chunk: int | None = None,
+) -> tuple[Engine, Any]:
+    shape = MODEL.model_copy(update={"dropout": dropout})
+    model = build_model(shape, 30, seed=0, purpose="pretrain", embedding_std=1.0)
+    return Engine(model, optim, EngineScience(precision=precision, loss_chunk=chunk), execution, join(1)), model
 
 
 def batch(count: int = 4) -> SequenceBatch:
@@ -105,16 +122,134 @@ def test_accumulation_weighs_by_targets() -> None:
 ])
 def test_every_layout_of_one_rank_agrees(precision: str, stage: int) -> None:
     plain, _ = make(Execution())
-    other, _ = make(Execution(zero_stage=stage), precision=precision)
+    other, model = make(Execution(zero_stage=stage), precision=precision)
     given, losses = batch(), []
     for _ in range(4):
         losses.append([float(e.update(given, lr=1e-2, want_norm=True)[0]) for e in (plain, other)])
     assert np.diff(losses, axis=1) == pytest.approx(0, abs=1e-5 if precision == "fp32" else 0.05)
     assert other.adam_steps() == 4
+    assert all((parameter.numel() == 0) is (stage == 3) for parameter in model.parameters())
     assert {k: v.shape for k, v in other.weights().items()} == {k: v.shape for k, v in plain.weights().items()}
     assert all(v.dtype == torch.float32 for v in other.weights().values())
     plain.close()
     other.close()
+
+
+def trained(engine: Engine, updates: int = 3) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Losses of some updates from a fixed state of the generators, and the weights after them."""
+    torch.manual_seed(1)
+    losses = [float(engine.update(batch(), lr=1e-2)[0]) for _ in range(updates)]
+    return losses, engine.weights()
+
+
+def equal(one: tuple[list[float], dict[str, torch.Tensor]], other: tuple[list[float], dict[str, torch.Tensor]]) -> bool:
+    return one[0] == other[0] and all(torch.equal(one[1][name], other[1][name]) for name in one[1] | other[1])
+
+
+@pytest.mark.parametrize("stage", [0, 1, 3])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "autocast"])
+def test_activation_checkpointing_computes_layers_twice_and_changes_no_bit(
+    precision: str, stage: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout, whose masks must be the same in both passes."""
+    if (precision, stage) == ("bf16", 0):
+        pytest.skip("does not exist")
+    passes, plain = [0], LlamaMLP.forward
+    monkeypatch.setattr(LlamaMLP, "forward", lambda *given: passes.append(1) or plain(*given))
+    found = {}
+    for twice in (False, True):
+        passes.clear()
+        engine, _ = make(Execution(zero_stage=stage, micro_batch=2, activation_checkpointing=twice),
+                         precision=precision, dropout=0.2)
+        found[twice] = trained(engine)
+        assert len(passes) == 3 * 2 * MODEL.layers * (1 + twice)
+        engine.close()
+    assert equal(found[False], found[True])
+
+
+@pytest.mark.parametrize(("precision", "stage"), [
+    ("fp32", 0), ("fp32", 2), ("fp32", 3), ("bf16", 1), ("bf16", 3), ("autocast", 0), ("autocast", 3),
+])
+def test_a_loss_in_chunks_is_the_loss_and_no_more_logits_are_held(precision: str, stage: int) -> None:
+    """Five rows at a time do not divide the 32 of a micro-batch."""
+    found, held_out = {}, {}
+    for chunk in (None, 5):
+        engine, model = make(Execution(zero_stage=stage, micro_batch=2), precision=precision, chunk=chunk)
+        rows: list[int] = []
+        model.lm_head.register_forward_hook(lambda _, given, out, rows=rows: rows.append(out.shape[:-1].numel()))
+        found[chunk], held_out[chunk] = trained(engine), engine.held_out_loss(batch(3))
+        assert max(rows) == (chunk or 3 * 16)
+        engine.close()
+    near = 1e-6 if precision == "fp32" else 3e-4
+    assert found[5][0] == pytest.approx(found[None][0], rel=near)
+    assert held_out[5] == pytest.approx(held_out[None], rel=near)
+
+
+@given(seed=st.integers(0, 99), chunk=st.integers(1, 70), tied=st.booleans())
+@settings(deadline=None, max_examples=20)
+def test_gradients_of_a_loss_in_chunks_are_those_of_the_whole(seed: int, chunk: int, tied: bool) -> None:
+    """In float64, with targets at some of the 64 positions, or at none."""
+    draw = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(30, (4, 16), generator=draw)
+    labels = tokens.where(torch.rand(tokens.shape, generator=draw) < seed / 99, IGNORED)
+    shape = MODEL.model_copy(update={"tied": tied})
+    model = build_model(shape, 30, seed=seed, purpose="pretrain", embedding_std=1.0).double()
+    found = []
+    for loss in (cross_entropy_sum(model(input_ids=tokens).logits.flatten(0, 1), labels.flatten()),
+                 model(input_ids=tokens, labels=labels, chunk=chunk)):
+        found.append([loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))])
+    for whole, chunked in zip(*found, strict=True):
+        assert torch.allclose(whole, chunked, rtol=1e-5, atol=1e-6)  # the loss itself is made in fp32
+
+
+OFFLOADS = [("optimizer", 1), ("optimizer", 2), ("optimizer", 3), ("optimizer+parameters", 3)]
+
+
+@pytest.mark.parametrize(("offload", "stage"), OFFLOADS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "autocast"])
+def test_what_lies_in_the_hosts_memory_trains_the_same_and_is_restored_exactly(
+    precision: str, offload: Any, stage: int, tmp_path: Path
+) -> None:
+    plain, _ = make(Execution(zero_stage=stage), precision=precision)
+    wanted = trained(plain)[0], trained(plain, 2)
+    plain.close()
+    layout = Execution(zero_stage=stage, offload=offload)
+    engine, _ = make(layout, precision=precision)
+    before = trained(engine)[0]
+    assert engine._engine.zero_cpu_offload()
+    engine.save(tmp_path)
+    after = trained(engine, 2)
+    engine.close()
+    assert before == wanted[0] and equal(after, wanted[1]), "on a CPU, where nothing moves, every bit"
+    again, _ = make(layout, precision=precision)
+    again.load(tmp_path)
+    assert equal(trained(again, 2), after)
+    assert again.adam_steps() == 5
+    again.close()
+
+
+@pytest.mark.parametrize(("offload", "stage"), [("optimizer", 0), ("optimizer+parameters", 2)])
+def test_offloading_what_a_stage_does_not_part_is_refused(offload: Any, stage: int) -> None:
+    with pytest.raises(UsageError, match=rf"offload {re.escape(offload)} does not exist in ZeRO stage {stage}"):
+        deepspeed_config(OPTIM, EngineScience(), Execution(zero_stage=stage, offload=offload), parameters=1)
+
+
+@pytest.mark.parametrize(("precision", "stage"), [("fp32", 1), ("fp32", 2), ("fp32", 3), ("bf16", 1), ("bf16", 3)])
+def test_a_checkpoint_for_any_number_of_ranks_loses_no_bit(precision: str, stage: int, tmp_path: Path) -> None:
+    """Read by as many ranks as wrote it, it goes on exactly; norms still do not decay, and Adam counts once."""
+    layout, decaying = Execution(zero_stage=stage), OPTIM.model_copy(update={"weight_decay": 0.5})
+    engine, _ = make(layout, precision=precision, optim=decaying)
+    trained(engine)
+    engine.save(tmp_path / "own")
+    wanted = trained(engine)
+    engine.close()
+    to_universal(tmp_path / "own" / TAG, tmp_path / "any" / TAG)
+    again, _ = make(layout, precision=precision, optim=decaying)
+    again.load(tmp_path / "any", universal=True)
+    assert again.adam_steps() == 3
+    assert equal(trained(again), wanted)
+    assert again.adam_steps() == 6
+    again.close()
 
 
 def test_decay_spares_the_norms() -> None:

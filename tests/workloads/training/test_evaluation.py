@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,7 +28,7 @@ from tests.workloads.training.fakes import (
 from workloads.contract import Diverged
 from workloads.tasks import _copying, _upstream_gate, copying, domain_loss, upstream_gate
 from workloads.training import runs
-from workloads.training.evaluation import Measured, evaluate
+from workloads.training.evaluation import Measured, evaluate, logits_of
 from workloads.training.model import build_model
 
 TASKS: dict[str, Task] = {
@@ -133,6 +135,17 @@ def test_strings_are_distinct_tokens_twice() -> None:
     assert (found[:, :8] == found[:, 8:]).all()
     assert all(len(set(row[:8])) == 8 for row in found.tolist())
     assert (found == _copying.strings(3, 5, 8, 30)).all()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", [(0, 0, 0), (1, 7, 5), (2, 15, 8)])
+def test_one_logit_that_is_not_finite_is_seen_wherever_it_is(bad: float, place: tuple[int, int, int]) -> None:
+    logits_BTV = torch.zeros(3, 16, 9)
+    whole = SimpleNamespace(device=torch.device("cpu"), model=lambda input_ids: SimpleNamespace(logits=logits_BTV))
+    assert logits_of(whole)(np.zeros((3, 16), np.int32)) is logits_BTV
+    logits_BTV[place] = bad
+    with pytest.raises(Diverged, match="not finite"):
+        logits_of(whole)(np.zeros((3, 16), np.int32))
 
 
 @pytest.mark.parametrize("task", ["copying", "upstream_gate", "domain_loss"])

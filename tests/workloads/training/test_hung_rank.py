@@ -14,7 +14,7 @@ import pytest
 from sweeps.store.files import read_json
 from sweeps.store.layout import Layout
 from sweeps.store.records import own_rows
-from tests.workloads.training.test_two_ranks import ROOT, free_port
+from tests.workloads.training.ranks import ROOT, free_port
 
 
 @pytest.mark.slow

@@ -28,13 +28,15 @@ from tests.workloads.training.fakes import (
 )
 from workloads.contract import Diverged, SequenceBatch, Stopped
 from workloads.registry import load_registries
-from workloads.training import runs
+from workloads.training import checkpoints, loop, runs
+from workloads.training.engine import Engine
 from workloads.training.feeds import CorpusFeed
 from workloads.training.model import EMBEDDINGS, INPUT, empty_model
 from workloads.training.transfer import load_weights, read_weights
 
 Weights = dict[str, torch.Tensor]
 NAMES = (f"s{n}" for n in itertools.count())
+OFTEN = Execution(checkpoint_seconds=0.0, checkpoint_share=1.0)
 
 
 def context(
@@ -53,8 +55,8 @@ def same(one: Weights, other: Weights) -> bool:
 
 
 def values(context: FakeContext) -> list[Any]:
-    """Rows without the one value that is measured."""
-    return [(r.tokens, r.kind, {k: v for k, v in r.values.items() if k != "tokens_per_second"}) for r in context.rows]
+    """Rows without what is measured."""
+    return [(r.tokens, r.kind, {k: v for k, v in r.values.items() if k not in records.MEASURED}) for r in context.rows]
 
 
 def trained(context: FakeContext, run: Callable[[Any], Any] = runs.pretrain) -> StageFolder:
@@ -315,10 +317,46 @@ def test_held_out_text_is_read_in_one_shape_and_no_more_than_there_is(store: Lay
 
 
 def test_checkpoints_come_by_time_and_old_ones_go(store: Layout) -> None:
-    one = context(store, science(6), execution=Execution(checkpoint_seconds=0.0))
+    for keep, left in ((1, [6]), (2, [6, 5]), (3, [6, 5, 4])):
+        one = context(store, science(6), execution=OFTEN.model_copy(update={"keep_checkpoints": keep}))
+        runs.pretrain(one)
+        assert [c.tokens // UPDATE for c in records.checkpoints(one.folder)] == left
+        assert not any(records.damage(c) for c in records.checkpoints(one.folder))
+
+
+def test_named_points_are_saved_at_the_update_that_reaches_them_and_kept(store: Layout) -> None:
+    points = (UPDATE + 1, 5 * UPDATE, 99 * UPDATE)
+    one = context(store, science(9), execution=Execution(checkpoint_seconds=1e9, keep_at_tokens=points))
     runs.pretrain(one)
-    assert [c.tokens // UPDATE for c in records.checkpoints(one.folder)] == [6, 5]
-    assert not any(records.damage(c) for c in records.checkpoints(one.folder))
+    assert [c.tokens // UPDATE for c in records.checkpoints(one.folder)] == [9, 5, 2]
+    two = context(store, science(9), execution=OFTEN.model_copy(update={"keep_at_tokens": points}))
+    runs.pretrain(two)
+    assert [c.tokens // UPDATE for c in records.checkpoints(two.folder)] == [9, 8, 5, 2]
+
+
+@pytest.mark.parametrize(("share", "updates"), [(0.05, 19), (0.2, 4), (1.0, 1)])
+def test_slow_checkpoints_come_less_often_so_that_they_take_their_share_at_most(
+    store: Layout, monkeypatch: pytest.MonkeyPatch, share: float, updates: int
+) -> None:
+    """By a clock that an update moves by a second, and a checkpoint by one more."""
+    made: list[int] = []
+    clock = type("Clock", (), {"now": 0.0, "monotonic": lambda self: self.now})()
+    plain_update, plain_save = Engine.update, checkpoints.save
+
+    def update(self: Engine, *given: Any, **more: Any) -> Any:
+        clock.now += 1.0
+        return plain_update(self, *given, **more)
+
+    def save(engine: Engine, attempt: Any, tokens: int, *given: Any) -> None:
+        clock.now += 1.0
+        made.append(tokens // UPDATE)
+        plain_save(engine, attempt, tokens, *given)
+
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(Engine, "update", update)
+    monkeypatch.setattr(checkpoints, "save", save)
+    runs.pretrain(context(store, science(78), execution=Execution(checkpoint_seconds=0.5, checkpoint_share=share)))
+    assert made == [*range(1, 78, updates), 78]
 
 
 def test_a_full_disk_is_noticed_before_anything_is_written(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,7 +380,7 @@ def test_a_loss_that_is_not_finite_is_a_result(store: Layout, monkeypatch: pytes
 def test_a_checkpoint_of_another_layout_is_refused(store: Layout) -> None:
     with pytest.raises(Stopped):
         runs.pretrain(context(store, science(9), name="x", stop_after=3))
-    with pytest.raises(UsageError, match="same ranks and ZeRO stage"):
+    with pytest.raises(UsageError, match="same ZeRO stage and off-loading"):
         runs.pretrain(context(store, science(9), name="x", execution=Execution(zero_stage=1)))
 
 

@@ -11,8 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sweeps.language.presets import SCALES
 from sweeps.language.science import ModelScience
-from workloads.training.engine import cross_entropy_sum
-from workloads.training.model import EMBEDDINGS, build_model, empty_model
+from workloads.training.model import EMBEDDINGS, build_model, cross_entropy_sum, empty_model
 
 BODIES = {"tiny": 131_392, "1m": 1_049_728, "10m": 9_834_560, "60m": 58_735_104, "160m": 160_459_008,
           "400m": 402_703_360, "1.6b": 1_610_713_088}
@@ -44,14 +43,14 @@ def test_the_formula_is_the_counted_flops_but_for_the_mask_and_the_gains(tied: b
     model = build_model(science, VOCABULARY, seed=0, purpose="pretrain", embedding_std=1.0)
     tokens = torch.randint(VOCABULARY, (4, science.sequence_length))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # it knows no CPU kernel
-        cross_entropy_sum(model(input_ids=tokens).logits, tokens).backward()
+        cross_entropy_sum(model(input_ids=tokens).logits.flatten(0, 1), tokens.flatten()).backward()
     masked = 6 * science.layers * science.width * science.sequence_length
     gains = 6 * (2 * science.layers + 1) * science.width
     assert counter.get_total_flops() == tokens.numel() * (science.flops_per_token(VOCABULARY) + masked - gains)
 
 
 OTHERS: dict[str, Any] = {"layers": 2, "width": 16, "mlp": 64, "heads": 4, "sequence_length": 48, "rope_base": 500.0,
-                          "init_std": 0.02, "tied": True, "dropout": 0.5}
+                          "init_std": 0.02, "norm_epsilon": 0.1, "tied": True, "dropout": 0.5}
 """Another value of every field."""
 
 

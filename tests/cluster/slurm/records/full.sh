@@ -32,8 +32,6 @@ module load cuda/12.4
 module load apptainer
 export TMPDIR="/scratch/$USER/orchestrator-$SLURM_JOB_ID"
 export NCCL_DEBUG=WARN
-# submitit looks for the call under the job's id.
-ln -sf "$SLURM_ARRAY_TASK_ID.pkl" '/store/sweeps/smoke/submissions/it'"'"'s smoke-t1-0001'/"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}_submitted.pkl"
 
 # command
 export SUBMITIT_EXECUTOR=slurm

@@ -1,0 +1,267 @@
+"""Downstream scores of every arm: against chance, a unigram model, the untrained twin, and scratch. Pure, on a study.
+
+A number counts only where the model beats something: a row that beats neither chance nor the unigram model nor its own
+untrained twin says `no signal`, and is not compared with scratch.
+
+All arms and seeds answer the same items, so differences are paired by item and seed, and intervals are over both: what
+other items and other seeds would give (`two_way.py`). Where a stage has left no records of its items, they are over
+seeds alone, on these items, and the row says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis.item_records import ALL, Floats, read_items
+from analysis.statistics import exact_interval
+from analysis.study import Study, once
+from analysis.two_way import TwoWay, two_way_t
+from sweeps.language.ladder import (
+    DOWNSTREAM,
+    DOWNSTREAM_TWIN,
+    DOWNSTREAM_UNTUNED,
+    EXACT,
+    FINETUNE,
+    NO_SANDBOX,
+    PASS,
+    SANDBOX,
+    Rung,
+    rung_of,
+)
+
+REFERENCES = ("chance", "unigram", "twin")
+ZERO_OR_ALL = (EXACT, PASS)
+"""What is 0 for an item that was never right: none or all right has an exact bound."""
+NO_SIGNAL = "no signal"
+TWIN, UNTUNED = "twin", "untuned"
+ROLES = {TWIN: DOWNSTREAM_TWIN, UNTUNED: DOWNSTREAM_UNTUNED, "": DOWNSTREAM}
+"""What a score is of -> the role of the stage that has it; chance's and the unigram model's are beside the model's."""
+NOT_EVALUABLE, NO_BOX = "not evaluable", "not evaluated: no sandbox"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One rung of one level of a task, for one arm in one domain."""
+
+    domain: str
+    arm: str
+    task: str
+    level: str
+    name: str
+    rung: Rung
+    value: TwoWay
+    references: Mapping[str, float]
+    """Means of `REFERENCES` over the seeds that have both; NaN where there is none."""
+    beats: str
+    """Which of them the arm beats: `chance, twin`; `no signal`; or why nobody can tell."""
+    difference: TwoWay
+    """To scratch of the same seed: arm minus scratch, in the rung's unit; none where there is no signal."""
+    clean: float
+    """Mean without the items that a training text holds in part; NaN where there are no such items."""
+    items: int
+    """Items of the task."""
+    not_evaluable: int
+    """Seeds without a value: logits that are not finite, too many prompts that lose their beginning, or no sandbox for
+    the programs that the model would write."""
+    sandbox: str
+    """What the task's programs ran in; empty: it asks for none. `unsafe`: in none, as a person has asked."""
+
+
+@once
+def downstream(study: Study) -> list[Score]:
+    """Return every rung of every level, task, arm and domain, in the plan's order and that of the ladder."""
+    return list(_scores(study))
+
+
+def _scores(study: Study) -> Iterator[Score]:
+    found = _Values(study)
+    for domain, arm, trials, name, rung in _rungs(study, found):
+        yield _score(study, found, (domain, arm), trials, name, rung)
+
+
+def _rungs(study: Study, found: _Values) -> Iterator[tuple[str, str, list[str], str, Rung]]:
+    """Yield domain, arm, its trials, `TASK.LEVEL.RUNG` and what that rung is, for each that any trial has."""
+    # also where one arm has none; where no arm has a value, chance has one
+    names = dict.fromkeys(name.removesuffix(".chance") for scores in found.own.values() for name in scores)
+    for (domain, arm), rows in sorted(study.cells.items(), key=lambda c: (
+            study.records.domains.index(c[0][0]), study.records.arms.index(c[0][1]))):
+        trials = [str(row["trial"]) for row in rows]
+        for name in names:
+            rung = rung_of(name.rpartition(".")[2])
+            if rung is not None and name.count(".") == 2:
+                yield domain, arm, trials, name, rung
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """One rung of one level of a task, for one arm in one domain, before and after its fine-tuning."""
+
+    domain: str
+    arm: str
+    task: str
+    level: str
+    name: str
+    rung: Rung
+    before: float
+    after: float
+    """Means over the seeds that have both."""
+    difference: TwoWay
+    """After minus before, on the same items and seeds."""
+
+
+def tuned(study: Study) -> Iterator[Tuned]:
+    """Yield what fine-tuning did, in the order of `downstream`."""
+    found = _Values(study)
+    for domain, arm, trials, name, rung in _rungs(study, found):
+        pairs = [_Pair(t, t, UNTUNED) for t in trials
+                 if math.isfinite(found.mean(t, name)) and math.isfinite(found.mean(t, name, UNTUNED))]
+        if pairs:
+            task, level, rung_name = name.split(".")
+            yield Tuned(domain=domain, arm=arm, task=task, level=level, name=rung_name, rung=rung,
+                        before=_mean([found.mean(p.trial, name, UNTUNED) for p in pairs]),
+                        after=_mean([found.mean(p.trial, name) for p in pairs]), difference=found.interval(name, pairs))
+
+
+def differences(study: Study, rung: str) -> dict[tuple[str, str], list[Floats]]:
+    """Return (domain, task) -> for each arm with records of its items the differences to scratch, (I, S).
+
+    All levels, on one rung of the ladder.
+    """
+    found, made = _Values(study), dict[tuple[str, str], list[Floats]]()
+    for domain, _, trials, name, _ in _rungs(study, found):
+        task, level, rung_name = name.split(".")
+        if (level, rung_name) == (ALL, rung):
+            pairs = _to_scratch(study, found, [t for t in trials if math.isfinite(found.mean(t, name))], name)
+            table_IS = found.table(name, pairs)
+            if table_IS is not None:
+                made.setdefault((domain, task), []).append(table_IS)
+    return made
+
+
+class _Pair(NamedTuple):
+    """A trial's score, and what it is compared with."""
+
+    trial: str
+    other: str = ""
+    """Trial of the other score; empty: none, the score as it is."""
+    of: str = ""
+    """What of the other trial: one of `REFERENCES`, or empty: its own score."""
+
+
+class _Values:
+    """Scores by trial and name, as means and item by item."""
+
+    def __init__(self, study: Study) -> None:
+        frame = study.records.scores
+        self.by_role: dict[str, dict[str, dict[str, float]]] = {role: {} for role in ROLES.values()}
+        for trial, role, name, value in zip(*(frame[c] for c in ("trial", "role", "name", "value")), strict=True):
+            if role in self.by_role:
+                self.by_role[role].setdefault(str(trial), {})[str(name)] = float(value)
+        self.own = self.by_role[DOWNSTREAM]
+        steps = study.records.steps
+        broken = steps[steps["role"].isin([DOWNSTREAM, FINETUNE]) & (steps["status"] == "diverged")]
+        trained = {t for t, row in study.trials.items() if row["status"] == "diverged"}
+        self.diverged = trained | set(broken["trial"].astype(str))
+        self.paths = study.records.items
+
+    def mean(self, trial: str, name: str, of: str = "") -> float:
+        """Return a mean over items: the model's own, before its fine-tuning, or what one of `REFERENCES` gets."""
+        if of in ROLES:
+            return self.by_role[ROLES[of]].get(trial, {}).get(name, math.nan)
+        return self.own.get(trial, {}).get(f"{name}.{of}", math.nan)
+
+    def evaluable(self, trial: str, name: str) -> bool:
+        """Return whether a trial's model could be scored so, as far as is known."""
+        own = self.own.get(trial, {})
+        return name in own if f"{name.partition('.')[0]}.items" in own else trial not in self.diverged
+
+    def sandboxes(self, trials: Sequence[str], task: str) -> str:
+        """Return what the programs of these trials ran in."""
+        names = {name for trial in trials for name in self.own.get(trial, {}) if name.startswith(f"{task}.{SANDBOX}.")}
+        return ", ".join(sorted(name.rpartition(".")[2] for name in names))
+
+    def interval(self, name: str, pairs: Sequence[_Pair]) -> TwoWay:
+        """Return the mean of own minus other: over items and seeds, where all have records of the same items.
+
+        Else over seeds, of the means.
+        """
+        found_IS = self.table(name, pairs)
+        if found_IS is not None:
+            return two_way_t(found_IS)
+        return two_way_t(np.array([[self.mean(p.trial, name) - (self.mean(p.other, name, p.of) if p.other else 0.0)
+                                    for p in pairs]]).reshape(1, len(pairs)))
+
+    def table(self, name: str, pairs: Sequence[_Pair]) -> Floats | None:
+        """Return (I, S) own minus other, item by item; None where not all have records of the same items."""
+        columns = [self._column(name, pair) for pair in pairs]
+        known = [column for column in columns if column is not None]
+        if not known or len(known) < len(columns) or len({ids for ids, _ in known}) > 1:
+            return None
+        return np.stack([values for _, values in known], axis=1)
+
+    def _column(self, name: str, pair: _Pair) -> tuple[tuple[str, ...], Floats] | None:
+        """Return ids of items and own minus other for each; None where they are not both known of the same items."""
+        own = self._items(pair.trial, name)
+        if own is None or not pair.other:
+            return own
+        other = self._items(pair.other, name, pair.of)
+        return (own[0], own[1] - other[1]) if other is not None and other[0] == own[0] else None
+
+    def _items(self, trial: str, name: str, of: str = "") -> tuple[tuple[str, ...], Floats] | None:
+        task, level, rung = name.split(".")
+        path = self.paths.get((trial, ROLES.get(of, DOWNSTREAM), task))
+        items = read_items(path) if path else None
+        return items.of(level, rung if of in ROLES else f"{rung}.{of}") if items else None
+
+
+def _score(study: Study, found: _Values, cell: tuple[str, str], trials: list[str], name: str, rung: Rung) -> Score:
+    task, level, rung_name = name.split(".")
+    own = [t for t in trials if name in found.own.get(t, {})]
+    items = int(max((found.own.get(t, {}).get(f"{task}.items", 0.0) for t in trials), default=0.0))
+    compared = {of: [_Pair(t, t, of) for t in own if math.isfinite(found.mean(t, name, of))] for of in REFERENCES}
+    sandbox, lost = found.sandboxes(trials, task), sum(not found.evaluable(t, name) for t in trials)
+    beats = _beats({of: found.interval(name, pairs) for of, pairs in compared.items() if pairs}, rung)
+    if not own:
+        beats = NO_BOX if sandbox == NO_SANDBOX else NOT_EVALUABLE if lost else ""
+    value = found.interval(name, [_Pair(t) for t in own])
+    return Score(
+        domain=cell[0], arm=cell[1], task=task, level=level, name=rung_name, rung=rung, beats=beats, items=items,
+        value=_bounded(value, items if level == ALL else value.items) if rung_name.startswith(ZERO_OR_ALL) else value,
+        references={of: _mean([found.mean(p.trial, name, of) for p in pairs]) for of, pairs in compared.items()},
+        difference=found.interval(name, [] if beats == NO_SIGNAL else _to_scratch(study, found, own, name)),
+        clean=_mean([c for t in own if math.isfinite(c := found.mean(t, name, "clean"))]),
+        not_evaluable=lost, sandbox=sandbox,
+    )
+
+
+def _to_scratch(study: Study, found: _Values, own: Sequence[str], name: str) -> list[_Pair]:
+    """Return each trial with its scratch, where it has one that is scored; none for scratch itself."""
+    pairs = (_Pair(t, str(study.trials[t]["baseline"])) for t in own if not study.trials[t]["is_baseline"])
+    return [pair for pair in pairs if math.isfinite(found.mean(pair.other, name))]
+
+
+def _beats(differences: Mapping[str, TwoWay], rung: Rung) -> str:
+    """Return which references are beaten, from own minus theirs."""
+    few = next((i.note for i in differences.values() if i.note), "")
+    won = [of for of, interval in differences.items() if interval.resolved == rung.sign]
+    return ", ".join(won) or few or NO_SIGNAL
+
+
+def _bounded(value: TwoWay, items: int) -> TwoWay:
+    """Return a share that is 0, or 1, for every item with its exact bounds (Clopper and Pearson).
+
+    Seeds answer the same items, so they add none.
+    """
+    if items < 2 or value.mean not in (0.0, 1.0):
+        return value
+    low, high = exact_interval(int(value.mean) * items, items)
+    return replace(value, low=low, high=high)
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan

@@ -1,0 +1,158 @@
+"""The frames of a large sweep, kept as Parquet beside its plan, so that only what has changed is read again.
+
+The records stay the truth. Beside the frames stands what each trial was read from: every file that was looked at, or
+looked for in vain, with its inode, size and time of change *before* it was read. A trial's rows are taken from the
+frames only while all of these are as they were; else its records are read again, as are all where the plan is another
+one. Deleting the folder, damaging it, not being able to write it, or lacking pyarrow costs time and nothing else.
+Measured figures: `benchmarks/analysis.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.schema import FRAMES, LOOKED, frame_of
+from sweeps.errors import RecordError, StorageError
+from sweeps.store import files
+
+WORTH = 50_000
+"""Evaluations that have to be read anew before the files are written: half a second of decoding."""
+VERSION = 2
+"""Of the files; another one is not read."""
+MANIFEST = "MANIFEST.json"
+Identity = tuple[int, int, int]
+"""Inode, size, time of change in nanoseconds."""
+ABSENT: Identity = (0, 0, 0)
+Looked = dict[str, Identity]
+"""Path -> what was there when it was looked at."""
+
+
+def look(looked: Looked, *paths: Path) -> None:
+    """Note what is at these paths, before they are read; the first look counts."""
+    for path in map(str, paths):
+        if path not in looked:
+            looked[path] = _identity(path)
+
+
+def _identity(path: str) -> Identity:
+    try:
+        stat = os.stat(path)  # noqa: PTH116 - a hundred thousand: half the time would go into pathlib
+    except (FileNotFoundError, NotADirectoryError):
+        return ABSENT
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+class Kept:
+    """The rows of the trials that are as they were when they were read."""
+
+    def __init__(self, root: Path, folder: Path | None, plan: str) -> None:
+        """Take what is kept in `folder` of a store's plan (its JSON); None: nothing is."""
+        self._folder, self._prefix = folder, f"{root}/"
+        self._key = hashlib.sha256(f"{VERSION} {sorted(FRAMES.items())} {plan}".encode()).hexdigest()
+        self._frames: dict[str, pd.DataFrame] = {}
+        self._trials: frozenset[str] = frozenset()
+        with suppress(ImportError, OSError, ValueError, KeyError, RecordError):
+            if folder is not None:
+                self._take(folder)  # else there are none yet, or they are damaged: the records are read
+
+    def __contains__(self, trial: str) -> bool:
+        """Return whether a trial's rows need not be read."""
+        return trial in self._trials
+
+    def with_new(self, new: Mapping[str, pd.DataFrame], trials: Iterable[str]) -> dict[str, pd.DataFrame]:
+        """Return each of `schema.FRAMES` with the rows that are kept and the new ones, in the order of trials."""
+        places = {trial: place for place, trial in enumerate(trials)}
+        return {name: _joined(self._frames[name], rows, places) if self._trials else rows
+                for name, rows in new.items()}
+
+    def save(self, frames: Mapping[str, pd.DataFrame], looked: Mapping[str, Looked], *, read: int) -> None:
+        """Keep whole frames, where it is worth it and can be written.
+
+        Args:
+            frames: what `with_new` returned.
+            looked: what was looked at for each trial that is new.
+            read: evaluations that had to be read.
+        """
+        if self._folder is None or read < WORTH:
+            return
+        rows = [{"trial": trial, "path": path.removeprefix(self._prefix), "inode": inode, "size": size,
+                 "changed": changed} for trial, seen in looked.items()
+                for path, (inode, size, changed) in seen.items()]
+        every = self.with_new({"looked": frame_of(rows, LOOKED)}, frames["trials"]["trial"])
+        with suppress(ImportError, OSError, StorageError):
+            self._write(self._folder, {**frames, **every})
+
+    def _take(self, folder: Path) -> None:
+        stated = files.read_json(folder / MANIFEST)
+        if stated["key"] != self._key:
+            return
+        looked = _read(folder, "looked", stated["files"])
+        now = np.array([_identity(self._prefix + path) for path in looked["path"].cat.categories], dtype=np.int64)
+        same = looked[["inode", "size", "changed"]].to_numpy() == now[looked["path"].cat.codes]
+        trials = set(looked["trial"].cat.categories) - set(looked["trial"][~same.all(axis=1)])
+        frames = {name: _read(folder, name, stated["files"]) for name in FRAMES}
+        self._frames = {name: frame if len(trials) == len(looked["trial"].cat.categories) else frame[
+            frame["trial"].isin(trials)] for name, frame in {**frames, "looked": looked}.items()}
+        self._trials = frozenset(trials)
+
+    def _write(self, folder: Path, frames: Mapping[str, pd.DataFrame]) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        listed = {}
+        for name, frame in frames.items():
+            if frame.empty:
+                continue  # its categories have no type
+            out = io.BytesIO()
+            parquet.write_table(pa.Table.from_pandas(frame, preserve_index=False), out, compression="zstd")
+            files.replace(folder / f"{name}.parquet", out.getvalue())
+            listed[name] = hashlib.sha256(out.getvalue()).hexdigest()
+        files.replace(folder / MANIFEST, files.seal(
+            {"schema_version": files.SCHEMA_VERSION, "key": self._key, "files": listed}))
+
+
+def _read(folder: Path, name: str, listed: Mapping[str, str]) -> pd.DataFrame:
+    """Return a frame.
+
+    Raises:
+        ValueError: it is not the one that was written with the others.
+    """
+    if name not in listed:
+        return frame_of([], FRAMES[name])
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    data = (folder / f"{name}.parquet").read_bytes()
+    if hashlib.sha256(data).hexdigest() != listed[name]:
+        raise ValueError(f"{folder / name}.parquet is damaged, or of another moment")
+    frame: pd.DataFrame = parquet.read_table(pa.BufferReader(data)).to_pandas()
+    return frame
+
+
+def _joined(kept: pd.DataFrame, new: pd.DataFrame, places: Mapping[str, int]) -> pd.DataFrame:
+    """Return the rows of both, in the order of their trials; categories are those that occur, in alphabetical order."""
+    if kept.empty:
+        return new
+    frame = pd.DataFrame({name: _column([part[name] for part in (kept, new) if len(part)]) for name in kept.columns})
+    if new.empty:
+        return frame
+    trial = frame["trial"].astype("category").cat
+    order = np.argsort(np.array([places[name] for name in trial.categories])[trial.codes], kind="stable")
+    return frame.take(order).reset_index(drop=True)
+
+
+def _column(parts: list[Any]) -> Any:
+    """Return one column of several frames."""
+    if parts[0].dtype != "category":
+        return pd.concat(parts, ignore_index=True)
+    joined = pd.api.types.union_categoricals(list(parts), sort_categories=True)
+    return pd.Series(joined.remove_unused_categories())

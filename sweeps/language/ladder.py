@@ -1,0 +1,65 @@
+"""The ladder of a downstream task: what is measured of an item, from what moves first to what people ask for.
+
+A small model answers nothing, so accuracy says nothing about it; the lower rungs move earlier (OLMES, arXiv 2406.08446;
+DataDecide, arXiv 2504.11393). Every rung has a value for each item; a score is the mean over items.
+
+    answer_bits    bits per byte of the right answer, given the prompt
+    probability    p(right) / sum of p over the choices
+    margin         log p(right) - log p(most likely wrong choice), nats
+    cloze          1 / t where the right choice is one of the t most likely, else 0: a tie shares the point
+    exact          1 where greedy decoding writes the right answer and ends it there
+    pass@k         chance that one of k samples at temperature 1 does, 1 - (1 - p)^k with the model's own p
+
+Where the answers are programs that a model writes (`generation`), many are right, so they are run and judged by tests:
+
+    exact          1 where the greedy program passes
+    pass@k         chance that one of k drawn programs does, by the unbiased estimate of n >= k of them
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+DOWNSTREAM, DOWNSTREAM_TWIN, DOWNSTREAM_UNTUNED = "downstream", "downstream_twin", "downstream_untuned"
+"""Roles on a trial's path of a task's scores: on the final model, which is the fine-tuned one where the task is
+fine-tuned; on the untrained one; and on the final model before its fine-tuning."""
+FINETUNE = "finetune"
+"""Role of the steps that fine-tune."""
+EXACT, PASS = "exact", "pass@"
+CHOSEN = ("answer_bits", "probability", "margin", "cloze")
+"""Rungs that read log-probabilities of given texts alone."""
+WRITTEN = (EXACT, PASS)
+"""Rungs where the model writes the answer; `pass@` stands for every k."""
+ANSWERED = (*CHOSEN, *WRITTEN)
+"""All rungs."""
+SANDBOX, NO_SANDBOX = "sandbox", "none"
+"""A score `TASK.sandbox.KIND` says what a model's programs ran in; `none`: no kind holds there, so none was run."""
+CHOICES = ("probability", "margin", "cloze")
+"""Rungs that need wrong choices."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """What a rung's numbers are."""
+
+    unit: str
+    higher_is_better: bool = True
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, else -1."""
+        return 1 if self.higher_is_better else -1
+
+
+LADDER: Mapping[str, Rung] = {
+    "answer_bits": Rung(unit="bits/byte", higher_is_better=False), "probability": Rung(unit="share"),
+    "margin": Rung(unit="nats"), "cloze": Rung(unit="share"), EXACT: Rung(unit="share"), PASS: Rung(unit="share"),
+}
+"""In the order of the ladder."""
+
+
+def rung_of(name: str) -> Rung | None:
+    """Return what `cloze` or `pass@10` is, None for what is no rung."""
+    return LADDER.get(re.sub(r"^pass@[1-9]\d*$", PASS, name)) if name != PASS else None

@@ -1,0 +1,125 @@
+"""What streams through memory in small pieces is split as if all of it lay there at once."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sweeps.errors import UsageError
+from sweeps.language.science import TextScience
+from tests.workloads.data.plain_text import plain_split
+from workloads.contract import Document, Stopped
+from workloads.data import copies, paragraphs, scratch
+from workloads.data.copies import Copies, Seen
+from workloads.data.paragraphs import Grams, cut
+from workloads.data.scratch import GramFile, Scratch, parts
+from workloads.data.split import Shelf, Split, split
+
+
+def shelf_of(folder: Path, documents: list[Document]) -> Shelf:
+    """Documents as the stage collects them."""
+    shelf, seen = Shelf(Scratch(folder=folder, pause=lambda: None)), Copies()
+    for document in documents:
+        pieces = cut(document.text)
+        shelf.add(document, pieces, seen.fresh(pieces))
+    return shelf
+
+
+def kept_texts(shelf: Shelf, found: Split) -> dict[str, dict[int, str]]:
+    parts: dict[str, dict[int, str]] = {"train": {}, "validation": {}}
+    for batch in shelf.documents.batches():
+        for number, _, text in batch.texts(found.kept_P[batch.span]):
+            parts["validation" if found.held_out_D[number] else "train"][number] = text
+    return parts
+
+
+@st.composite
+def corpora(draw: st.DrawFn) -> list[Document]:
+    """Documents put together from a few sentences, so that they repeat one another in part and in whole."""
+    sentences = draw(st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=24), min_size=3, max_size=8))
+    breaks = st.sampled_from(["\n\n", "\n \n", " ", "\n"])
+    found = []
+    for number in range(draw(st.integers(1, 10))):
+        chosen = draw(st.lists(st.tuples(st.sampled_from(range(len(sentences))), breaks), max_size=6))
+        text = "".join(" ".join(f"word{w}" for w in sentences[s]) + end for s, end in chosen)
+        found.append(Document(source="s", path=str(number), text=text))
+    return found
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@given(documents=corpora(), sizes=st.tuples(st.integers(1, 400), st.integers(1, 40), st.integers(1, 5)),
+       science=st.builds(TextScience, validation_share=st.sampled_from(["10%", "30%", "50%"]),
+                         overlap_limit=st.sampled_from(["0.01%", "2%", "40%"]),
+                         split=st.sampled_from(["comparison", "search"])))
+def test_any_documents_in_pieces_of_any_size_are_split_as_in_plain_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, documents: list[Document], sizes: tuple[int, int, int],
+    science: TextScience,
+) -> None:
+    for module, name, size in zip((paragraphs, scratch, copies), ("BATCH_CHARS", "RUN_GRAMS", "RECENT"), sizes,
+                                  strict=True):
+        monkeypatch.setattr(module, name, size)
+    expected = plain_split(documents, science)
+    with closing(shelf_of(tmp_path, documents)) as shelf:
+        if expected["empty"]:
+            with pytest.raises(UsageError, match=f"{len(documents)} documents leave nothing to"):
+                split(shelf, science)
+            return
+        found = split(shelf, science)
+        assert {**kept_texts(shelf, found), "overlap": found.overlap, "overlap_before": found.overlap_before,
+                "dropped": found.dropped, "empty": False} == expected
+
+
+def test_nothing_is_left_on_disk_however_it_ends(tmp_path: Path) -> None:
+    with closing(shelf_of(tmp_path, [Document(source="s", path="p", text="some text " * 50)])) as shelf:
+        shelf.complete()
+        assert len(shelf.all_grams) == 88, "100 words"
+        assert list(tmp_path.iterdir()) == [], "a killed job leaves nothing either"
+
+
+def test_a_stop_is_honoured_while_it_splits(tmp_path: Path) -> None:
+    def pause() -> None:
+        raise Stopped
+
+    with closing(shelf_of(tmp_path, [Document(source="s", path="p", text="some text " * 50)])) as shelf:
+        shelf.scratch = Scratch(folder=tmp_path, pause=pause)
+        with pytest.raises(Stopped):
+            split(shelf, TextScience())
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(hashes=st.lists(st.lists(st.integers(0, 2**64 - 1), max_size=9), max_size=9), run=st.integers(1, 12))
+def test_grams_are_read_once_each_and_equal_ones_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashes: list[list[int]], run: int
+) -> None:
+    monkeypatch.setattr(scratch, "RUN_GRAMS", run)
+    place = Scratch(folder=tmp_path, pause=lambda: None)
+    with closing(GramFile(place)) as file:
+        for paragraph, some in enumerate(hashes):
+            file.add(Grams(hash_G=np.array(some, np.uint64), paragraph_G=np.full(len(some), paragraph)))
+        read = [file.read(ranges) for ranges in parts(place, file)]
+        given = sorted((h, p) for p, some in enumerate(hashes) for h in some)
+        assert sorted((int(h), int(p)) for part in read for h, p in zip(*part, strict=True)) == given
+        assert len(file) == len(given)
+        for number, (hash_G, paragraph_G) in enumerate(read):
+            others = {int(h) for other in read[:number] for h in other[0]}
+            assert not others & {int(h) for h in hash_G}, "one hash, one part"
+            for wanted in set(hash_G.tolist()):
+                rows = paragraph_G[hash_G == wanted]
+                assert (np.diff(rows.astype(int)) >= 0).all()
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 5), max_size=6), max_size=20))
+def test_seen_numbers_are_known_and_no_others(groups: list[list[int]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copies, "RECENT", 3)
+        seen, plain = Seen(), set[int]()
+        for group in groups:
+            assert seen.known(group) == plain.intersection(group)
+            seen.add(group)
+            plain.update(group)

@@ -1,0 +1,116 @@
+"""Against lm-evaluation-harness, as an oracle: the same items on the same exported model, in fp32.
+
+Needs the extra `oracle` (`pip install -e '.[oracle]'`); without it these tests are skipped and say so.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import PreTrainedTokenizerFast
+
+from sweeps.language.science import ModelScience
+from tests.workloads.downstream.conftest import Made
+from workloads.contract import Item
+from workloads.data.make_tokenizer import END_OF_DOCUMENT, TOKENIZER
+from workloads.downstream.items import Posed, posed
+from workloads.downstream.run import Subject
+from workloads.downstream.rungs import choice_rungs
+from workloads.downstream.scoring import Encoding, Score, scores
+from workloads.tasks import _arithmetic, _brackets, _induction
+from workloads.tasks.arithmetic import ArithmeticScience
+from workloads.tasks.brackets import PLUGIN as BRACKETS
+from workloads.tasks.induction import PLUGIN as INDUCTION
+from workloads.training.evaluation import logits_of
+from workloads.training.model import build_model, empty_model
+from workloads.training.transfer import load_weights, read_weights, write_weights
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # their imports warn
+MODEL = ModelScience(layers=3, width=64, mlp=128, heads=4, sequence_length=384)
+TASKS: dict[str, Callable[[], Sequence[Item]]] = {
+    "arithmetic": lambda: _arithmetic.items(ArithmeticScience(items=15)),
+    "brackets": lambda: _brackets.items(BRACKETS.science(items=15)),
+    "induction": lambda: _induction.items(INDUCTION.science(items=15)),
+}
+
+
+@pytest.fixture(scope="module")
+def harness() -> Any:
+    """The harness, offline."""
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore")
+        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE"):
+            patch.setenv(name, "1")
+        evaluator = pytest.importorskip("lm_eval.evaluator", reason="lm-eval is not installed: pip install '.[oracle]'")
+        yield evaluator
+
+
+@pytest.fixture(scope="module")
+def exported(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that a training stage leaves: weights and config under Hugging Face's names."""
+    folder = tmp_path_factory.mktemp("exported")
+    model = build_model(MODEL, made.load().get_vocab_size(), seed=0, purpose="pretrain", embedding_std=1.0)
+    weights = {name: value * 12.0 if name == "lm_head.weight" else value for name, value in model.state_dict().items()}
+    write_weights(folder, weights, model.config.to_json_string())
+    return folder
+
+
+def of_harness(harness: Any, exported: Path, made: Made, name: str, asked: Sequence[Posed]) -> Any:
+    """Return the harness's samples and its accuracy. It is given the end of a document before each prompt, as here."""
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.models.huggingface import HFLM
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(made.tokenizer / TOKENIZER), eos_token=END_OF_DOCUMENT)
+    model = HFLM(pretrained=str(exported), tokenizer=tokenizer, device="cpu", dtype="float32", batch_size=4,
+                 max_length=MODEL.sequence_length)
+    docs = [{"prompt": END_OF_DOCUMENT + i.prompt, "choices": list(i.choices_C), "gold": i.gold} for i in asked]
+    task = ConfigurableTask(config={
+        "task": name, "custom_dataset": lambda **_: {"test": Dataset.from_list(docs)}, "test_split": "test",
+        "output_type": "multiple_choice", "doc_to_text": lambda doc: doc["prompt"], "target_delimiter": "",
+        "doc_to_choice": lambda doc: doc["choices"], "doc_to_target": lambda doc: doc["gold"],
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]})
+    found = harness.evaluate(lm=model, task_dict={name: task}, bootstrap_iters=0)
+    samples = sorted(found["samples"][name], key=lambda s: s["doc_id"])
+    return samples, found["results"][name]["acc,none"]
+
+
+def ours(exported: Path, made: Made, asked: Sequence[Posed]) -> list[Score]:
+    """Return this project's scores of the exported model, as its stage takes them."""
+    weights = read_weights(exported)
+    model = empty_model(MODEL, made.load().get_vocab_size())
+    load_weights(model, weights)
+    encoding = Encoding(made.load(), MODEL.sequence_length)
+    found = scores(logits_of(Subject(model, torch.device("cpu"))), [encoding.item(i) for i in asked],
+                   encoding.endings_V)
+    by_id = {score.id: score for score in found}
+    return [by_id[item.id] for item in asked]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", TASKS)
+def test_the_harness_says_the_same(
+        name: str, harness: Any, exported: Path, made: Made, tell: Callable[[str], Any]) -> None:
+    asked = [posed(name, item) for item in TASKS[name]()]
+    samples, accuracy = of_harness(harness, exported, made, name, asked)
+    own, right, close, worst = ours(exported, made, asked), 0.0, 0, 0.0
+    assert len(samples) == len(asked) and not any(score.truncated for score in own)
+    for item, score, sample in zip(asked, own, samples, strict=True):
+        theirs = [float(nats) for nats, _ in sample["filtered_resps"]]
+        tolerance = max(1e-4, 1e-6 * max(score.tokens_C))
+        gaps = [abs(a - b) for a, b in zip(score.nats_C, theirs, strict=True)]
+        assert max(gaps) <= tolerance, (item, score, theirs)
+        worst = max(worst, *gaps)
+        cloze = choice_rungs(score.nats_C, item.gold)["cloze"]
+        ordered = sorted(score.nats_C)
+        near = any(b - a <= tolerance for a, b in zip(ordered, ordered[1:], strict=False))
+        assert near or cloze == sample["acc"], (item, score, theirs)
+        right, close = right + cloze, close + near
+    assert close or accuracy == right / len(asked)
+    tell(f"{name}: {len(asked)} items, log-likelihoods at most {worst:.1e} nats apart, accuracy {accuracy:.4f} and "
+         f"{right / len(asked):.4f}, {close} items with options within the tolerance")

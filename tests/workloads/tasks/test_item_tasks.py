@@ -1,0 +1,145 @@
+"""Every built-in downstream task: sound items, splits that share nothing, and answers that are right."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeps.errors import UsageError
+from sweeps.language.plugins import ItemTask
+from sweeps.language.science import FinetuneScience
+from workloads.downstream.items import apart, checked, digest, posed
+from workloads.registry import load_registries
+from workloads.tasks import _arithmetic, _automata, _brackets, _induction, _python_functions
+from workloads.tasks._drawn import SPLITS, Draw, DrawnScience, Make, Question, questions, split_of
+
+TASKS = {key: task for key, task in load_registries().tasks.items()
+         if isinstance(task, ItemTask) and issubclass(task.science, DrawnScience)}
+MAKES: dict[str, tuple[Make, int]] = {
+    "arithmetic": (_arithmetic.make, 3), "automata": (_automata.make, 3), "brackets": (_brackets.make, 3),
+    "induction": (_induction.make, 3), "python_functions": (_python_functions.make, 3)}
+draws = st.integers(0, 10**6).map(lambda n: Draw(str(n)))
+levels = st.sampled_from([1, 2, 3])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_items_are_sound_graded_and_the_same_every_time(task: str) -> None:
+    plugin = TASKS[task]
+    science = plugin.science()
+    found = checked(task, plugin.load()(science))
+    assert digest(found) == digest(plugin.load()(science))
+    assert digest(found) != digest(plugin.load()(science.model_copy(update={"seed": 1})))
+    assert isinstance(science, DrawnScience)
+    assert [sum(i.level == str(level) for i in found) for level in (1, 2, 3)] == [science.items] * 3
+    assert all(item.distractors for item in found)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_question_of_the_test_split_is_in_another_split_or_a_shot(task: str) -> None:
+    plugin = TASKS[task]
+    prompts = {split: {i.prompt for seed in (0, 1) for i in plugin.load()(
+        plugin.science(split=split, seed=seed, items=8))} for split in SPLITS}
+    assert not prompts["test"] & (prompts["train"] | prompts["validation"])
+    make, levels = MAKES[task]
+    for level in range(1, levels + 1):
+        shots = list(questions(make, f"{task}/0/shots", level, "train", 2))
+        assert {split_of(q.prompt) for q in shots} == {"train"}
+        item = next(i for i in plugin.load()(plugin.science(items=8, shots=2)) if i.level == str(level))
+        assert item.shots == "".join(f"{q.prompt}{q.answer}\n\n" for q in shots)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_training_items_are_many_sound_and_none_that_is_asked(task: str) -> None:
+    plugin = TASKS[task]
+    assert plugin.training is not None
+    science = plugin.science(shots=2)
+    training = checked(task, plugin.load()(plugin.training(science, FinetuneScience())))
+    asked = [posed(task, i) for i in plugin.load()(science)]
+    apart(task, [posed(task, i) for i in training], asked)
+    assert len(training) >= 2 * len(asked)
+    assert training[0].shots == plugin.load()(science)[0].shots, "they are asked as the test items are"
+    with pytest.raises(ValueError, match="training split"):
+        plugin.training(plugin.science(split="train"), FinetuneScience())
+
+
+def test_a_level_with_too_few_questions_is_an_error_that_says_so() -> None:
+    def make(draw: Draw, level: int) -> Question:
+        return Question(prompt=f"{draw.below(4)} ?", answer=" a", distractors=())
+
+    with pytest.raises(UsageError, match="level 1 of few has no 9 different questions"):
+        list(questions(make, "few/0", 1, "train", 9))
+
+
+@given(draws, levels)
+@settings(max_examples=50, deadline=None)
+def test_the_answer_of_a_word_problem_is_what_its_steps_say(draw: Draw, level: int) -> None:
+    question = _arithmetic.make(draw, level)
+    value = int(re.findall(r"has (\d+) ", question.prompt)[0])
+    for verb, number in re.findall(r" (gets|finds|gives away|loses|then has) (\d+) ", question.prompt):
+        n = int(number)
+        value = value * n if verb == "then has" else value + (n if verb in ("gets", "finds") else -n)
+    assert question.answer == f" {value}" and len(question.distractors) == 3
+
+
+@given(draws, levels)
+@settings(max_examples=50, deadline=None)
+def test_the_answer_closes_the_innermost_open_bracket(draw: Draw, level: int) -> None:
+    question, stack = _brackets.make(draw, level), []
+    partner = dict(_brackets.PAIRS)
+    for bracket in question.prompt.split():
+        if bracket in partner:
+            stack.append(partner[bracket])
+        else:
+            assert stack.pop() == bracket
+    assert question.answer == f" {stack[-1]}" and len(question.distractors) == 3
+
+
+@given(draws, levels)
+@settings(max_examples=50, deadline=None)
+def test_what_an_automaton_writes_next_is_what_followed_one_round_before(draw: Draw, level: int) -> None:
+    question, states = _automata.make(draw, level), _automata.STATES[level - 1]
+    text = question.prompt.split()
+    assert text[states:] == text[:-states] and question.answer == f" {text[-states]}"
+
+
+@given(draws, levels)
+@settings(max_examples=50, deadline=None)
+def test_the_recalled_number_is_the_one_beside_the_word(draw: Draw, level: int) -> None:
+    question = _induction.make(draw, level)
+    *pairs, asked = question.prompt.split("\n")
+    told = dict(pair.split() for pair in pairs)
+    assert question.answer == f" {told[asked]}"
+    assert {question.answer, *question.distractors} == {f" {digit}" for digit in told.values()}
+
+
+@given(draws, levels)
+@settings(max_examples=60, deadline=None)
+def test_the_right_body_passes_its_tests_and_no_wrong_one_does(draw: Draw, level: int) -> None:
+    question = _python_functions.make(draw, level)
+
+    def passes(body: str) -> bool:
+        names: dict[str, object] = {}
+        try:
+            exec(question.prompt + body + question.tests, names)  # this project's own text, not a model's
+        except (AssertionError, IndexError, TypeError, ZeroDivisionError, OverflowError):
+            return False
+        return True
+
+    assert passes(question.answer)
+    assert not any(passes(wrong) for wrong in question.distractors)
+
+
+@given(st.text(min_size=1))
+@settings(deadline=None)
+def test_a_question_belongs_to_one_split(prompt: str) -> None:
+    assert split_of(prompt) in SPLITS and split_of(prompt) == split_of(prompt)
+
+
+def test_the_place_of_the_answer_says_nothing() -> None:
+    items = TASKS["brackets"].load()(TASKS["brackets"].science(items=200))
+    places = [posed("brackets", item).gold for item in items]
+    counts = [places.count(place) for place in range(4)]
+    assert sum(counts) == 600 and all(100 < count < 200 for count in counts), counts

@@ -1,0 +1,144 @@
+"""Training as the ranks of a job do it, in this process or in several: `python -m ... STORE PRECISION ZERO STEP...`
+
+A step is `whole` (a run of `UPDATES` updates), `cut` (of another run; it is asked to leave after `CUT` more updates) or
+`resume` (that run goes on to its end).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from sweeps.language.science import EngineScience
+from sweeps.language.stage import Execution
+from sweeps.store.layout import Layout
+from tests.workloads.training.fakes import UPDATE, FakeContext, FakeCorpus, corpus_stage, finished, science
+from workloads.contract import Stopped
+from workloads.training import engine, loop, runs
+from workloads.training.process import join
+
+ROOT = Path(__file__).parents[3]
+UPDATES, CUT, ROW = 12, 5, 4
+"""Updates of a run; before it is asked to leave; between two rows."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A precision and a layout."""
+
+    precision: Any
+    zero: int
+    ranks: int
+
+    def __str__(self) -> str:
+        return f"{self.precision}-zero{self.zero}-ranks{self.ranks}"
+
+
+_zero = engine._zero
+
+
+def parted(execution: Execution, bucket: int) -> dict[str, Any]:
+    """ZeRO's configuration under which stage 3 parts small parameters too: all of a small model's are small."""
+    small = {"stage3_param_persistence_threshold": 0} if execution.zero_stage == 3 else {}
+    return _zero(execution, bucket) | small
+
+
+class RankContext(FakeContext):
+    """Rank 0 makes the attempt, the other ranks get its folder."""
+
+    def __post_init__(self) -> None:
+        place = join(1)
+        if place.first:
+            super().__post_init__()
+        place.barrier()
+        if not place.first:
+            self.attempt = type("Paths", (), {
+                "folder": self.folder.attempt(max(int(p.name) for p in self.folder.attempts.iterdir())),
+                "stage": self.folder,
+            })()
+        place.barrier()
+
+
+def one(store: Layout, name: str, case: Case, stop_after: int | None = None) -> Any:
+    """Train one stage; commit and return its scores, None where it was stopped.
+
+    Weight decay is strong, so that a group of parameters with the wrong one is seen. Under ZeRO 3 parameters are
+    parted, and layers computed again.
+    """
+    fields = science(UPDATES, weight_decay=0.5) | {"engine": EngineScience(precision=case.precision)}
+    fields["validation"] = fields["validation"].model_copy(update={"every_tokens": ROW * UPDATE})
+    context = RankContext(
+        "pretrain", name, fields, store, given={"corpus": [corpus_stage(store)]}, stop_after=stop_after,
+        execution=Execution(checkpoint_seconds=1e9, ranks=case.ranks, zero_stage=case.zero, micro_batch=1,
+                            activation_checkpointing=case.zero == 3),
+    )
+    scores = None
+    try:
+        with patch.object(loop, "ROW_UPDATES", ROW), patch.object(engine, "_zero", parted):
+            scores = dict(runs.pretrain(context))
+    except Stopped:
+        pass
+    place = join(1)
+    if place.first and scores is not None:
+        finished(context, scores)
+    place.barrier()
+    return scores
+
+
+def steps(store: Layout, case: Case, *names: str) -> None:
+    """Make steps of a case in this process."""
+    place = join(1)
+    for name in names:
+        asked = name == "cut" and place.rank == place.world - 1  # one rank is asked, and all leave
+        scores = one(store, "whole" if name == "whole" else "cut", case, stop_after=CUT if asked else None)
+        assert (scores is None) == (name == "cut"), name
+
+
+def made(store: Layout, case: Case, *names: str) -> None:
+    """Make steps of a case in as many processes as it has ranks; one rank is this process."""
+    if case.ranks == 1:
+        steps(store, case, *names)
+        return
+    ended = in_ranks(case.ranks, "-m", __name__, str(store.root), case.precision, str(case.zero), *names)
+    assert [code for code, _ in ended] == [0] * case.ranks, "\n".join(said for _, said in ended)[-5_000:]
+
+
+def in_ranks(count: int, *arguments: str) -> list[tuple[int, str]]:
+    """Run `count` interpreters that find each other as ranks; return the exit code and output of each."""
+    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    started = [
+        subprocess.Popen(
+            [sys.executable, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        ) for rank in range(count)
+    ]
+    try:
+        said = [process.communicate(timeout=110)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    return list(zip([process.returncode for process in started], said, strict=True))
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def main() -> None:
+    """Make the steps that the command line names."""
+    store, precision, zero, *names = sys.argv[1:]
+    runs.open_reader = lambda folder, context: FakeCorpus(folder, seed=0, sequence_length=16)  # type: ignore
+    steps(Layout(Path(store)), Case(precision, int(zero), int(os.environ["WORLD_SIZE"])), *names)
+
+
+if __name__ == "__main__":
+    main()

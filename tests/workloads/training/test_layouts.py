@@ -1,0 +1,125 @@
+"""Every allowed precision, ZeRO stage and number of ranks (gloo, on the CPU): exact after an interruption, near each
+other, and able to go on with another number of ranks.
+
+Every combination is a proof; the slow set has one of each kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from sweeps.store import records
+from sweeps.store.layout import Layout
+from tests.workloads.training.fakes import UPDATE
+from tests.workloads.training.ranks import CUT, UPDATES, Case, in_ranks, made
+from tests.workloads.training.test_runs import same
+from workloads.training.transfer import read_weights
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning")  # DeepSpeed's ZeRO 3 calls
+
+NEAR = {"fp32": 1e-5, "bf16": 3e-4, "autocast": 3e-4}
+"""Nats by which losses may differ between layouts within these runs."""
+ALLOWED = [(p, z) for p in NEAR for z in range(4) if (p, z) != ("bf16", 0)]
+CASES = [Case(*kind, ranks) for kind in ALLOWED for ranks in (1, 2)]
+SHOWN = {Case("fp32", 2, 2), Case("bf16", 3, 1)}
+"""These run in the slow set."""
+Row = tuple[int, str, dict[str, float]]
+
+
+def marked(cases: Iterable[Case], shown: set[Case]) -> list[Any]:
+    return [pytest.param(c, id=str(c), marks=pytest.mark.slow if c in shown else pytest.mark.proof) for c in cases]
+
+
+def result(store: Layout, name: str) -> records.Result:
+    found = records.read_result(store.stage("pretrain", name))
+    assert found is not None
+    return found
+
+
+def rows(store: Layout, name: str) -> list[Row]:
+    """Rows without what is measured."""
+    attempt = store.stage("pretrain", name).attempt(result(store, name).attempt)
+    return [(r.tokens, r.kind, {k: v for k, v in r.values.items() if k not in records.MEASURED})
+            for r in records.lineage_rows(store, attempt)]
+
+
+def losses(rows: Iterable[Row]) -> list[float]:
+    return [values["loss"] for _, _, values in rows if "loss" in values]
+
+
+def weights(store: Layout, name: str) -> Any:
+    return read_weights(records.artifacts_of(store.stage("pretrain", name)))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any], list[float]]:
+    """Losses of a precision on one rank, in the lowest ZeRO stage that it has."""
+    found: dict[str, list[float]] = {}
+
+    def measured(precision: str) -> list[float]:
+        if precision not in found:
+            store = Layout(tmp_path_factory.mktemp(precision))
+            made(store, Case(precision, int(precision == "bf16"), 1), "whole")
+            found[precision] = losses(rows(store, "whole"))
+        return found[precision]
+
+    return measured
+
+
+@pytest.mark.parametrize("case", marked(CASES, SHOWN))
+def test_an_interruption_changes_no_bit_and_a_layout_next_to_nothing(
+    case: Case, store: Layout, alone: Callable[[str], list[float]]
+) -> None:
+    made(store, case, "whole", "cut", "resume")
+    assert rows(store, "cut") == rows(store, "whole") and len(losses(rows(store, "whole"))) == 6
+    assert same(weights(store, "cut"), weights(store, "whole"))
+    parent = records.read_parent(store.stage("pretrain", "cut").attempt(2))
+    assert parent is not None and parent.tokens == CUT * UPDATE
+    scores = result(store, "cut").scores
+    assert scores["adam_steps"] == scores["updates"] == UPDATES and "relayouts" not in scores
+    assert losses(rows(store, "whole")) == pytest.approx(alone(case.precision), abs=NEAR[case.precision])
+
+
+@pytest.mark.parametrize("after", marked(CASES, {Case("bf16", 3, 2)}))
+def test_a_run_goes_on_with_another_number_of_ranks_and_says_so(after: Case, store: Layout) -> None:
+    before = Case(after.precision, after.zero, 3 - after.ranks)
+    made(store, before, "whole", "cut")
+    made(store, after, "cut", "resume")  # and is interrupted once more
+    found, undisturbed = rows(store, "cut"), rows(store, "whole")
+    told = [row for row in found if row[1] == "relayout"]
+    assert told == [(CUT * UPDATE, "relayout", {"ranks_before": before.ranks, "ranks": after.ranks})]
+    assert [row[:2] for row in found if row not in told] == [row[:2] for row in undisturbed]
+    assert [row for row in found if row[0] < CUT * UPDATE] == [row for row in undisturbed if row[0] < CUT * UPDATE]
+    assert losses(found) == pytest.approx(losses(undisturbed), abs=NEAR[after.precision])
+    scores = result(store, "cut").scores
+    assert scores["adam_steps"] == scores["updates"] == UPDATES and scores["relayouts"] == 1
+    for attempt in store.stage("pretrain", "cut").attempts.iterdir():
+        assert not (attempt / "universal").exists()
+
+
+@pytest.mark.slow
+def test_what_rank_0_refuses_every_rank_refuses(store: Layout) -> None:
+    ended = in_ranks(2, "-c", REFUSED, str(store.root))
+    assert [code for code, _ in ended] == [3, 3], ended
+
+
+REFUSED = """
+import sys
+from pathlib import Path
+from sweeps.errors import RecordError
+from sweeps.language.stage import Execution
+from sweeps.store.layout import Layout
+from tests.workloads.training.fakes import corpus_stage, science
+from tests.workloads.training.ranks import RankContext
+from workloads.training import runs
+store = Layout(Path(sys.argv[1]))
+runs.open_reader = lambda folder, context: type("Corpus", (), {"vocabulary": 40})()
+try:
+    runs.pretrain(RankContext("pretrain", "lost", science(24, decay_from=20), store, execution=Execution(ranks=2),
+                              given={"corpus": [corpus_stage(store)]}))
+except RecordError as error:  # rank 1 has looked at nothing: it hears of it
+    sys.exit(3 if "one trunk stage, 0 were given" in str(error) else 4)
+"""
