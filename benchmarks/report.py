@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ def machine() -> str:
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Return the median ratio of what was measured in turns."""
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def tell(what: str) -> None:
+    """Say at once, beside the figures, how far a long measurement is."""
+    print(what, file=sys.stderr, flush=True)
 
 
 def show(figures: Mapping[str, Any], *, as_json: bool) -> None:

@@ -36,7 +36,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import show
+from benchmarks.report import show, tell
 from cluster import rehearsal
 from cluster.clients import Clients
 from cluster.executors.slurm import SlurmExecutor
@@ -236,10 +236,11 @@ def main() -> None:
     measured: dict[str, list[float]] = {name: [] for name in measures}
     slurm = rehearsal.up(f"bench-{uuid.uuid4().hex[:8]}", Shape(nodes=NODES, cpus=CPUS))
     try:
-        for _ in range(arguments.runs):
+        for run in range(1, arguments.runs + 1):
             for name, measure in measures.items():
                 with tempfile.TemporaryDirectory() as root:
                     measured[name].append(measure(Path(root), slurm))
+                tell(f"run {run} of {arguments.runs}: {name} {measured[name][-1]:.2f} s")
         with tempfile.TemporaryDirectory() as root:
             held = {"live": live(Path(root), slurm, arguments.live)} if arguments.live else {}
     finally:

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 ASK, BEGAN, ANSWER = "ask.json", "began.json", "answer.json"
-IMPORTED = ("torch", "deepspeed", "transformers", "submitit", "workloads.run")
+IMPORTED = ("torch", "deepspeed", "transformers", "workloads.run")
 """What jobs import; the last is this package's own door."""
-VERSIONED = ("torch", "deepspeed", "transformers", "tokenizers", "numpy", "submitit", "pydantic")
+VERSIONED = ("torch", "deepspeed", "transformers", "tokenizers", "numpy", "pydantic")
 OWN = ("cluster", "sweeps", "workloads")
 """Packages of this project that a job runs."""
 
