@@ -45,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-pilot", action="store_true",
                         help="skip the pilot that refuses impossible bands and says what the others accept")
     parser.add_argument("--show-sbatch", action="store_true",
-                        help="print the whole script that Slurm would get first, and one for each kind of job with other "
-                        "resources, and nothing else")
+                        help="print the whole script that Slurm would get first, one for each kind of job with "
+                        "other resources, and nothing else")
 
 
 def run(arguments: argparse.Namespace) -> int:
