@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,24 +131,43 @@ def _latex(text: str) -> str:
 
 
 def to_text(table: Table, frame: pd.DataFrame, width: int = 80) -> str:
-    """Return a frame for a terminal: blocks of columns that fit the width, the leading names repeated in each."""
+    """Return a frame for a terminal.
+
+    Columns that say the same of all rows stand above, once. The others stand in blocks that fit the width, and each
+    block begins with the names that tell the rows apart.
+    """
     if frame.empty:
         return textwrap.fill(table.empty, width) + "\n"
-    texts = [[str(c) for c in frame.columns], *(
-        [plain(cell(v)) or "-" for v in row] for row in frame.itertuples(index=False, name=None))]
-    columns = [_fitted(list(values), width * 3 // 10) for values in zip(*texts, strict=True)]
-    names = sum(c.dtype == "str" for c in table.columns[:2])
-    heads, rest = columns[:names], columns[names:]
+    texts = {name: [plain(text) or "-" for text in column]
+             for name, column in zip(map(str, frame.columns), _texts(frame), strict=True)}
+    same = {name: column[0] for name, column in texts.items() if len(frame) > 1 and len(set(column)) == 1}
+    varied = {name: column for name, column in texts.items() if name not in same}
+    names = _names(table, varied)
+    heads = [_fitted([name, *varied.pop(name)], width * 3 // 10) for name in names]
     blocks: list[list[list[str]]] = []
     room = 0
-    for column in rest:
+    for column in (_fitted([name, *values], width // 2) for name, values in varied.items()):
         needed = len(column[0]) + 2
         if needed > room or not blocks:
             blocks.append(list(heads))
             room = width - sum(len(c[0]) + 2 for c in heads) + 2
         blocks[-1].append(column)
         room -= needed
-    return "\n\n".join("\n".join("  ".join(parts).rstrip() for parts in zip(*b, strict=True)) for b in blocks) + "\n"
+    above = {"All rows": [f"{name} {value}" for name, value in same.items() if value != "-"],
+             "Without a value": [name for name, value in same.items() if value == "-"]}
+    return "\n\n".join([*(textwrap.fill(f"{what}: {'; '.join(them)}.", width) for what, them in above.items() if them), *(
+        "\n".join("  ".join(parts).rstrip() for parts in zip(*b, strict=True)) for b in blocks)]) + "\n"
+
+
+def _names(table: Table, texts: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the fewest leading columns of words that tell the rows apart; all of them where none do."""
+    words = {c.name for c in table.columns if c.dtype == "str"}
+    leading = list(itertools.takewhile(words.__contains__, texts))
+    for count in range(1, len(leading)):
+        rows = list(zip(*(texts[name] for name in leading[:count]), strict=True))
+        if len(set(rows)) == len(rows):
+            return leading[:count]
+    return leading
 
 
 def _fitted(values: list[str], most: int) -> list[str]:

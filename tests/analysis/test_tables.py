@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,12 +196,26 @@ def test_every_table_fits_a_terminal_of_80_columns(name: str, partial: Path, dem
         assert max(map(len, text.splitlines())) <= 80
 
 
-def test_a_block_of_columns_repeats_the_names_and_no_column_is_lost(demo_study: Study) -> None:
+def test_a_block_repeats_the_names_that_tell_rows_apart_and_no_column_is_lost(demo_study: Study) -> None:
     table = registry()["convergence"]
     blocks = to_text(table, table.build(demo_study)).split("\n\n")
-    heads = [block.splitlines()[0].split() for block in blocks]
-    assert all(h[:2] == ["domain", "arm"] for h in heads) and all(len(b.splitlines()) == 16 for b in blocks)
-    assert [n for h in heads for n in h[2:]] == [c.name for c in table.columns][2:]
+    above = [re.split(r"[:;]\s", block.rstrip(".")) for block in blocks if ": " in block.partition("\n")[0]]
+    heads = [block.splitlines()[0].split() for block in blocks[len(above):]]
+    assert all(h[:2] == ["domain", "arm"] for h in heads)
+    assert {len(block.splitlines()) for block in blocks[len(above):]} == {16}
+    said = [words.split()[0] for _, *them in above for words in them]
+    assert sorted([*said, *(n for h in heads for n in h[2:])]) == sorted(c.name for c in table.columns[2:])
+
+
+def test_what_is_the_same_in_all_rows_stands_above_once() -> None:
+    columns = (*(Column(name, "str", "", "") for name in ("domain", "task", "arm")),
+               *(Column(name, "int64", "", "") for name in ("seeds", "items")), Column("twin", "float64", "", ""))
+    frame = pd.DataFrame({"domain": ["code"] * 3, "task": ["a", "a", "b"], "arm": ["x", "y", "x"], "seeds": [3] * 3,
+                          "items": [9, 8, 7], "twin": [math.nan] * 3})
+    table = Table(title="T", columns=columns, build=lambda study: frame)
+    assert to_text(table, frame).splitlines() == [
+        "All rows: domain code; seeds 3.", "", "Without a value: twin.", "",
+        "task  arm  items", "a     x    9", "a     y    8", "b     x    7"]
 
 
 def test_latex_has_booktabs_rules_and_escapes_every_name() -> None:
