@@ -28,6 +28,7 @@ from workloads.registry import load_registries
 pytestmark = pytest.mark.slurm
 
 
+@pytest.mark.proof
 def test_two_ranks_that_hang_on_two_nodes_are_dumped_and_gone(slurm: Rehearsal, tmp_path: Path) -> None:
     path, (stage, other) = written(tmp_path, "sleeps", "saves")
     cluster = executor(tmp_path, slurm, nodes=2)
