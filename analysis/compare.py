@@ -88,6 +88,9 @@ class Comparison:
     same: int
     """Of these, trials of which every stage is the same (by fingerprint)."""
     numbers: Sequence[Number] = field(default_factory=tuple)
+    simulated_a: bool = False
+    simulated_b: bool = False
+    """Every number of that side was made up by the memory executor."""
 
     @property
     def differs(self) -> bool:
@@ -106,6 +109,7 @@ def compare(a: Side, b: Side) -> Comparison:
         only_a=_only(*parts), only_b=_only(*reversed(parts)), common=len(cells),
         same=sum(bool(one.path) and one.path == two.path for one, two in cells.values()),
         numbers=list(_numbers(a.study, b.study)),
+        simulated_a=a.study.records.simulated, simulated_b=b.study.records.simulated,
     )
 
 

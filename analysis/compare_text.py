@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from analysis.compare import AGREE, DIFFER, IDENTICAL, UNKNOWN, Change, Comparison, Number
-from analysis.wording import count, interval, listed, nats, plain
+from analysis.wording import SIMULATED, count, interval, listed, nats, plain
 
 _WIDTH, _MOST = 80, 30
 _LEGEND = (
@@ -22,7 +22,9 @@ _LEGEND = (
 
 def text_of(found: Comparison) -> str:
     """Return a comparison as text of at most 80 columns."""
-    lines = [*_wrapped(f"a: {found.a}", "   "), *_wrapped(f"b: {found.b}", "   "), ""]
+    lines = [line for side, name, made_up in (
+        ("a", found.a, found.simulated_a), ("b", found.b, found.simulated_b))
+             for line in _wrapped(f"{side}: {name}{f' ({SIMULATED})' if made_up else ''}", "   ")] + [""]
     lines += _head(found)
     lines += _changes("settings that differ", found.settings)
     for side, only in (("a", found.only_a), ("b", found.only_b)):
