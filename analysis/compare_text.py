@@ -14,7 +14,8 @@ from analysis.wording import SIMULATED, count, interval, listed, nats, plain
 
 _WIDTH, _MOST = 80, 30
 _LEGEND = (
-    "loss: of a baseline at T_b; gain: over the baseline at T_b; nats per token, with 95 % intervals. b - a: "
+    "loss: of a baseline at T_b; gain: over the baseline at T_b; nats per token, with 95 % intervals. task.level.rung: "
+    "a downstream score, mean over seeds on the items that were asked. b - a: "
     "difference of the means with Welch's 95 % interval, seeds taken as independent. identical: the same seeds, the "
     "same values. not tested: fewer than 3 seeds on a side. Each interval stands for itself."
 )

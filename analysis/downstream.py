@@ -128,6 +128,16 @@ def tuned(study: Study) -> Iterator[Tuned]:
                         after=_mean([found.mean(p.trial, name) for p in pairs]), difference=found.interval(name, pairs))
 
 
+@once
+def by_seed(study: Study) -> dict[tuple[str, str, str], dict[int, float]]:
+    """Return (domain, arm, `TASK.LEVEL.RUNG`) -> seed -> the model's mean over items; nothing without a score."""
+    found = _Values(study)
+    scored = {(domain, arm, name): {int(study.trials[t]["seed"]): value for t in trials
+                                    if math.isfinite(value := found.mean(t, name))}
+              for domain, arm, trials, name, _ in _rungs(study, found)}
+    return {key: seeds for key, seeds in scored.items() if seeds}
+
+
 def differences(study: Study, rung: str) -> dict[tuple[str, str], list[Floats]]:
     """Return (domain, task) -> for each arm with records of its items the differences to scratch, (I, S).
 
