@@ -123,6 +123,7 @@ LEFT_OUT = (
     Column("repeated_lines", "int64", "", "lines of metrics whose number another line before them has"),
     Column("altered_files", "int64", "", "committed metrics that are not what the result says (SHA-256)"),
     Column("lost_attempts", "int64", "", "attempts whose rows a later one continues, and which are gone"),
+    Column("lost_items", "int64", "", "records of items that are gone, altered, or Parquet that needs pyarrow here"),
     Column("other_copies", "int64", "", "finished copies in further stores, whose rows are others"),
 )
 """What was in the records, or should have been, and is in no number: the table `missing` lists all of it."""
@@ -144,7 +145,7 @@ ITEMS = (
     Column("trial", "category", "", "trial id"),
     Column("role", "category", "", "downstream or downstream_twin"),
     Column("task", "category", "", "downstream task"),
-    Column("path", "str", "", "file of its scores item by item, from the store's root"),
+    Column("path", "str", "", "file of its scores item by item, from the store's root; empty: it is lost"),
 )
 """One row per downstream task of a trial."""
 

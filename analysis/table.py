@@ -21,7 +21,7 @@ import pandas as pd
 
 from analysis.schema import Columns, plain_values
 from analysis.study import Study, once
-from analysis.wording import plain
+from analysis.wording import SIMULATED, plain
 from sweeps.errors import EnvironmentError_
 from sweeps.store import files
 
@@ -84,9 +84,13 @@ def to_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def to_markdown(name: str, table: Table, frame: pd.DataFrame, texts: Texts | None = None) -> str:
-    """Return a frame as Markdown: title, table, and what each column means; `texts`: as in `to_csv`."""
-    head = [f"# {table.title}", ""]
+def to_markdown(name: str, table: Table, frame: pd.DataFrame, texts: Texts | None = None, *, simulated: bool = False
+                ) -> str:
+    """Return a frame as Markdown: title, whether its numbers are made up, table, and what each column means.
+
+    `texts`: as in `to_csv`.
+    """
+    head = [f"# {table.title}", "", *[f"**{SIMULATED}**", ""] * simulated]
     if frame.empty:
         return "\n".join([*head, table.empty, ""])
     lines = ["| " + " | ".join(map(str, frame.columns)) + " |", "|" + "---|" * len(frame.columns)]
@@ -96,10 +100,14 @@ def to_markdown(name: str, table: Table, frame: pd.DataFrame, texts: Texts | Non
     return "\n".join([*head, *lines, "", f"Columns of `{name}.csv`:", "", *legend, ""])
 
 
-def to_latex(table: Table, frame: pd.DataFrame) -> str:
-    """Return a frame as a LaTeX table with booktabs' rules (`\\usepackage{booktabs}`); every name is escaped."""
+def to_latex(table: Table, frame: pd.DataFrame, *, simulated: bool = False) -> str:
+    """Return a frame as a LaTeX table with booktabs' rules (`\\usepackage{booktabs}`); every name is escaped.
+
+    `simulated`: its first line says that the numbers are made up, so that a compiled table does too.
+    """
     kinds = "".join("r" if c.dtype in ("int64", "float64") else "l" for c in table.columns)
-    lines = [" & ".join(_latex(str(c)) for c in frame.columns) + r" \\", r"\midrule"]
+    lines = [rf"\multicolumn{{{len(frame.columns)}}}{{l}}{{\textbf{{{SIMULATED}}}}} \\", r"\midrule"] * simulated
+    lines += [" & ".join(_latex(str(c)) for c in frame.columns) + r" \\", r"\midrule"]
     lines += [" & ".join(row) + r" \\" for row in _marked(
         table, frame, _latex, r"\textbf{{{}}}", _texts(frame))]
     return "\n".join([r"\begin{tabular}{" + kinds + "}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}", ""])
@@ -149,14 +157,15 @@ def _latex(text: str) -> str:
     return "".join(_LATEX.get(c, c) for c in " ".join(text.split()))
 
 
-def to_text(table: Table, frame: pd.DataFrame, width: int = 80) -> str:
-    """Return a frame for a terminal.
+def to_text(table: Table, frame: pd.DataFrame, width: int = 80, *, simulated: bool = False) -> str:
+    """Return a frame for a terminal; above it, whether its numbers are made up.
 
     Columns that say the same of all rows stand above, once. The others stand in blocks that fit the width, and each
     block begins with the names that tell the rows apart.
     """
+    head = [textwrap.fill(SIMULATED, width)] * simulated
     if frame.empty:
-        return textwrap.fill(table.empty, width) + "\n"
+        return "\n\n".join([*head, textwrap.fill(table.empty, width)]) + "\n"
     texts = {name: [plain(text) or "-" for text in column]
              for name, column in zip(map(str, frame.columns), _texts(frame), strict=True)}
     same = {name: column[0] for name, column in texts.items() if len(frame) > 1 and len(set(column)) == 1}
@@ -176,7 +185,7 @@ def to_text(table: Table, frame: pd.DataFrame, width: int = 80) -> str:
              "Without a value": [name for name, value in same.items() if value == "-"]}
     said = [textwrap.fill(f"{what}: {'; '.join(them)}.", width) for what, them in above.items() if them]
     drawn = ("\n".join("  ".join(parts).rstrip() for parts in zip(*block, strict=True)) for block in blocks)
-    return "\n\n".join([*said, *drawn]) + "\n"
+    return "\n\n".join([*head, *said, *drawn]) + "\n"
 
 
 def _names(table: Table, texts: Mapping[str, Sequence[str]]) -> list[str]:
@@ -205,12 +214,19 @@ def _escaped(text: str) -> str:
 
 
 def write(tables: dict[str, Table], study: Study, out: Path) -> list[Path]:
-    """Write every table as `<out>/<name>.csv` and `.md`; return the paths."""
-    written = []
+    """Write every table as `<out>/<name>.csv` and `.md`, and where numbers are made up a file that says so.
+
+    Return the paths.
+    """
+    simulated, written = study.records.simulated, []
+    if simulated:
+        files.renew(out / "SIMULATED", SIMULATED + "\n")  # CSV has no place for it
+        written.append(out / "SIMULATED")
     for name, table in sorted(tables.items()):
         frame = once(table.build)(study)
         texts = _texts(frame)
-        for suffix, text in ((".csv", to_csv(frame, texts)), (".md", to_markdown(name, table, frame, texts))):
+        made = (".csv", to_csv(frame, texts)), (".md", to_markdown(name, table, frame, texts, simulated=simulated))
+        for suffix, text in made:
             files.renew(out / f"{name}{suffix}", text)
             written.append(out / f"{name}{suffix}")
     return written

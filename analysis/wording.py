@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 from analysis.statistics import Interval
 
+SIMULATED = "SIMULATED: the memory executor made every number of this store up; nothing here is a result."
+"""What no reader may miss, wherever numbers are shown."""
+
 
 def nats(value: float) -> str:
     """Return a difference in nats: sign and three digits; `-` where there is none."""
