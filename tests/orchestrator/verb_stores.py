@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,13 @@ def never(spec: StageSpec, attempt: int) -> str:
 
 def run(plan: Planned, fail: Fail = never, *, steps: int = 600, release: bool = True,
         saves: bool = False) -> Ledger:
-    """Run a plan to its end (or `steps` passes far), and leave the sweep released unless told otherwise."""
+    """Run a plan to its end (or `steps` passes far), and leave the sweep released unless told otherwise.
+
+    The breaker is off: what fails alike does so because the test says so.
+    """
+    policy = plan.sweep.run.policy.model_copy(update={"breaker": None})
+    plan = replace(plan, sweep=plan.sweep.model_copy(
+        update={"run": plan.sweep.run.model_copy(update={"policy": policy})}))
     folder = plan.layout.sweep(plan.sweep.name)
     ledger, state = begin_term(folder)
     files.replace(folder.plan, plan.file.model_dump_json())
