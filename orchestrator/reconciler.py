@@ -121,10 +121,10 @@ class Reconciler:
         reports = self.executor.poll([j.handle for j in self._jobs])
         still, cancelled = [], False
         for job, report in zip(self._jobs, reports, strict=True):
-            if report.restarts > job.restarts:
-                self.endings.job_restarted(job, report)
             # After the poll: what a job that has ended committed is there to see.
             left = [k for k in job.stages if not self._settle(k)]
+            if report.restarts > job.restarts:
+                self.endings.job_restarted(job, report)
             if len(left) < len(job.stages):
                 self.ledger.append("done", fingerprints=[k for k in job.stages if k not in left])
             job.stages = left
@@ -135,6 +135,8 @@ class Reconciler:
             else:
                 still.append(job)
         self._jobs = still
+        if spent := [j for j in still if j.spent and not j.asked]:
+            self._ask_to_leave(spent)
         if cancelled or self.board.overtaken:
             self.board.overtaken = False
             self._cancel_unwanted()

@@ -21,7 +21,7 @@ from cluster.executors import _slurm_notes as notes
 from cluster.executors import _slurm_queue as ask
 from cluster.executors._slurm_notes import Submission
 from cluster.executors._slurm_queue import Queue
-from cluster.executors._slurm_starts import lasted_s, where_it_ran, write_tickets
+from cluster.executors._slurm_starts import lasted_s, newest_start, where_it_ran, write_tickets
 from cluster.executors._slurm_watch import MESSAGE_TIMEOUT_S, Watch
 from cluster.failures import NEAR_LIMIT
 from cluster.job import Executor, JobHandle, JobReport, JobRequest, JobState
@@ -273,8 +273,9 @@ class SlurmExecutor:
                 del self._cancelling[handle.job_id]
             else:
                 detail = f"{detail}, cancelled"
-        restarts, restarted = self._watch.restarted.get(handle.job_id, (0, ""))
+        restarts, restarted, node = self._watch.restarted.get(handle.job_id, (0, "", ""))
         report = JobReport(handle=handle, state=state, detail=detail, restarts=restarts, restarted=restarted,
+                           restarted_on=node if self._profile.nodes == 1 else "",
                            waits=self._watch.waits(handle.job_id, queue))
         if state is not JobState.ENDED or self._watch.submission(handle.submission) is None:
             return report
@@ -289,14 +290,14 @@ class SlurmExecutor:
         handle, detail = report.handle, report.detail
         submission = self._watch.submission(handle.submission)
         assert submission is not None
-        folder, profile = Path(submission.folder), self._profile
+        note, profile = newest_start(Path(submission.folder), handle.index), self._profile
         near_s = profile.time_limit_min * 60 - profile.lead_s - EARLY_S
-        lasted = lasted_s(folder, handle.index)
+        lasted = lasted_s(note)
         if detail == "exit 0" and lasted >= max(near_s, 0):
             detail = f"{detail}, {NEAR_LIMIT}"
         elif detail.startswith("TIMEOUT") and 0 < lasted < near_s:
             detail = f"PREEMPTED after {lasted:.0f} s ({detail})"
-        node = where_it_ran(folder, handle.index) if profile.nodes == 1 else ""
+        node = where_it_ran(note) if profile.nodes == 1 else ""
         return report.model_copy(update={"detail": detail, "node": node})
 
     # -- cancelling --------------------------------------------------------------------------------------------------
