@@ -53,6 +53,8 @@ class Job:
     """An older reign submitted it."""
     restarts: int = 0
     """How often the cluster itself has started it again, as far as the ledger knows."""
+    unknown_since: float | None = None
+    """By the monotonic clock: since when the executor cannot tell what it does; None: it can."""
     spent: str = ""
     """The stage that came no further though the cluster itself started the job again and again; empty: none."""
     spent_how: str = ""
