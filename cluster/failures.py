@@ -96,8 +96,8 @@ DATA_KINDS = frozenset({"text", "tokenizer", "corpus", "body"})
 """Stages that do nothing but read what somebody else wrote."""
 DATA_ERRORS = frozenset({"UsageError", "UnicodeDecodeError", "FileNotFoundError", "EOFError", "BadGzipFile"})
 """Exceptions of such a stage that are about what it read."""
-PEERS = frozenset({"RuntimeError", "DistBackendError", "DistNetworkError", "DistStoreError"})
-"""Exceptions of torch.distributed, whatever went wrong."""
+PEERS = frozenset({"RuntimeError", "DistBackendError", "DistNetworkError", "DistStoreError", "TimeoutError"})
+"""Exceptions of torch.distributed, whatever went wrong, and Python's of a connection."""
 
 
 def _pattern(*parts: str) -> re.Pattern[str]:
@@ -105,18 +105,22 @@ def _pattern(*parts: str) -> re.Pattern[str]:
 
 
 PEER_GONE = _pattern(r"connection (was )?(reset|closed|refused)", "broken pipe", "communicator was aborted",
-                     "remote process exited", "failed to recv", "socket closed")
-"""All that a rank knows when another one died; the other's end says why."""
+                     "remote process exited", "failed to recv", "socket closed", "eaddrinuse", "address already in use",
+                     r"timed out after \d+ seconds waiting for clients", "client socket has timed out",
+                     "no route to host", "connection timed out")
+"""All that a rank knows when another one died, or never came; the other's end says why. A port that somebody else owns
+on a shared node is no verdict either: the next job has another port."""
 MEMORY_KILLER = _pattern("oom[-_ ]?kill", "exceeded (job |step )?memory limit", "out of memory: killed process",
                          "memory cgroup out of memory")
 TOLD = (
     (Failure.OOM_GPU, _pattern("(cuda|hip) out of memory", "(cuda|hip) error: out of memory",
-                               "cublas_status_alloc_failed")),
+                               r"cuda failure( \d+)? 'out of memory'", "cublas_status_alloc_failed")),
     (Failure.OOM_HOST, _pattern("defaultcpuallocator", "cannot allocate memory", r"^memoryerror\b", "std::bad_alloc",
                                 "insufficient shared memory")),
     (Failure.NODE, _pattern("uncorrectable ecc", "fallen off the bus", r"\bxid\b.*\d", "hardware failure",
                             "device.s. is/are busy or unavailable", "no cuda-capable device", "stale file handle",
-                            "transport endpoint is not connected", "input/output error")),
+                            "transport endpoint is not connected", "input/output error", "remote i/o error",
+                            "uncorrectable nvlink error")),
     (Failure.HANG, _pattern("collective operation timeout", r"timed out waiting \d+ ?ms for (send|recv)",
                             r"wait timeout after \d+ ?ms", "timed out in monitoredbarrier")),
     (Failure.STORAGE, _pattern("no space left on device", "disk quota exceeded")),

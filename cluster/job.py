@@ -69,6 +69,8 @@ class JobReport(Frozen):
     """How often the cluster itself has started it again, as far as it is known why, or will not be known any more."""
     restarted: str = ""
     """The executor's words for how those starts ended, the newest last; empty: nobody says."""
+    restarted_on: str = ""
+    """The one node of the newest of those starts, as `JobRequest.exclude` names it; empty: several, or not known."""
     waits: str = ""
     """Why it waits, where that is more than its turn: a limit, a hold. A person may have to do something."""
 

@@ -21,6 +21,7 @@ from cluster.job import Executor, JobHandle, JobReport
 from orchestrator.board import FRUITLESS, Board, Status
 from orchestrator.plan import Planned
 from orchestrator.policy import Action, Breaker, Death, End, Nodes, Record, told
+from orchestrator.restarts import saved_by
 from sweeps.errors import PausedError, RecordError, StorageError
 from sweeps.language.graph import Node
 from sweeps.language.stage import AUTO, Execution
@@ -52,6 +53,12 @@ class Job:
     """An older reign submitted it."""
     restarts: int = 0
     """How often the cluster itself has started it again, as far as the ledger knows."""
+    unknown_since: float | None = None
+    """By the monotonic clock: since when the executor cannot tell what it does; None: it can."""
+    spent: str = ""
+    """The stage that came no further though the cluster itself started the job again and again; empty: none."""
+    spent_how: str = ""
+    """What the cluster said of those starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +88,8 @@ class Endings:
         self.nodes = Nodes(exclude_after=self.policy.exclude_node_after, failed=state.bad_nodes)
         self._micro_batch = dict(state.micro_batch)
         self._records: dict[str, Record] = {}
+        self._saved: dict[str, int] = {}
+        """Stage -> its furthest checkpoint when the cluster itself had last started its job again, in tokens."""
         self._pause: PausedError | None = None
 
     # -- asked by the reconciler ---------------------------------------------------------------------------------
@@ -96,17 +105,42 @@ class Endings:
         return bool(cancelled)
 
     def job_restarted(self, job: Job, report: JobReport) -> None:
-        """Record that the cluster itself has started a job again: no end, so the policy has no say in it."""
+        """Record that the cluster itself has started a job again, and count it; `job.spent` where that is enough.
+
+        It is no end: while the job comes further, or has tries left, the policy has no say in it.
+        """
         again, job.restarts = report.restarts - job.restarts, report.restarts
-        cause = classify(Evidence(detail=report.restarted)).failure
+        cause = classify(Evidence(detail=report.restarted.rpartition(", ")[2])).failure
+        key, advanced = self._in_hand(job)
+        spent = any([self._records.setdefault(key, Record()).restarted(cause, advanced=advanced, policy=self.policy)
+                     for _ in range(again)]) if key else False
+        node = report.restarted_on if key and cause is Failure.NODE else ""
         self.ledger.append("restarted", name=job.handle.submission, index=job.handle.index, restarts=report.restarts,
-                           stages=job.stages, detail=report.restarted, time=_now(), **{"class": cause})
-        if job.stages:
-            label = self.planned.graph.nodes[job.stages[0]].label
-            times = f", {again} times" if again > 1 else ""
-            why = f": {told(cause, report.restarted)}" if report.restarted else ""
-            self._say("restarted", job.stages[0], f"{label}: the cluster itself put its job back into the queue"
-                                                  f"{times}{why}")
+                           stages=job.stages, detail=report.restarted, time=_now(), fingerprint=key, node=node,
+                           **{"class": cause})
+        if not key:
+            return
+        label = self.planned.graph.nodes[key].label
+        times = f", {again} times" if again > 1 else ""
+        why = f": {told(cause, report.restarted)}" if report.restarted else ""
+        more = ""
+        if spent:
+            job.spent = key
+            job.spent_how = f"{report.restarted or 'restarted'}, {report.restarts} times by the cluster itself"
+            more = "; it comes no further that way, and its job is asked to leave"
+        self._say("restarted", key, f"{label}: the cluster itself put its job back into the queue{times}{why}{more}")
+        if node:
+            self._blame(node, key)
+
+    def _in_hand(self, job: Job) -> tuple[str, bool]:
+        """Return the stage on which a job works, empty for none, and whether it came further since the last look."""
+        left = [k for k in job.stages if self.board.status[k] is Status.RUNNING]
+        kind = {k: self.planned.graph.nodes[k].spec.kind for k in left}
+        saved = {k: saved_by(self.planned.layout.stage(kind[k], k), job.handle.submission) for k in left}
+        key = next((k for k in reversed(left) if saved[k] is not None), left[0] if left else "")
+        now = saved.get(key) or 0
+        before, self._saved[key] = self._saved.get(key, 0), now
+        return key, now > before
 
     def forgive(self, key: str) -> None:
         """Count anew for a stage that a person asked for again."""
@@ -154,8 +188,12 @@ class Endings:
         attempt = _attempt_of(stage, held.submission)
         if attempt is None and key != job.stages[0]:
             return None  # the job never came to it
-        log = tail(self.executor.logs(job.handle).get("err"), stage, attempt)
-        evidence = replace(_records_of(attempt), kind=node.spec.kind, asked=job.asked, detail=report.detail, log=log)
+        if key == job.spent:  # that this sweep asked it to leave is not why it has no result
+            evidence = replace(_records_of(attempt), kind=node.spec.kind, detail=job.spent_how)
+        else:
+            log = tail(self.executor.logs(job.handle).get("err"), stage, attempt)
+            evidence = replace(_records_of(attempt), kind=node.spec.kind, asked=job.asked, detail=report.detail,
+                               log=log)
         return self._act(node, job, report, attempt, evidence)
 
     def _act(self, node: Node, job: Job, report: JobReport, attempt: AttemptFolder | None, evidence: Evidence

@@ -32,6 +32,11 @@ def seen(owner: Owner) -> Standing:
     return _SEEN[owner][1]
 
 
+def lives(state: State) -> bool:
+    """Tell whether somebody controls a sweep, or may where nobody can tell."""
+    return not state.released and state.owner is not None and seen(state.owner)[0] is not False
+
+
 def begin(folder: SweepFolder, *, takeover: bool, me: Owner | None = None) -> tuple[Ledger, State]:
     """Take a sweep's next term; see `sweeps.store.ledger.begin_term`.
 

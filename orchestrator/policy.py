@@ -74,6 +74,17 @@ class Record:
 
     counts: Counter[Failure] = field(default_factory=Counter)
 
+    def restarted(self, failure: Failure, *, advanced: bool, policy: Policy) -> bool:
+        """Count a start that the cluster itself made anew; True where its job's end is to be the last one.
+
+        What the cluster calls something else than a preemption or a node's failure is nobody's verdict on the stage.
+        """
+        known = failure if failure in (Failure.PREEMPTED, Failure.NODE) else Failure.UNKNOWN
+        if self.decide(End(failure=known, advanced=advanced), policy).action is not Action.GIVE_UP:
+            return False
+        self.counts[known] -= 1  # its end counts
+        return True
+
     def decide(self, end: End, policy: Policy) -> Decision:
         """Count an end, and return what follows."""
         failure = end.failure

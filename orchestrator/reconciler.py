@@ -6,6 +6,7 @@ anywhere and its successor goes on.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from orchestrator.board import Board, Status
 from orchestrator.budget import Budget
 from orchestrator.endings import Endings, Job
 from orchestrator.endings import Notice as Notice
-from orchestrator.ownership import seen
+from orchestrator.ownership import lives
 from orchestrator.plan import Planned
 from sweeps.errors import EnvironmentError_, InDoubtError, StorageError
 from sweeps.language.gate import verdict_of
@@ -27,8 +28,8 @@ from sweeps.store import claims, files, requests
 from sweeps.store.layout import StageFolder
 from sweeps.store.ledger import Ledger, State, fold, read_events, refuse_fenced, size
 
-_FULL = "no room"
-"""Stands, among the reasons that were told, for a submission that is to wait."""
+UNKNOWN_S = 30.0
+"""So long may the state of a job be unknown until a person is told: accounts lag, and daemons are restarted."""
 
 
 class Reconciler:
@@ -121,10 +122,10 @@ class Reconciler:
         reports = self.executor.poll([j.handle for j in self._jobs])
         still, cancelled = [], False
         for job, report in zip(self._jobs, reports, strict=True):
-            if report.restarts > job.restarts:
-                self.endings.job_restarted(job, report)
             # After the poll: what a job that has ended committed is there to see.
             left = [k for k in job.stages if not self._settle(k)]
+            if report.restarts > job.restarts:
+                self.endings.job_restarted(job, report)
             if len(left) < len(job.stages):
                 self.ledger.append("done", fingerprints=[k for k in job.stages if k not in left])
             job.stages = left
@@ -135,17 +136,30 @@ class Reconciler:
             else:
                 still.append(job)
         self._jobs = still
+        if spent := [j for j in still if j.spent and not j.asked]:
+            self._ask_to_leave(spent)
         if cancelled or self.board.overtaken:
             self.board.overtaken = False
             self._cancel_unwanted()
         self.endings.raise_pause()
 
     def _tell_why_it_waits(self, job: Job, report: JobReport) -> None:
-        """Tell once of each reason for which jobs wait beyond their turn."""
-        if report.waits and job.stages and report.waits not in self._told:
-            self._told.add(report.waits)
+        """Tell once of each reason for which jobs wait beyond their turn, or for which nobody knows what they do."""
+        if report.state is not JobState.UNKNOWN:
+            job.unknown_since = None
+        elif job.unknown_since is None:
+            job.unknown_since = time.monotonic()
+        lost = job.unknown_since is not None and time.monotonic() - job.unknown_since >= UNKNOWN_S
+        unknown = f"nobody knows what it does ({report.detail}); nothing is run in its place" if lost else ""
+        if (why := report.waits or unknown) and job.stages:
             label = self.graph.nodes[job.stages[0]].label
-            self._notify("waits", job.stages[0], f"{label}, and perhaps others: {report.waits}")
+            self._tell_once(job.stages[0], why, f"{label}, and perhaps others: {why}")
+
+    def _tell_once(self, key: str, reason: str, text: str) -> None:
+        """Tell why something waits, once for each reason, whatever numbers are in it."""
+        if (alike := re.sub(r"\d+", "#", reason)) not in self._told:
+            self._told.add(alike)
+            self._notify("waits", key, text)
 
     def _follow(self) -> None:
         """Look at the stages that another sweep runs; take them back when its controller is gone."""
@@ -167,7 +181,7 @@ class Reconciler:
         back after a crash, does not hold others up), or no controller lives but the job does.
         """
         state = self._other(claim.sweep)
-        if not state.released and state.owner is not None and seen(state.owner)[0] is not False:
+        if lives(state):
             submission = state.submissions.get(claim.submission)
             if submission is None:
                 return state.term == claim.term  # claimed, the intent is about to follow
@@ -222,8 +236,9 @@ class Reconciler:
         self.executor.cancel([j.handle for j in jobs])
 
     def _wanted_somewhere(self, key: str) -> bool:
+        """Tell whether a trial, or another sweep that somebody controls, wants a stage: killed ones leave interest."""
         others = set(claims.interested(self._stage(key))) - {self.planned.sweep.name}
-        return self.board.wanted(key) or bool(others)
+        return self.board.wanted(key) or any(lives(self._other(sweep)) for sweep in others)
 
     # -- submitting ----------------------------------------------------------------------------------------------
 
@@ -257,9 +272,9 @@ class Reconciler:
                 return
             if self.executor.slots_free() >= len(jobs):
                 raise
-            if _FULL not in self._told:  # another sweep took the slots, or a limit is reached: in a later pass
-                self._told.add(_FULL)
-                self._notify("waits", jobs[0].first, f"{error}; more is submitted as soon as there is room")
+            # Another sweep took the slots, a limit is reached, or a partition is closed: in a later pass.
+            text = f"{error}; more is submitted as soon as there is room"
+            self._tell_once(jobs[0].first, text.partition(": ")[2], text)
 
     # -- submissions in doubt ------------------------------------------------------------------------------------
 

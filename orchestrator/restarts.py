@@ -15,7 +15,7 @@ from orchestrator.meter import attempt_gpu_seconds, execution_of
 from sweeps.errors import RecordError
 from sweeps.store.layout import AttemptFolder, Layout, StageFolder
 from sweeps.store.ledger import State
-from sweeps.store.records import newest_attempt, read_result
+from sweeps.store.records import furthest, newest_attempt, read_result
 from sweeps.store.stretch import Stretch, stretch
 
 
@@ -49,6 +49,12 @@ def _cut_off(stage: StageFolder, submission: str) -> list[AttemptFolder]:
         result = read_result(stage)
     kept = result.attempt if result else max((a.number for a in mine), default=0)
     return [attempt for attempt in mine if attempt.number != kept]
+
+
+def saved_by(stage: StageFolder, submission: str) -> int | None:
+    """Return the furthest checkpoint, in tokens, that a job's own attempts at a stage left; None: it made none."""
+    mine = (a for a in _attempts(stage) if execution_of(a).get("submission") == submission)
+    return max((furthest(a) or 0 for a in mine), default=None)
 
 
 def _attempts(stage: StageFolder) -> Iterator[AttemptFolder]:

@@ -17,7 +17,7 @@ from cluster.executors import _slurm_notes as notes
 from cluster.executors import _slurm_queue as ask
 from cluster.executors._slurm_notes import Submission
 from cluster.executors._slurm_queue import Queue, Row
-from cluster.executors._slurm_starts import how_it_ended, start_note
+from cluster.executors._slurm_starts import how_it_ended, newest_start, start_note, where_it_ran
 from cluster.job import JobHandle, JobState
 from cluster.states import TURN
 
@@ -39,8 +39,9 @@ class Watch:
         """Slurm's ids of jobs that were cancelled while they waited; Slurm need not keep a trace of them."""
         self.ended: dict[str, str] = {}
         """Slurm's id -> how it ended."""
-        self.restarted: dict[str, tuple[int, str]] = {}
-        """Slurm's id -> how often Slurm has started it again by itself, and how those starts ended."""
+        self.restarted: dict[str, tuple[int, str, str]] = {}
+        """Slurm's id -> how often Slurm has started it again by itself, how those starts ended, and the node on which
+        the first rank of the newest of them ran."""
         self._known: dict[str, Submission] = {}
         self._submitted: dict[str, float] = {}
         self._absent: dict[str, float] = {}
@@ -132,20 +133,22 @@ class Watch:
 
     def _observe_restarts(self, handles: Sequence[JobHandle], queue: Queue) -> None:
         """Find out why Slurm has started jobs again by itself: from the accounts, in one call, and once a queue."""
-        now, new = queue.taken, dict[str, tuple[int, Row]]()
+        now, new = queue.taken, dict[str, tuple[int, Row, JobHandle]]()
         for handle in handles:
             job, row = handle.job_id, queue.row(handle.job_id)
-            before, _ = self.restarted.get(job, (0, ""))
-            if row is not None and row.restarts > before and self._again.get(job, (now, 0.0))[1] != now:
-                new[job] = before, row
+            before, *_ = self.restarted.get(job, (0, "", ""))
+            if (row is not None and row.restarts > before and self._again.get(job, (now, 0.0))[1] != now
+                    and self.submission(handle.submission) is not None):
+                new[job] = before, row, handle
         words = ask.starts(self.clients, new) if new else {}
-        for job, (before, row) in new.items():
+        for job, (before, row, handle) in new.items():
             told = [] if isinstance(words, NoAnswer) else words.get(job, [])[:row.restarts]
             known = len(told) == row.restarts and "RUNNING" not in told
             never = row.reading.state is JobState.ENDED or (isinstance(words, NoAnswer) and words.why is Why.DISABLED)
             first, _ = self._again.pop(job, (now, now))
             if known or never or now - first >= ACCOUNTS_LAG_S:
-                self.restarted[job] = row.restarts, ", ".join(told[before:]) if known else ""
+                node = where_it_ran(start_note(self._folder_of(handle), handle.index, row.restarts - 1))
+                self.restarted[job] = row.restarts, ", ".join(told[before:]) if known else "", node
             else:
                 self._again[job] = first, now
 
@@ -210,7 +213,7 @@ class Watch:
 
     def _without_trace(self, handle: JobHandle) -> str:
         """Say what it means that neither the queue nor the accounts have a job."""
-        began = start_note(self._folder_of(handle), handle.index, 0).exists()
+        began = newest_start(self._folder_of(handle), handle.index).exists()
         return "gone: neither the queue nor the accounts have it" if began else "CANCELLED before it began"
 
 

@@ -21,7 +21,7 @@ from cluster.executors import _slurm_notes as notes
 from cluster.executors import _slurm_queue as ask
 from cluster.executors._slurm_notes import Submission
 from cluster.executors._slurm_queue import Queue
-from cluster.executors._slurm_starts import lasted_s, where_it_ran, write_tickets
+from cluster.executors._slurm_starts import lasted_s, newest_start, where_it_ran, write_tickets
 from cluster.executors._slurm_watch import MESSAGE_TIMEOUT_S, Watch
 from cluster.failures import NEAR_LIMIT
 from cluster.job import Executor, JobHandle, JobReport, JobRequest, JobState
@@ -47,6 +47,8 @@ REFUSED = re.compile(
 """What sbatch prints where nothing was submitted for certain. Everything else may have been."""
 FULL = re.compile(r"\b(Assoc|QOS)\w*Submit\w*Limit\b")
 """What it prints, of those, where a limit on the number of queued jobs is reached: there will be room again."""
+CLOSED = re.compile(r"(required partition|node configuration is) not available[^\n]*", re.IGNORECASE)
+"""What it prints, of those, where a partition is drained or its nodes are away: they come back, if they ever were."""
 
 
 def make(folder: Path, options: SlurmProfile) -> Executor:
@@ -102,6 +104,10 @@ class SlurmExecutor:
         """Slurm's id -> when to kill it."""
         self._ask_again = 0.0
         self._ceiling = _Ceiling()
+        self._accepted = False
+        """Slurm took a submission of this profile: of this reign, or of an older one that may have live jobs."""
+        self._closed_until = float("-inf")
+        """Nothing is submitted before: what the profile asks for was not available, though it was before."""
         self._live = 0
         """Jobs of the store that took a slot at the last look."""
         self._doubts: dict[str, _Doubt] = {}
@@ -113,7 +119,7 @@ class SlurmExecutor:
         """How many more jobs may be submitted now, in one array; 0 where Slurm does not say."""
         self._discover()
         queue = self._watch.queue()
-        if isinstance(queue, NoAnswer):
+        if isinstance(queue, NoAnswer) or self._clients.clock() < self._closed_until:
             return 0
         live = 0
         for name in sorted(self._open):
@@ -149,6 +155,7 @@ class SlurmExecutor:
             raise self._not_submitted(submission, path, answer)
         notes.number(self._notes, name, job)
         submission.job = job
+        self._accepted = True
         self._watch.began(submission)
         return _handles(submission)
 
@@ -217,6 +224,10 @@ class SlurmExecutor:
                 self._ceiling.refused(self._live, submission.count, self._clients.clock())
                 return EnvironmentError_(f"{name}: a limit of the cluster's on queued jobs ({limit.group()}) leaves no "
                                          f"room for {submission.count} more beside {self._live} of this store")
+            if self._accepted and (closed := CLOSED.search(answer.text)):
+                self._closed_until = self._clients.clock() + FULL_S
+                return EnvironmentError_(f"{name}: Slurm takes no jobs for now ({closed.group()}), as it did before; "
+                                         f"tried again every {FULL_S:.0f} s")
             return EnvironmentError_(f"{name}: Slurm refused it: {answer.text}; see {script} and the cluster profile")
         printed = answer.text if isinstance(answer, NoAnswer) else f"sbatch printed {answer.text!r}"
         return EnvironmentError_(f"{name}: {printed}; it may have been submitted all the same")
@@ -263,8 +274,9 @@ class SlurmExecutor:
             return
         for name in {entry.name for entry in os.scandir(self._notes)} - self._listed:
             self._listed.add(name)
-            if not notes.is_over(self._notes, name) and self._watch.submission(name) is not None:
+            if not notes.is_over(self._notes, name) and (found := self._watch.submission(name)) is not None:
                 self._open.add(name)
+                self._accepted |= found.job is not None
 
     def _report(self, handle: JobHandle, queue: Queue | NoAnswer) -> JobReport:
         state, detail = self._watch.state(handle, queue)
@@ -273,8 +285,9 @@ class SlurmExecutor:
                 del self._cancelling[handle.job_id]
             else:
                 detail = f"{detail}, cancelled"
-        restarts, restarted = self._watch.restarted.get(handle.job_id, (0, ""))
+        restarts, restarted, node = self._watch.restarted.get(handle.job_id, (0, "", ""))
         report = JobReport(handle=handle, state=state, detail=detail, restarts=restarts, restarted=restarted,
+                           restarted_on=node if self._profile.nodes == 1 else "",
                            waits=self._watch.waits(handle.job_id, queue))
         if state is not JobState.ENDED or self._watch.submission(handle.submission) is None:
             return report
@@ -289,14 +302,14 @@ class SlurmExecutor:
         handle, detail = report.handle, report.detail
         submission = self._watch.submission(handle.submission)
         assert submission is not None
-        folder, profile = Path(submission.folder), self._profile
+        note, profile = newest_start(Path(submission.folder), handle.index), self._profile
         near_s = profile.time_limit_min * 60 - profile.lead_s - EARLY_S
-        lasted = lasted_s(folder, handle.index)
+        lasted = lasted_s(note)
         if detail == "exit 0" and lasted >= max(near_s, 0):
             detail = f"{detail}, {NEAR_LIMIT}"
         elif detail.startswith("TIMEOUT") and 0 < lasted < near_s:
             detail = f"PREEMPTED after {lasted:.0f} s ({detail})"
-        node = where_it_ran(folder, handle.index) if profile.nodes == 1 else ""
+        node = where_it_ran(note) if profile.nodes == 1 else ""
         return report.model_copy(update={"detail": detail, "node": node})
 
     # -- cancelling --------------------------------------------------------------------------------------------------

@@ -107,6 +107,7 @@ def _restarted(state: State, event: Event) -> None:
     if event["name"] in state.submissions:
         state.submissions[event["name"]].restarts[int(event["index"])] = event["restarts"]
         state.restarted.append(event)
+        _node(state, event)
 
 
 def _node(state: State, event: Event) -> None:

@@ -13,6 +13,16 @@ OOM_LOG = "slurmstepd: error: StepId=7.0 exceeded memory limit (416352 > 204800)
 KILLER_LOG = "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0. Some of the step tasks have been OOM Killed."
 RESET = "[enforce fail at ...] Connection reset by peer [10.0.0.2]:29500"
 
+IN_USE = ("The server socket has failed to listen on any local network address. port: 29500, useIpv6: false, "
+          "code: -98, name: EADDRINUSE, message: address already in use")  # vllm-project/vllm#39015
+NO_ROUTE = ("NCCL error in: ProcessGroupNCCL.cpp:1691, unhandled system error, NCCL version 2.19.3\nncclSystemError: "
+            "System call (e.g. socket, malloc) or external library call failed or device error.\nLast error:\n"
+            "socketStartConnect: Connect to 10.0.0.2<4567> failed : No route to host")
+GPU_FULL = ("NCCL error in: NCCLUtils.cpp:93, unhandled cuda error, NCCL version 2.21.5\nncclUnhandledCudaError: Call "
+            "to CUDA function failed.\nLast error:\nCuda failure 2 'out of memory'")
+NEVER_CAME = "Timed out after 1801 seconds waiting for clients. 3/4 clients joined."
+NOBODY = "The client socket has timed out after 1800000ms while trying to connect to (10.0.0.2, 29500)."
+
 CASES = [
     # the job's own reason
     (F.HANG, Evidence(error="HangError", message="rank 1 made no step for 600 s")),
@@ -41,6 +51,14 @@ CASES = [
     (F.OOM_HOST, Evidence(error="DistBackendError", message=RESET, detail="FAILED, exit 1", log=(KILLER_LOG,))),
     (F.UNKNOWN, Evidence(error="RuntimeError", message=RESET, detail="FAILED, signal 9")),
     (F.UNKNOWN, Evidence(error="RuntimeError", message=RESET, detail="exit 1")),
+    # ... or that it found none, or a port that another job on a shared node owns
+    *((F.UNKNOWN, Evidence(error=error, message=text, detail="FAILED, exit 1")) for error, text in (
+        ("DistNetworkError", IN_USE), ("DistStoreError", NEVER_CAME), ("DistNetworkError", NOBODY),
+        ("DistBackendError", NO_ROUTE), ("TimeoutError", "[Errno 110] Connection timed out"))),
+    (F.OOM_GPU, Evidence(error="DistBackendError", message=GPU_FULL)),
+    (F.OOM_GPU, Evidence(detail="FAILED, exit 1", log=("include/alloc.h:178 NCCL WARN Cuda failure 'out of memory'",))),
+    (F.NODE, Evidence(error="RuntimeError", message="CUDA error: uncorrectable NVLink error detected during the")),
+    (F.NODE, Evidence(error="OSError", message="[Errno 121] Remote I/O error: '/scratch/a'")),
     # this sweep asked
     (F.CANCELLED, Evidence(asked=True, left=True, detail="exit 0")),
     (F.CANCELLED, Evidence(asked=True, detail="killed by signal 9")),

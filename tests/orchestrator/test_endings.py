@@ -56,7 +56,8 @@ class Cluster(MemoryExecutor):
         return super().submit(request)
 
     def poll(self, handles: Any) -> list[JobReport]:
-        return [r.model_copy(update={"node": self.node}) for r in super().poll(handles)]
+        where = {"node": self.node, "restarted_on": self.node}
+        return [r.model_copy(update=where) for r in super().poll(handles)]
 
     def end(self, handle: JobHandle, detail: str) -> None:
         self.advance(handle)
@@ -188,6 +189,57 @@ def test_a_restart_by_the_cluster_itself_is_told_with_its_cause_and_what_it_cost
     assert all(len(line) <= 80 for line in text.splitlines())
     said = answer(capsys, "why", attempt.stage.fingerprint, "--root", tmp_path)["stage"]["details"]
     assert any("put its job back into the queue, seen 20" in line and "node (NODE_FAIL)" in line for line in said)
+
+
+def test_a_job_that_the_cluster_starts_again_and_again_in_vain_is_given_up(tmp_path: Path) -> None:
+    plan, reconciler, cluster, notices = start(tmp_path)
+    job, = reconciler._jobs
+    key, handle = job.stages[0], job.handle
+    for restarts in (1, 2, 3):
+        assert cluster.running() == [handle] and not job.asked
+        cluster.advance(handle)
+        cluster.requeue(handle).kill()
+        reconciler.step()
+        assert events(plan, "restarted")[-1]["restarts"] == restarts
+    assert job.asked and "is asked to leave" in notices[-1].text
+    reconciler.step()
+    event, = events(plan, "interrupted", "failed")
+    assert (event["fingerprint"], event["class"], event["action"]) == (key, "node", "give up")
+    assert "its node failed: NODE_FAIL, 3 times by the cluster itself; 3 times without coming" in event["text"]
+    assert reconciler.board.status[key] is Status.FAILED
+
+
+def test_a_job_that_comes_further_is_never_given_up_however_often_the_cluster_starts_it_again(tmp_path: Path) -> None:
+    plan, cluster = planned(tmp_path, axes=ONE), Cluster(slots=1)
+    reconciler, _ = begin(plan, cluster)
+    reconciler.step()
+    for saved in range(1, 7):
+        handle, = cluster.running()
+        while (attempt := cluster.process(handle).attempt) is None or attempt.stage.kind != "pretrain":
+            cluster.advance(handle)
+            reconciler.step()
+            handle, = cluster.running()
+        (attempt.checkpoint_folder(saved) / "state").write_text("x")
+        attempt.commit_checkpoint(saved)
+        cluster.requeue(handle).kill()
+        reconciler.step()
+    assert len(events(plan, "restarted")) == 6 and not events(plan, "interrupted", "failed", "asked")
+
+
+def test_a_node_whose_jobs_the_cluster_itself_starts_again_elsewhere_gets_no_more_of_them(tmp_path: Path) -> None:
+    plan, cluster, notices = planned(tmp_path), Cluster(slots=2), list[Notice]()
+    reconciler, _ = begin(plan, cluster, notices)
+    reconciler.step()
+    cluster.node = "n7"
+    for handle in cluster.running():
+        cluster.requeue(handle).kill()
+    reconciler.step()
+    assert reconciler.endings.nodes.excluded == ("n7",) and [n.kind for n in notices].count("excluded") == 1
+    reconciler.ledger.close(release=False)
+    ledger, state = begin_term(plan.layout.sweep("t"), takeover=True)
+    successor = Reconciler(plan, cluster, ledger, state, notices.append)
+    assert successor.endings.nodes.excluded == ("n7",), "whoever takes over knows it too"
+    ledger.close()
 
 
 def test_a_cancelled_job_takes_the_rest_of_its_ticket_with_it_and_leaves_others_alone(tmp_path: Path) -> None:

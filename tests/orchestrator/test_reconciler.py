@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.executors.memory import MemoryExecutor
-from cluster.job import JobHandle, JobReport, JobRequest
+from cluster.job import JobHandle, JobReport, JobRequest, JobState
 from orchestrator.board import Status
 from orchestrator.progress import Progress
 from orchestrator.reconciler import Notice, Reconciler
@@ -460,6 +460,23 @@ def test_a_sweep_that_leaves_wants_nothing_of_others_any_more(tmp_path: Path) ->
     assert not any(claims.interested(stage) for stage in followed)
 
 
+def test_a_sweep_that_was_killed_or_paused_does_not_keep_jobs_that_nobody_else_wants(tmp_path: Path) -> None:
+    one, two = planned(tmp_path, name="one"), planned(tmp_path, name="two")
+    executor = MemoryExecutor(slots=4, seconds=1e6)
+    first, _ = begin(one, executor)
+    second, ledger = begin(two, executor)
+    first.step()
+    second.step()
+    assert second._following
+    requests.ask(one.layout.sweep("one"), requests.Wish.CANCEL, list(one.graph.paths))
+    first.step()
+    assert executor.running(), "the other sweep lives, and wants them"
+    ledger.close()  # without a word to those that it follows
+    first._cancel_unwanted()
+    first.step()
+    assert not executor.running() and first.finished
+
+
 def test_a_cluster_that_does_not_answer_keeps_others_claims_standing(tmp_path: Path) -> None:
     one, two = planned(tmp_path, name="one"), planned(tmp_path, name="two")
     first, ledger = begin(one, MemoryExecutor(slots=4, seconds=1e6))
@@ -534,3 +551,25 @@ def test_what_is_cancelled_while_its_submission_is_in_doubt_is_stopped_once_it_i
     assert not executor.running()
     reconciler.step()
     assert reconciler.finished and not reconciler.leaving
+
+
+def test_a_state_that_stays_unknown_is_shown_once_and_ends_nothing(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["state NEW_WORD, which this release does not know"]
+
+    class Strange(MemoryExecutor):
+        def poll(self, handles: Sequence[JobHandle]) -> list[JobReport]:
+            return [JobReport(handle=h, state=JobState.UNKNOWN, detail=words[0]) for h in handles]
+
+    notices: list[Notice] = []
+    reconciler, _ = begin(planned(tmp_path), Strange(slots=2, seconds=1e6), notices)
+    for _ in range(3):
+        reconciler.step()
+    assert not [n for n in notices if n.kind == "waits"], "not in the first seconds"
+    monkeypatch.setattr("orchestrator.reconciler.UNKNOWN_S", 0.0)
+    for detail in (words[0], "squeue gave no answer; asked again in 3 s", "squeue gave no answer; asked again in 9 s"):
+        words[0] = detail
+        reconciler.step()
+    said = [n.text for n in notices if n.kind == "waits"]
+    assert len(said) == 2 and "NEW_WORD" in said[0] and "squeue gave no answer" in said[1]
+    assert not [n for n in notices if n.kind in ("lost", "failed")]

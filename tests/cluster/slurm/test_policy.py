@@ -119,6 +119,7 @@ def test_a_wrong_partition_names_the_reason_and_runs_nothing(slurm: Rehearsal, t
         with pytest.raises(EnvironmentError_, match="(?i)refused it.*invalid partition"):
             run.drive()
         assert run.attempts(stage) == 0 and not run.events("failed")
+        assert [e["detail"] for e in run.events("ended")] == ["not submitted"]
 
 
 def test_what_a_person_cancels_stays_cancelled_until_retry_and_is_told_with_when_and_by_whom(

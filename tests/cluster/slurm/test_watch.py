@@ -207,6 +207,24 @@ class TestAbsence:
         fakes.says("squeue", queue("12_0 NODE_FAIL"))
         assert [r.detail for r in of.poll(handles)] == ["NODE_FAIL"], "the second start left no word"
 
+    def test_a_start_that_was_killed_before_it_noted_anything_hides_none_after_it(
+            self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
+        of, handles = submitted(tmp_path, clock, 12)
+        note_end(tmp_path, 1, 0, restart=0)
+        note_end(tmp_path, 1, 3, restart=2)
+        note_end(tmp_path, 11, 0, restart=7)
+        fakes.says("squeue", queue("12_1 FAILED"))
+        assert [r.detail for r in of.poll(handles[1:2])] == ["exit 3"], "not that of the first start, or of job 11"
+
+    def test_the_node_from_which_slurm_took_a_job_is_told(self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
+        of, handles = submitted(tmp_path, clock)
+        for restart, node in enumerate(("n1", "n2", "n3")):
+            files.create(start_note(tmp_path / "jobs" / "batch-1", 0, restart), files.to_json({"node": node}))
+        fakes.says("squeue", queue("12_0 RUNNING", restarts=2))
+        fakes.says("sacct", "12_0|PREEMPTED\n12_0|NODE_FAIL\n12_0|RUNNING\n")
+        report, = of.poll(handles)
+        assert (report.restarted, report.restarted_on) == ("PREEMPTED, NODE_FAIL", "n2")
+
     def test_accounts_that_lag_behind_end_nothing(self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
         of, handles = submitted(tmp_path, clock, 2)
         fakes.says("sacct", "12_0|RUNNING|0:0\n12_[1]|PENDING|0:0\n")
