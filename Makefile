@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 SWEEP ?= sweeps/complexity_by_domain.yaml
 JOBS ?= 1
 
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
 .DEFAULT_GOAL := help
 .PHONY: help sweep test check proofs clean
 
@@ -34,7 +37,7 @@ check: $(VENV)/.test ## ruff, mypy --strict, architecture test
 
 proofs: $(VENV)/.test ## the long demonstrations, JOBS=1 at once; output is kept under docs/proofs/
 	mkdir -p docs/proofs
-	$(BIN)/python -m pytest -m "slow or slurm or proof" --timeout 3600 -vv $(if $(filter-out 1,$(JOBS)),-n $(JOBS)) 2>&1 | tee docs/proofs/$$(date -u +%Y-%m-%d).txt
+	$(BIN)/python -m pytest -m "slow or slurm or proof" --timeout 3600 -vv $(if $(filter-out 1,$(JOBS)),-n $(JOBS)) 2>&1 | tee docs/proofs/$$(date -u +%Y-%m-%d-%H%M).txt
 
 clean: ## remove the virtual environment and caches (never the store)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -6,8 +6,8 @@
     tables/   every table as CSV, made from the copy in `store/`, so that both are of one moment
     MANIFEST.json  environment, and size and SHA-256 of every file
 
-Weights, texts and item-wise answers are not in it. That tables follow from records can be verified; who made the
-records cannot.
+Of downstream items it has ids, levels and scores (`item_records.py`); weights, texts and answers are not in it. That
+tables follow from records can be verified; who made the records cannot.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import platform
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from analysis.archive import pack, unpack
+from analysis.item_records import IN_SHORT, STATED, in_short, sound
 from analysis.stores import read_plan
 from analysis.study import Study, study
 from analysis.table import to_csv
@@ -55,12 +57,17 @@ def export(root: Path, name: str, out: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: no such sweep, or `out` has no known suffix.
+        EnvironmentError_: it has scores item by item, and pyarrow is not installed.
     """
     plan = read_plan(root, name)
     about = {"sweep": name, "environment": {"planned": plan.versions, "exported": environment()}}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         _copy(_members(Layout(root), name, plan), root, folder / "store")
+        for attempt, result in _itemised(Layout(root), plan):
+            path = folder / "store" / (attempt.path / IN_SHORT).relative_to(root)
+            if not path.exists() and (short := in_short(attempt, result.files)):
+                _write(path, short.encode())
         for position, log in enumerate(plan.logs.values()):
             if Path(log.file).is_file():
                 _write(folder / _log(position), Path(log.file).read_bytes())
@@ -141,7 +148,7 @@ def _members(layout: Layout, name: str, plan: PlanFile) -> Iterator[Path]:
             if attempt.path not in seen:
                 seen.add(attempt.path)
                 yield from (attempt.parent, attempt.execution, attempt.metrics, attempt.failure, attempt.divergence,
-                            attempt.cards, attempt.micro_batch, attempt.path / CHOICE)
+                            attempt.cards, attempt.micro_batch, attempt.path / CHOICE, attempt.path / IN_SHORT)
 
 
 def _stages(plan: PlanFile) -> list[tuple[str, str]]:
@@ -160,6 +167,16 @@ def _attempts(layout: Layout, stage: StageFolder) -> Iterator[AttemptFolder]:
             yield from (attempt for attempt, _ in records.lineage(layout, stage.attempt(number)))
     except RecordError:
         return
+
+
+def _itemised(layout: Layout, plan: PlanFile) -> Iterator[tuple[AttemptFolder, records.Result]]:
+    """Yield the attempts whose results state scores item by item."""
+    for key in _stages(plan):
+        stage = layout.stage(*key)
+        with suppress(RecordError):  # a damaged result states nothing
+            result = records.read_result(stage)
+            if result is not None and STATED in result.files:
+                yield stage.attempt(result.attempt), result
 
 
 def _copy(paths: Iterator[Path], root: Path, to: Path) -> None:
@@ -203,6 +220,9 @@ def _altered(layout: Layout, plan: PlanFile) -> Iterator[str]:
             yield text
         if result.spec_sha256 and stage.spec.is_file() and sha256_file(stage.spec) != result.spec_sha256:
             yield f"{stage.spec} is not the spec that its result was made from"
+    for attempt, result in _itemised(layout, plan):
+        if sound(attempt, result.files) is None:
+            yield f"{attempt.path / IN_SHORT} is missing, damaged, or made from other records than its result states"
 
 
 def _chosen(layout: Layout, plan: PlanFile) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Two sweeps, stores, bundles or files of curves beside each other: what agrees, what differs, and why. Reads only.
 
-Numbers are compared by domain and arm: losses of baselines and gains of the others, both at T_b. Seeds of two sweeps
+Numbers are compared by domain and arm: losses of baselines and gains of the others, both at T_b, and every downstream
+score, as means over the items that were asked. Seeds of two sweeps
 are independent draws (another seed is another text order), so the difference of means has Welch's t interval; where
 both sides are the same runs, every number is the same and that is what is said. Settings are compared through the specs
 of the stages, in pairs of trials of one domain, arm and seed.
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from analysis.downstream import by_seed
 from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, Interval, paired_t
 from analysis.study import Study
 from sweeps.language.manifest import PlanFile, PlanTrial
@@ -63,7 +65,7 @@ class Number:
     domain: str
     arm: str
     what: str
-    """`loss` of a baseline, `gain` of another arm; nats per token at T_b."""
+    """`loss` of a baseline, `gain` of another arm, nats per token at T_b; or `TASK.LEVEL.RUNG`, in the rung's unit."""
     a: Interval
     b: Interval
     difference: Interval
@@ -81,13 +83,16 @@ class Comparison:
     settings: Sequence[Change]
     versions: Sequence[Change]
     only_a: Mapping[str, Sequence[str]]
-    """Domains, arms and seeds that only one side has."""
+    """Domains, arms, seeds and downstream tasks that only one side has."""
     only_b: Mapping[str, Sequence[str]]
     common: int
     """Trials of one domain, arm and seed that both have planned."""
     same: int
     """Of these, trials of which every stage is the same (by fingerprint)."""
     numbers: Sequence[Number] = field(default_factory=tuple)
+    simulated_a: bool = False
+    simulated_b: bool = False
+    """Every number of that side was made up by the memory executor."""
 
     @property
     def differs(self) -> bool:
@@ -106,6 +111,7 @@ def compare(a: Side, b: Side) -> Comparison:
         only_a=_only(*parts), only_b=_only(*reversed(parts)), common=len(cells),
         same=sum(bool(one.path) and one.path == two.path for one, two in cells.values()),
         numbers=list(_numbers(a.study, b.study)),
+        simulated_a=a.study.records.simulated, simulated_b=b.study.records.simulated,
     )
 
 
@@ -138,9 +144,17 @@ def _numbers(a: Study, b: Study) -> Iterator[Number]:
             continue
         what = "loss" if a.cells[domain, arm][0]["is_baseline"] else "gain"
         one, two = (s.losses.get((domain, arm), {}) if what == "loss" else s.gains(domain, arm) for s in (a, b))
-        difference = welch(list(one.values()), list(two.values()))
-        yield Number(domain=domain, arm=arm, what=what, a=paired_t(list(one.values())), b=paired_t(list(two.values())),
-                     difference=difference, verdict=_verdict(one, two, difference))
+        yield _number((domain, arm, what), one, two)
+    scores = by_seed(b)
+    yield from (_number(key, seeds, scores[key]) for key, seeds in by_seed(a).items() if key in scores)
+
+
+def _number(key: tuple[str, str, str], one: Mapping[int, float], two: Mapping[int, float]) -> Number:
+    """Return one number from both sides' values by seed."""
+    sides = list(one.values()), list(two.values())
+    difference = welch(*sides)
+    return Number(domain=key[0], arm=key[1], what=key[2], a=paired_t(sides[0]), b=paired_t(sides[1]),
+                  difference=difference, verdict=_verdict(one, two, difference))
 
 
 def _verdict(one: Mapping[int, float], two: Mapping[int, float], difference: Interval) -> str:
@@ -163,7 +177,8 @@ def _common(a: PlanFile, b: PlanFile) -> dict[tuple[str, str, int], tuple[PlanTr
 def _parts(side: Side) -> dict[str, list[str]]:
     trials = side.plan.trials
     return {"domains": side.study.records.domains, "arms": list(dict.fromkeys(t.arm for t in trials)),
-            "seeds": [str(s) for s in sorted({t.seed for t in trials})]}
+            "seeds": [str(s) for s in sorted({t.seed for t in trials})],
+            "downstream tasks": sorted({name.partition(".")[0] for _, _, name in by_seed(side.study)})}
 
 
 def _only(own: Mapping[str, list[str]], other: Mapping[str, list[str]]) -> dict[str, list[str]]:

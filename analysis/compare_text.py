@@ -10,11 +10,12 @@ from dataclasses import asdict
 from typing import Any
 
 from analysis.compare import AGREE, DIFFER, IDENTICAL, UNKNOWN, Change, Comparison, Number
-from analysis.wording import count, interval, listed, nats, plain
+from analysis.wording import SIMULATED, count, interval, listed, nats, plain
 
 _WIDTH, _MOST = 80, 30
 _LEGEND = (
-    "loss: of a baseline at T_b; gain: over the baseline at T_b; nats per token, with 95 % intervals. b - a: "
+    "loss: of a baseline at T_b; gain: over the baseline at T_b; nats per token, with 95 % intervals. task.level.rung: "
+    "a downstream score, mean over seeds on the items that were asked. b - a: "
     "difference of the means with Welch's 95 % interval, seeds taken as independent. identical: the same seeds, the "
     "same values. not tested: fewer than 3 seeds on a side. Each interval stands for itself."
 )
@@ -22,7 +23,9 @@ _LEGEND = (
 
 def text_of(found: Comparison) -> str:
     """Return a comparison as text of at most 80 columns."""
-    lines = [*_wrapped(f"a: {found.a}", "   "), *_wrapped(f"b: {found.b}", "   "), ""]
+    lines = [line for side, name, made_up in (
+        ("a", found.a, found.simulated_a), ("b", found.b, found.simulated_b))
+             for line in _wrapped(f"{side}: {name}{f' ({SIMULATED})' if made_up else ''}", "   ")] + [""]
     lines += _head(found)
     lines += _changes("settings that differ", found.settings)
     for side, only in (("a", found.only_a), ("b", found.only_b)):

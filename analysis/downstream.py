@@ -5,7 +5,7 @@ untrained twin says `no signal`, and is not compared with scratch.
 
 All arms and seeds answer the same items, so differences are paired by item and seed, and intervals are over both: what
 other items and other seeds would give (`two_way.py`). Where a stage has left no records of its items, they are over
-seeds alone, on these items, and the row says so.
+seeds alone, on these items, and the row says so. Where it has, and they are lost, there is no interval.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.item_records import ALL, Floats, read_items
+from analysis.item_records import ALL, Floats, Items, read_items
 from analysis.statistics import exact_interval
 from analysis.study import Study, once
 from analysis.two_way import TwoWay, two_way_t
@@ -38,6 +38,7 @@ REFERENCES = ("chance", "unigram", "twin")
 ZERO_OR_ALL = (EXACT, PASS)
 """What is 0 for an item that was never right: none or all right has an exact bound."""
 NO_SIGNAL = "no signal"
+LOST = "records of items lost: no interval"
 TWIN, UNTUNED = "twin", "untuned"
 ROLES = {TWIN: DOWNSTREAM_TWIN, UNTUNED: DOWNSTREAM_UNTUNED, "": DOWNSTREAM}
 """What a score is of -> the role of the stage that has it; chance's and the unigram model's are beside the model's."""
@@ -127,6 +128,16 @@ def tuned(study: Study) -> Iterator[Tuned]:
                         after=_mean([found.mean(p.trial, name) for p in pairs]), difference=found.interval(name, pairs))
 
 
+@once
+def by_seed(study: Study) -> dict[tuple[str, str, str], dict[int, float]]:
+    """Return (domain, arm, `TASK.LEVEL.RUNG`) -> seed -> the model's mean over items; nothing without a score."""
+    found = _Values(study)
+    scored = {(domain, arm, name): {int(study.trials[t]["seed"]): value for t in trials
+                                    if math.isfinite(value := found.mean(t, name))}
+              for domain, arm, trials, name, _ in _rungs(study, found)}
+    return {key: seeds for key, seeds in scored.items() if seeds}
+
+
 def differences(study: Study, rung: str) -> dict[tuple[str, str], list[Floats]]:
     """Return (domain, task) -> for each arm with records of its items the differences to scratch, (I, S).
 
@@ -188,13 +199,17 @@ class _Values:
     def interval(self, name: str, pairs: Sequence[_Pair]) -> TwoWay:
         """Return the mean of own minus other: over items and seeds, where all have records of the same items.
 
-        Else over seeds, of the means.
+        Else over seeds, of the means; without an interval where records that a result states are lost.
         """
         found_IS = self.table(name, pairs)
         if found_IS is not None:
             return two_way_t(found_IS)
-        return two_way_t(np.array([[self.mean(p.trial, name) - (self.mean(p.other, name, p.of) if p.other else 0.0)
+        made = two_way_t(np.array([[self.mean(p.trial, name) - (self.mean(p.other, name, p.of) if p.other else 0.0)
                                     for p in pairs]]).reshape(1, len(pairs)))
+        lost = any(self._lost(p.trial, name) or (p.other and self._lost(p.other, name, p.of)) for p in pairs)
+        if not lost or made.note:
+            return made
+        return replace(made, low=math.nan, high=math.nan, detectable=math.nan, note=LOST)
 
     def table(self, name: str, pairs: Sequence[_Pair]) -> Floats | None:
         """Return (I, S) own minus other, item by item; None where not all have records of the same items."""
@@ -212,10 +227,17 @@ class _Values:
         other = self._items(pair.other, name, pair.of)
         return (own[0], own[1] - other[1]) if other is not None and other[0] == own[0] else None
 
+    def _lost(self, trial: str, name: str, of: str = "") -> bool:
+        key = trial, ROLES.get(of, DOWNSTREAM), name.partition(".")[0]
+        return key in self.paths and self._read(key) is None
+
+    def _read(self, key: tuple[str, str, str]) -> Items | None:
+        path = self.paths.get(key)
+        return read_items(path) if path is not None else None
+
     def _items(self, trial: str, name: str, of: str = "") -> tuple[tuple[str, ...], Floats] | None:
         task, level, rung = name.split(".")
-        path = self.paths.get((trial, ROLES.get(of, DOWNSTREAM), task))
-        items = read_items(path) if path else None
+        items = self._read((trial, ROLES.get(of, DOWNSTREAM), task))
         return items.of(level, rung if of in ROLES else f"{rung}.{of}") if items else None
 
 
@@ -257,7 +279,7 @@ def _bounded(value: TwoWay, items: int) -> TwoWay:
 
     Seeds answer the same items, so they add none.
     """
-    if items < 2 or value.mean not in (0.0, 1.0):
+    if items < 2 or value.mean not in (0.0, 1.0) or value.note == LOST:
         return value
     low, high = exact_interval(int(value.mean) * items, items)
     return replace(value, low=low, high=high)

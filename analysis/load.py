@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import schema
-from analysis.item_records import RECORDS as ITEM_RECORDS
+from analysis.item_records import IN_SHORT, STATED, sound
 from analysis.kept import ABSENT, Kept, Looked, look
 from analysis.rows import Evaluation, EvaluationReader, StageState, state_of
 from analysis.stores import Roots, Stores, stores
@@ -52,8 +52,9 @@ class Records:
     """`schema.SCORES`."""
     steps: pd.DataFrame
     """`schema.STEPS`."""
-    items: Mapping[tuple[str, str, str], Path] = field(default_factory=dict)
-    """(trial, role, downstream task) -> file of its scores item by item."""
+    items: Mapping[tuple[str, str, str], Path | None] = field(default_factory=dict)
+    """(trial, role, downstream task) -> file of its scores item by item; None where the result states one that is lost.
+    """
 
     @cached_property
     def arms(self) -> list[str]:
@@ -142,8 +143,9 @@ class _Loader:
         trials, curves, scores, steps = names
         return Records(
             plan=self.plan, simulated=self.layout.simulated.exists(), trials=trials, curves=curves, scores=scores,
-            steps=steps, items={(trial, role, task): self.layout.root / path for trial, role, task, path in zip(
-                *(items[c.name].tolist() for c in schema.ITEMS), strict=True)})
+            steps=steps, items={(trial, role, task): self.layout.root / path if path else None
+                                for trial, role, task, path in zip(
+                                    *(items[c.name].tolist() for c in schema.ITEMS), strict=True)})
 
     def _state(self, step: PathStep) -> StageState:
         key = (step.kind, step.fingerprint)
@@ -153,11 +155,19 @@ class _Loader:
             if looked[str(stage.result)] == ABSENT:
                 look(looked, stage.attempts)
             state = state_of(stage)
-            copies = self.layout.copies(stage)
-            self.states[key] = (replace(state, other_copies=copies) if copies else state), looked
+            state = replace(state, items=self._items(stage, state, looked), other_copies=self.layout.copies(stage))
+            self.states[key] = state, looked
         state, looked = self.states[key]
         self.seen.update(looked)
         return state
+
+    def _items(self, stage: StageFolder, state: StageState, looked: Looked) -> Path | None:
+        """Return the file with the items that a result states; None: it states none, or it is lost."""
+        if state.result is None or STATED not in state.result.files:
+            return None
+        attempt = stage.attempt(state.result.attempt)
+        look(looked, attempt.path / STATED, attempt.path / IN_SHORT)
+        return sound(attempt, state.result.files)
 
     def _folder(self, step: PathStep) -> StageFolder:
         """Return a step's folder; kept, since a large sweep would spend a third of the time on making paths."""
@@ -268,10 +278,9 @@ class _Loader:
     def _add_scores(self, trial: PlanTrial, step: PathStep, state: StageState) -> None:
         if step.role not in SCORE_ROLES or state.status != "done" or state.result is None:
             return
-        if step.role in ITEM_ROLES:
-            attempt = self.layout.stage(step.kind, step.fingerprint).attempt(state.result.attempt)
-            path, root = attempt.artifacts / ITEM_RECORDS, self.layout.root
-            below = str(path.relative_to(root) if path.is_relative_to(root) else path)
+        if step.role in ITEM_ROLES and STATED in state.result.files:
+            path, root = state.items, self.layout.root
+            below = "" if path is None else str(path.relative_to(root) if path.is_relative_to(root) else path)
             for task in sorted({name.partition(".")[0] for name in state.result.scores}):
                 for column, text in (("trial", trial.id), ("role", step.role), ("task", task), ("path", below)):
                     self.items[column].append(text)
@@ -287,7 +296,8 @@ class _Loader:
         for column, item in (
             ("trial", trial.id), ("role", step.role), ("kind", step.kind), ("fingerprint", step.fingerprint),
             ("tokens", step.tokens), ("status", status), ("seconds", seconds),
-            *((c.name, left_out.get(c.name, 0)) for c in schema.LEFT_OUT[:-1]), ("other_copies", state.other_copies),
+            *((c.name, left_out.get(c.name, 0)) for c in schema.LEFT_OUT[:-2]), ("lost_items", state.lost_items),
+            ("other_copies", state.other_copies),
             *((c.name, scores.get(c.name, math.nan)) for c in schema.TRAINED),
         ):
             self.steps[column].append(item)

@@ -11,8 +11,10 @@ import hashlib
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from analysis.item_records import STATED
 from analysis.kept import Looked, look
 from sweeps.errors import NewerRecordError, RecordError
 from sweeps.store import files, records
@@ -54,8 +56,15 @@ class StageState:
     status: str
     """done, diverged, damaged, started or absent."""
     result: records.Result | None = None
+    items: Path | None = None
+    """File with the items that its result states; None also where that is lost."""
     other_copies: int = 0
     """Further stores that have finished it otherwise."""
+
+    @property
+    def lost_items(self) -> int:
+        """1 where its result states items that are not there, or not readable here."""
+        return int(self.items is None and self.result is not None and STATED in self.result.files)
 
 
 def state_of(stage: StageFolder) -> StageState:

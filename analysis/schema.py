@@ -45,7 +45,13 @@ def frame_of_columns(values: Mapping[str, Sequence[Any]], columns: Columns) -> p
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a frame's rows as plain values, as `to_dict` does, but column by column."""
     names = [str(c) for c in frame.columns]
-    return [dict(zip(names, row, strict=True)) for row in zip(*(frame[n].tolist() for n in names), strict=True)]
+    return [dict(zip(names, row, strict=True)) for row in zip(*(plain_values(frame[n]) for n in names), strict=True)]
+
+
+def plain_values(column: pd.Series) -> list[Any]:
+    """Return a column's values as `tolist` does, which takes texts one by one out of Arrow."""
+    found: list[Any] = column.to_numpy().tolist()
+    return found
 
 
 def _pandas(dtype: str) -> Any:
@@ -117,6 +123,7 @@ LEFT_OUT = (
     Column("repeated_lines", "int64", "", "lines of metrics whose number another line before them has"),
     Column("altered_files", "int64", "", "committed metrics that are not what the result says (SHA-256)"),
     Column("lost_attempts", "int64", "", "attempts whose rows a later one continues, and which are gone"),
+    Column("lost_items", "int64", "", "records of items that are gone, altered, or Parquet that needs pyarrow here"),
     Column("other_copies", "int64", "", "finished copies in further stores, whose rows are others"),
 )
 """What was in the records, or should have been, and is in no number: the table `missing` lists all of it."""
@@ -138,7 +145,7 @@ ITEMS = (
     Column("trial", "category", "", "trial id"),
     Column("role", "category", "", "downstream or downstream_twin"),
     Column("task", "category", "", "downstream task"),
-    Column("path", "str", "", "file of its scores item by item, from the store's root"),
+    Column("path", "str", "", "file of its scores item by item, from the store's root; empty: it is lost"),
 )
 """One row per downstream task of a trial."""
 

@@ -14,7 +14,7 @@ from analysis.inference import evidence
 from analysis.probes import Probe, probes
 from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, detectable_effect
 from analysis.study import Study
-from analysis.wording import count, interval, listed, nats, parameters, plain
+from analysis.wording import SIMULATED, count, interval, listed, nats, parameters, plain
 from sweeps.language.gate import Verdict
 
 PUBLISHED_BODY = 1_610_713_088
@@ -41,8 +41,7 @@ def verdict_sentences(study: Study, *, claims: bool = True) -> list[str]:
 
 def _simulated(study: Study) -> list[str]:
     """What no reader may miss."""
-    made_up = "SIMULATED: the memory executor made every number of this store up; nothing here is a result."
-    return [made_up] if study.records.simulated else []
+    return [SIMULATED] if study.records.simulated else []
 
 
 def _gains(study: Study) -> list[str]:

@@ -48,6 +48,8 @@ class TwoWay(Interval):
         """What the interval speaks of, and whether there is too little of it."""
         if self.n < MIN_SEEDS:
             return f"fewer than {MIN_SEEDS} seeds"
+        if self.note:
+            return self.note
         if self.items < LEAST_ITEMS:
             return "seeds"
         return "items, seeds" if self.items >= MIN_ITEMS else f"items, seeds; fewer than {MIN_ITEMS} items"

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 from analysis.statistics import Interval
 
+SIMULATED = "SIMULATED: the memory executor made every number of this store up; nothing here is a result."
+"""What no reader may miss, wherever numbers are shown."""
+
 
 def nats(value: float) -> str:
     """Return a difference in nats: sign and three digits; `-` where there is none."""
@@ -37,7 +40,7 @@ def parameters(n: int) -> str:
 def plain(text: str) -> str:
     """Return a name on one line without control characters, so that it cannot steer a terminal."""
     flat = " ".join(text.split())
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in flat)
+    return flat if flat.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in flat)
 
 
 def short(text: str, limit: int = 24) -> str:

@@ -81,3 +81,17 @@ def first(planned: Planned, slots: int) -> JobRequest | None:
         return None
     term = max(terms(planned.layout.sweep(planned.sweep.name)), default=0) + 1
     return request(planned, name(planned, term, 1), jobs)
+
+
+def later(planned: Planned, first: JobRequest) -> dict[tuple[str, ...], JobRequest]:
+    """Return kinds of stages -> a submission of one of them, the largest, where it asks for other resources than the
+    first submission does."""
+    found: dict[tuple[int, bool], list[str]] = {}
+    for key in Board(planned).waiting:
+        asked = planned.execution(planned.graph.nodes[key].spec.kind).ranks, planned.on_gpus(key)
+        if asked != (first.ranks, first.gpus):
+            found.setdefault(asked, []).append(key)
+    return {
+        tuple(sorted({planned.graph.nodes[key].spec.kind for key in keys})):
+            request(planned, first.name, [[max(keys, key=lambda key: sum(job_mb(planned, [key])))]])
+        for _, keys in sorted(found.items())}

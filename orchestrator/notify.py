@@ -1,4 +1,4 @@
-"""One message where a sweep ends or pauses: JSON to a command's standard input, or posted to a URL.
+"""One message where a sweep ends, pauses or stops at an error: JSON to a command's standard input, or posted to a URL.
 
 A hook is a courtesy: whatever becomes of it, the sweep and its exit code stay as they are. What it is may hold a token,
 so it is never printed.
@@ -22,8 +22,9 @@ from sweeps.store.layout import Layout
 TIMEOUT_S = 20.0
 """For the whole of a hook."""
 URLS = ("http://", "https://")
-HELP = ("gets a message when the sweep ends or pauses: a shell command (JSON on its stdin), a URL (POST), or @FILE "
-        "that holds one of them (a URL with a token belongs there: everyone on the machine sees arguments)")
+HELP = ("gets a message when the sweep ends, pauses or stops at an error: a shell command (JSON on its stdin), a URL "
+        "(POST), or @FILE that holds one of them (a URL with a token belongs there: everyone on the machine sees "
+        "arguments)")
 Message = Callable[[], str]
 """Makes the text: it reads records, and whatever goes wrong there is no worse than a hook that fails."""
 
@@ -54,9 +55,9 @@ def summary(store: Layout, name: str, *, event: str, exit_code: int, message: st
     Args:
         store: the store.
         name: the sweep.
-        event: `finished`, or why it paused: `storage`, `budget`, `breaker`.
+        event: `finished`; why it paused: `storage`, `budget`, `breaker`; or `stopped`, by an error.
         exit_code: the controller's.
-        message: why, where it paused.
+        message: why, where it paused or stopped.
     """
     def make() -> str:
         status = sweep_status(store, name)

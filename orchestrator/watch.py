@@ -53,6 +53,8 @@ class SweepStatus:
     """What the cluster's own restarts of jobs have cost (see `orchestrator.restarts.cost`); empty: there was none."""
     asked: Mapping[str, int]
     """Wish (`cancel`, `retry`) -> trials for which it was asked and not yet applied."""
+    simulated: bool
+    """Every number of the store is made up (`--cluster memory`)."""
     budget: Mapping[str, Any] | None
     """`used_gpu_hours`, and what the newest run was told: `gpu_hours`, `source`, `at_cap`; None: it has no cap."""
 
@@ -149,7 +151,7 @@ def sweep_status(layout: Layout, name: str) -> SweepStatus:
                      for k, s in view.stages.items() if s == "failed"),
         lost_tokens=(*view.state.lost_tokens, *restarts.get("lost_tokens", ())), restarts=restarts,
         asked=Counter(view.asked.values()),
-        budget=_budget(layout, name, view.state),
+        simulated=layout.simulated.exists(), budget=_budget(layout, name, view.state),
     )
 
 

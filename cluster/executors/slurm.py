@@ -1,4 +1,4 @@
-"""Jobs on Slurm: submitted through submitit as one array a request, watched by one query however many there are.
+"""Jobs on Slurm: one array a request by a script of submitit's, watched by one query however many there are.
 
 submitit's own view of jobs is not used: it asks once a process, without a time-out, and takes a preempted job for one
 that never ends (see `_slurm_watch`). Order of a submission: intent on disk, list of tickets and script, sbatch, id on

@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-pilot", action="store_true",
                         help="skip the pilot that refuses impossible bands and says what the others accept")
     parser.add_argument("--show-sbatch", action="store_true",
-                        help="print the whole script that Slurm would get first, and nothing else")
+                        help="print the whole script that Slurm would get first, one for each kind of job with "
+                        "other resources, and nothing else")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -78,18 +79,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show_sbatch(planned: Planned, *, as_json: bool) -> int:
-    """Print the script of the first submission."""
+    """Print the script of the first submission, and one of each that will ask for other resources."""
     from cluster.registry import script
-    from orchestrator.batch import first
+    from orchestrator.batch import first, later
     from orchestrator.clusters import batch_size, cluster
 
+    found = cluster(planned.sweep.run)
     request = first(planned, batch_size(planned.sweep.run))
-    text = script(cluster(planned.sweep.run), request) if request else ""
+    text = script(found, request) if request else ""
+    others = {kinds: script(found, r) for kinds, r in later(planned, request).items()} if request else {}
     if as_json:
         out_json({"name": planned.sweep.name, "cluster": planned.sweep.run.cluster,
-                  "submission": request.name if request else None, "script": text})
+                  "submission": request.name if request else None, "script": text,
+                  "later": [{"kinds": kinds, "script": script} for kinds, script in others.items()]})
     elif request:
-        out(text)
+        out("\n".join([text, *(f"# Later, with other resources, for {', '.join(k)}:\n{t}" for k, t in others.items())]))
     else:
         say("nothing would be submitted: every stage is complete in the store")
     return 0

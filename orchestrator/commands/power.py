@@ -19,6 +19,7 @@ from sweeps.errors import UsageError, nearest
 if TYPE_CHECKING:
     from analysis.power import Pilot, Requirement
     from analysis.power_items import Needs
+    from analysis.study import Study
 
 EXAMPLES = """  orchestrator power sweeps/complexity_by_domain.yaml
   orchestrator power complexity_by_domain --effect 0.015 --power 0.9
@@ -80,10 +81,11 @@ def run(arguments: argparse.Namespace) -> int:
     pilots = [pilot(found, domain) for domain in found.records.domains]
     needs = requirements(found, effects, arguments.power)
     if arguments.json:
-        out_json({"power": arguments.power, "effects_nats": effects, "pilots": [_plain(p) for p in pilots],
+        out_json({"power": arguments.power, "simulated": found.records.simulated, "effects_nats": effects,
+                  "pilots": [_plain(p) for p in pilots],
                   "claims": [asdict(n) for n in needs]})
     else:
-        out("\n".join(_lines(pilots, needs, effects, arguments.power)))
+        out("\n".join([*_made_up(found), *_lines(pilots, needs, effects, arguments.power)]))
     return 0
 
 
@@ -103,19 +105,28 @@ def _of_items(arguments: argparse.Namespace) -> int:
                          "--rung is of a sweep's downstream tasks; leave it out for curves")
     store = layout(arguments)
     effects = tuple(arguments.effect or EFFECTS)
-    found = needs(study(store.root, sweep_name(store, arguments.file)), arguments.rung, effects, arguments.power)
+    pilot = study(store.root, sweep_name(store, arguments.file))
+    found = needs(pilot, arguments.rung, effects, arguments.power)
     if not found:
         raise UsageError(f"no task has records of its items on the rung {arguments.rung}, of two seeds of an arm and "
                          "of scratch; run such a pilot first (downstream.tasks)")
     if arguments.json:
-        out_json({"power": arguments.power, "rung": arguments.rung, "unit": known.unit, "effects": effects, "tasks": [
+        out_json({"power": arguments.power, "simulated": pilot.records.simulated, "rung": arguments.rung,
+                  "unit": known.unit, "effects": effects, "tasks": [
             {**asdict(n.spread), "detectable": _finite(n.detectable), "seeds_needed": n.seeds, "items_needed": n.items}
             for n in found]})
     else:
-        out("\n".join(line for n in found for line in _item_lines(n, arguments.rung, known.unit, effects)))
+        lines = [line for n in found for line in _item_lines(n, arguments.rung, known.unit, effects)]
+        out("\n".join([*_made_up(pilot), *lines]))
         out(f"With power {arguments.power:g}, at a confidence of 95 % over items and seeds. In brackets: at the upper "
             "80 % limit of each variance.")
     return 0
+
+
+def _made_up(found: Study) -> list[str]:
+    from analysis.wording import SIMULATED
+
+    return [SIMULATED, ""] if found.records.simulated else []
 
 
 def _item_lines(found: Needs, rung: str, unit: str, effects: tuple[float, ...]) -> list[str]:

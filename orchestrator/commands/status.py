@@ -98,7 +98,7 @@ def redraws() -> bool:
 def text(status: SweepStatus) -> str:
     """Return one sweep's status in 80 columns."""
     controlled = f"controller {status.controlled}" if status.controlled else "no controller alive"
-    lines = [f"{status.name}  ({controlled})"]
+    lines = [f"{status.name}  ({controlled}){'  SIMULATED' if status.simulated else ''}"]
     if status.question:
         lines.append(f"  {status.question}"[:80])
     lines.append("  trials  " + _counts(status.trials))
@@ -141,7 +141,7 @@ def line(status: SweepStatus) -> str:
         parts.append(f"{budget['used_gpu_hours']:.3g} of {budget['gpu_hours']:g} GPU-hours")
     if done < total:
         parts.append("controller alive" if status.controlled else "no controller alive")
-    return f"{status.name}: {', '.join(parts)}"
+    return f"{status.name}{' (SIMULATED)' if status.simulated else ''}: {', '.join(parts)}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

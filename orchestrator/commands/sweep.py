@@ -20,8 +20,8 @@ from orchestrator.arguments import (
     writable,
 )
 from orchestrator.notify import HELP as NOTIFY
-from orchestrator.notify import hook_of, notify, summary
-from sweeps.errors import PausedError
+from orchestrator.notify import URLS, hook_of, notify, summary
+from sweeps.errors import OwnedError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,13 +73,16 @@ def run(arguments: argparse.Namespace) -> int:
     name = planned.sweep.name
     try:
         progress, interrupted = run_sweep(planned, takeover=arguments.takeover, quiet=arguments.quiet or arguments.json)
-    except PausedError as error:
-        notify(hook, summary(store, name, event=error.event, exit_code=error.exit_code, message=str(error)))
+        if interrupted:
+            return INTERRUPTED
+        failed = failures(progress)
+        page = _report(arguments, planned)
+    except OwnedError:
+        raise  # it goes on, elsewhere
+    except Exception as error:
+        notify(hook, summary(store, name, event=getattr(error, "event", "stopped"),
+                             exit_code=getattr(error, "exit_code", 1), message=str(error)))
         raise
-    if interrupted:
-        return INTERRUPTED
-    failed = failures(progress)
-    page = _report(arguments, planned)
     for end in failed[:10]:
         say(f"failed: {end.id}: {end.reason}  (orchestrator logs {end.id})")
     if arguments.json:
@@ -94,6 +97,9 @@ def _appoint(arguments: argparse.Namespace, planned: Planned) -> int:
     """Let a Slurm job control the sweep."""
     from orchestrator.appoint import appoint, command
 
+    if arguments.notify and arguments.notify.startswith(URLS):
+        raise UsageError("--notify: the job's script would hold the URL, which may hold a token; put it into a file "
+                         "and give @FILE")
     arguments.root = planned.layout.root
     found = appoint(planned, command(arguments), takeover=arguments.takeover)
     if arguments.json:

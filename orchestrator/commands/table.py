@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.arguments import add_json, add_mixed, add_roots, layouts, out, out_json, sweep_name
+from orchestrator.arguments import add_json, add_mixed, add_roots, layouts, out, out_json, say, sweep_name
 from sweeps.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -39,28 +39,34 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the table, or what its columns mean."""
     from analysis.table import to_csv, to_latex, to_markdown, to_parquet, to_rows, to_text
     from analysis.tables import registry
+    from analysis.wording import SIMULATED
 
     known = registry()
     if arguments.name not in known:
         raise UsageError(f"{arguments.name}: no such table; {nearest(arguments.name, known)}")
     table = known[arguments.name]
     if arguments.json:
-        frame = table.build(_study(arguments)) if arguments.file else None
+        study = _study(arguments) if arguments.file else None
         out_json({"table": arguments.name, "title": table.title, "columns": [asdict(c) for c in table.columns],
-                  "rows": None if frame is None else to_rows(frame)})
+                  "simulated": study is not None and study.records.simulated,
+                  "rows": None if study is None else to_rows(table.build(study))})
         return 0
     if arguments.file is None:
         out("\n".join([table.title, "", *(
             f"  {c.name}{f' ({c.unit})' if c.unit else ''}: {c.meaning}" for c in table.columns)]))
         return 0
-    frame = table.build(_study(arguments))
+    study = _study(arguments)
+    frame, made_up = table.build(study), study.records.simulated
+    if made_up and arguments.format in ("csv", "parquet"):
+        say(SIMULATED)  # the format has no place for it
     if arguments.format == "parquet":
         if sys.stdout.isatty():
             raise UsageError("Parquet is not for a terminal; write it to a file: > FILE")
         sys.stdout.buffer.write(to_parquet(table, frame))
         return 0
-    out({"text": lambda: to_text(table, frame), "csv": lambda: to_csv(frame), "latex": lambda: to_latex(table, frame),
-         "markdown": lambda: to_markdown(arguments.name, table, frame)}[arguments.format]())
+    out({"text": lambda: to_text(table, frame, simulated=made_up), "csv": lambda: to_csv(frame),
+         "latex": lambda: to_latex(table, frame, simulated=made_up),
+         "markdown": lambda: to_markdown(arguments.name, table, frame, simulated=made_up)}[arguments.format]())
     return 0
 
 

@@ -24,20 +24,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check the bundle."""
     from analysis.bundle import environment, verify
+    from analysis.wording import SIMULATED
+    from sweeps.store.layout import Layout
 
     manifest, wrong = verify(arguments.bundle)
     listed = manifest["files"]
     made, own = manifest["environment"]["exported"], environment()
     other = {k: f"{made.get(k)} there, {v} here" for k, v in own.items() if made.get(k) != v}
+    simulated = f"store/{Layout(Path()).simulated}" in listed
     tables = sum(name.startswith("tables/") for name in listed)
     if arguments.json:
-        out_json({"name": manifest["sweep"], "verified": not wrong, "differences": wrong, "files": len(listed),
-                  "tables": tables, "other_versions": other})
+        out_json({"name": manifest["sweep"], "verified": not wrong, "simulated": simulated, "differences": wrong,
+                  "files": len(listed), "tables": tables, "other_versions": other})
         return int(bool(wrong))
     lines = [f"{arguments.bundle}: sweep {manifest['sweep']}, {len(listed):,} files and {tables} tables"]
     lines += [f"  differs: {text}" for text in wrong]
     if wrong and other:
         lines += ["  made with other versions: " + "; ".join(f"{k} {v}" for k, v in other.items())]
     lines.append("NOT verified" if wrong else "verified: every checksum holds, every table follows from the records")
-    out("\n".join(lines))
+    out("\n".join([*lines, *[SIMULATED] * simulated]))
     return int(bool(wrong))

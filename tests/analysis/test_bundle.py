@@ -236,8 +236,8 @@ def test_export_says_what_it_wrote_and_refuses_other_suffixes(
     assert not (tmp_path / "demo.zip").exists()
 
 
-def test_the_base_install_reads_it(bundle: Path) -> None:
-    """Without what only the extra `run` brings."""
+def base_install(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the tool without what only the extra `run` brings."""
     code = f"""
 import sys
 from orchestrator.__main__ import main
@@ -248,10 +248,14 @@ class Absent:
             raise ModuleNotFoundError(name, name=name)
 
 sys.meta_path.insert(0, Absent())
-sys.exit(main(["verify", {str(bundle)!r}]))
+sys.exit(main({list(arguments)!r}))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
                           cwd=Path(__file__).parent.parent.parent)
+
+
+def test_the_base_install_reads_it(bundle: Path) -> None:
+    done = base_install("verify", str(bundle))
     assert done.returncode == 0, done.stderr
 
 

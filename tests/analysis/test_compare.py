@@ -18,6 +18,7 @@ from orchestrator.__main__ import main
 from sweeps.store import files
 from sweeps.store.layout import Layout
 from tests.analysis.conftest import ARMS, RELAXED, SCRATCH, Arm, SweepBuilder
+from tests.analysis.test_downstream import NCA, _asked, scored, table  # noqa: F401
 
 WEB = ("web",)
 Compared = Callable[..., dict[str, Any]]
@@ -63,6 +64,35 @@ def test_the_same_records_are_identical_wherever_they_lie(tmp_path: Path, compar
         assert found["common"] == found["same"] == 15 and found["settings"] == []
 
 
+def test_downstream_scores_are_compared_though_the_losses_are_the_same(
+    tmp_path: Path, compared: Compared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def store(name: str, shift: float, **more: float) -> Path:
+        own = {SCRATCH.name: [scored(v) for v in (0.4, 0.41, 0.42)],
+               NCA: [scored(v + shift, **more) for v in (0.5, 0.52, 0.51)]}
+        table(tmp_path / name, own)
+        return tmp_path / name
+
+    one, two = store("a", 0.0), store("b", 0.2, **{"1.cloze": 0.5})
+    found = compared(one, two)
+    numbers = {(n["arm"], n["what"]): n for n in found["numbers"]}
+    assert {key: n["verdict"] for key, n in numbers.items()} == {
+        (SCRATCH.name, "loss"): IDENTICAL, (SCRATCH.name, "t.all.cloze"): IDENTICAL, (NCA, "gain"): IDENTICAL,
+        (NCA, "t.all.cloze"): DIFFER}
+    number = numbers[NCA, "t.all.cloze"]
+    assert (number["a"]["mean"], number["b"]["mean"], number["difference"]["mean"]) == pytest.approx((0.51, 0.71, 0.2))
+    assert found["differs"] and not compared(one, one)["differs"]
+    assert main(["compare", str(one), str(two)]) == 0
+    assert "t.all.cloze a 0.5100 (n=3), b 0.7100 (n=3); b - a +0.200" in " ".join(capsys.readouterr().out.split())
+
+
+def test_downstream_tasks_of_one_side_are_named(tmp_path: Path, compared: Compared) -> None:
+    table(tmp_path / "a", {SCRATCH.name: [scored(0.4)] * 3})
+    SweepBuilder(tmp_path / "b", domains=WEB, arms=(SCRATCH,)).build()
+    found = compared(tmp_path / "a", tmp_path / "b")
+    assert found["only_a"]["downstream tasks"] == ["t"] and found["only_b"]["downstream tasks"] == []
+
+
 def test_a_gain_beyond_the_intervals_differs_and_noise_does_not(tmp_path: Path, compared: Compared) -> None:
     better = tuple(Arm(name=a.name, upstream=a.upstream, complexity=a.complexity, gain=a.gain + 0.1 * (a is ARMS[2]),
                        tokens=a.tokens) for a in ARMS)
@@ -83,7 +113,8 @@ def test_why_they_differ_is_said(tmp_path: Path, compared: Compared, capsys: pyt
     assert settings["pretrain optim.schedule"] == ("wsd", "cosine", 3), "in each of three cells"
     assert settings["departure pretrain.lr"][1] == "(absent)"
     assert ("torch", "2.13.0", "2.14.0") in [(v["name"], v["a"], v["b"]) for v in found["versions"]]
-    assert found["only_a"] == {"domains": ["code"], "arms": [a.name for a in ARMS[3:]], "seeds": ["2"]}
+    assert found["only_a"] == {"domains": ["code"], "arms": [a.name for a in ARMS[3:]], "seeds": ["2"],
+                               "downstream tasks": []}
     assert found["same"] == 0 < found["common"] and set(verdicts(found).values()) <= {UNKNOWN, IDENTICAL}
     assert main(["compare", str(one), str(two)]) == 0
     text = capsys.readouterr().out

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.downstream import NO_SIGNAL, _beats
+from analysis.item_records import STATED
 from analysis.load import load
 from analysis.statistics import detectable_effect, paired_t
 from analysis.study import Study
@@ -23,6 +24,9 @@ from analysis.tables import registry
 from analysis.two_way import MIN_ITEMS, two_way_t
 from sweeps.language.ladder import LADDER
 from sweeps.language.manifest import PathStep
+from sweeps.store import files
+from sweeps.store.integrity import manifest_of
+from sweeps.store.layout import AttemptFolder, Layout, StageFolder
 from tests.analysis.conftest import ARMS, RELAXED, Arm, SweepBuilder, _scores
 
 Values = dict[str, list[dict[str, float]]]
@@ -146,13 +150,23 @@ Rows = dict[str, list[float]]
 
 
 def write_items(root: Path, trial: str, role: str, columns: Rows, levels: list[str] | None = None) -> None:
-    """Write records of items, as a stage leaves them, for a trial's stage of that role."""
-    records = load(root, "demo")
-    path = records.items[trial, role, "t"]
+    """Write records of items, as a stage leaves them, for a trial's stage of that role; its result states them."""
+    stage, attempt = stage_of(root, trial, role)
+    path = attempt.path / STATED
     path.parent.mkdir(parents=True, exist_ok=True)
     count = len(next(iter(columns.values())))
     pyarrow.parquet.write_table(pyarrow.table(
         {"id": [str(n) for n in range(count)], "level": levels or ["1"] * count, **columns}), path)
+    result = files.read_json(stage.result)
+    result["files"][STATED] = manifest_of(attempt.artifacts)[path.name]
+    files.replace(stage.result, files.seal(result))
+
+
+def stage_of(root: Path, trial: str, role: str) -> tuple[StageFolder, AttemptFolder]:
+    """A trial's stage of that role, and its attempt."""
+    path = next(t.path for t in load(root, "demo").plan.trials if t.id == trial)
+    stage = next(Layout(root).stage(s.kind, s.fingerprint) for s in path if s.role == role)
+    return stage, stage.attempt(1)
 
 
 def itemised(root: Path, own: dict[str, list[Rows]]) -> pd.DataFrame:

@@ -42,7 +42,7 @@ def attempt_of(root: Path, step: PathStep, number: int = 1) -> AttemptFolder:
 def left_out(found: Records, fingerprint: str) -> dict[str, int]:
     """What was left out of one step."""
     row = found.steps[found.steps["fingerprint"] == fingerprint].iloc[0]
-    names = ("damaged_lines", "repeated_lines", "altered_files", "lost_attempts", "other_copies")
+    names = ("damaged_lines", "repeated_lines", "altered_files", "lost_attempts", "lost_items", "other_copies")
     return {name: int(row[name]) for name in names if row[name]}
 
 

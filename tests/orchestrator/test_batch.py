@@ -113,6 +113,24 @@ def test_a_profile_of_ones_own_is_taken_by_path_and_its_array_limit_kept(tmp_pat
     assert "#SBATCH --partition=night" in said["script"]
 
 
+def test_what_will_ask_for_other_resources_than_the_first_submission_is_shown_too(tmp_path: Path, capsys: Captured
+                                                                                  ) -> None:
+    mine, file = tmp_path / "mine.yaml", tmp_path / "ranks.yaml"
+    mine.write_text("executor: slurm\npartition: night\ncpu_partition: day\ngpus_per_node: 4\n")
+    file.write_text(Path(SMOKE).read_text(encoding="utf-8").replace("run: {", "run: {ranks: 2, "))
+    flags = [str(file), "--no-pilot", "--show-sbatch", "--root", str(tmp_path / "store"), "--cluster", str(mine)]
+    assert main(["plan", *flags, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    shown = {(): said["script"], **{tuple(other["kinds"]): other["script"] for other in said["later"]}}
+    asked = {kinds: ("--partition=day" in text, "--gpus-per-node=1" in text, "--gpus-per-node=2" in text)
+             for kinds, text in shown.items()}
+    assert asked == {(): (True, False, False), ("evaluate",): (False, True, False),
+                     ("prepretrain", "pretrain"): (False, False, True)}
+    assert main(["plan", *flags]) == 0
+    text = capsys.readouterr().out
+    assert text.count("#!/bin/bash") == 3 and "# Later, with other resources, for prepretrain, pretrain:\n" in text
+
+
 def test_stages_without_a_model_get_jobs_and_a_partition_of_their_own_and_no_gpu(tmp_path: Path) -> None:
     """Else a corpus of billions of tokens would be made on a GPU that does nothing."""
     asked: list[JobRequest] = []

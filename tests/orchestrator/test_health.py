@@ -85,7 +85,7 @@ def test_status_shows_speed_in_80_columns(speed: dict[str, Any]) -> None:
     running = {"label": "a" * 60, "tokens": 9_999_999, "fingerprint": "f", "loss": 4.0, **speed, "notices": ["look"]}
     shown = text(SweepStatus(
         name="t", question="", controlled="", exit_code=None, trials=Counter(), stages=Counter(), running=(running,),
-        failed=(), lost_tokens=(), asked=Counter(), budget=None, restarts={},
+        failed=(), lost_tokens=(), asked=Counter(), simulated=False, budget=None, restarts={},
         speed={"prepretrain": {"stages": 63, **speed}}))
     listed = shown.splitlines()
     assert "          step 51.2, 60.1, 80.3 ms (p50, p90, p99)  data 0.91 %" in shown and "          look" in listed

@@ -16,7 +16,7 @@ from orchestrator import notify as hooks
 from orchestrator import session
 from orchestrator.notify import hook_of, notify, summary
 from orchestrator.plan import Planned
-from sweeps.errors import BudgetError, PausedError, StorageError, UsageError
+from sweeps.errors import BreakerError, BudgetError, EnvironmentError_, OwnedError, StorageError, UsageError
 from sweeps.store.layout import Layout
 from tests.orchestrator.verb_stores import SHIPPED, called
 
@@ -131,16 +131,20 @@ def test_a_file_holds_what_is_not_to_be_seen(tmp_path: Path) -> None:
             hook_of(wrong)
 
 
-@pytest.mark.parametrize("error", [BudgetError("4 of 4 GPU-hours are used"), StorageError("the disk is full")])
+@pytest.mark.parametrize(("error", "told"), [
+    (BudgetError("4 of 4 GPU-hours are used"), ("budget", 6)), (StorageError("the disk is full"), ("storage", 6)),
+    (BreakerError("the first three died alike"), ("breaker", 6)), (EnvironmentError_("no account"), ("stopped", 4)),
+    (ValueError("a defect"), ("stopped", 1)),
+])
 @pytest.mark.parametrize("in_file", [False, True])
-def test_a_pause_is_told_with_its_reason_and_keeps_its_exit_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: PausedError,
-    in_file: bool
+def test_a_pause_or_an_error_is_told_with_its_reason_and_keeps_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception,
+    told: tuple[str, int], in_file: bool
 ) -> None:
-    def pause(*_: object, **__: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(session, "run_sweep", pause)
+    monkeypatch.setattr(session, "run_sweep", stop)
     hook = f"cat >> '{tmp_path}/messages'; exit 1"
     file, flags = SHIPPED / "smoke.yaml", ["--notify", hook]
     if in_file:
@@ -149,6 +153,25 @@ def test_a_pause_is_told_with_its_reason_and_keeps_its_exit_code(
         file.write_text(text.replace("run: {", f"run: {{notify: {json.dumps(hook)}, "), encoding="utf-8")
     code, _, err = called(capsys, "sweep", file, "--root", tmp_path / "store", *flags)
     message = json.loads((tmp_path / "messages").read_text(encoding="utf-8"))
-    told = message["event"], message["exit_code"], message["message"]
-    assert told == ({BudgetError: "budget", StorageError: "storage"}[type(error)], 6, str(error))
-    assert code == 6 and str(error) in err
+    assert (message["event"], message["exit_code"], message["message"]) == (*told, str(error))
+    assert code == told[1] and str(error) in err
+
+
+def test_a_sweep_that_another_controller_owns_has_not_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def owned(*_: object, **__: object) -> None:
+        raise OwnedError("another controller has it")
+
+    monkeypatch.setattr(session, "run_sweep", owned)
+    hook = f"touch '{tmp_path}/message'"
+    code, _, _ = called(capsys, "sweep", SHIPPED / "smoke.yaml", "--root", tmp_path / "store", "--notify", hook)
+    assert code == 5 and not (tmp_path / "message").exists()
+
+
+def test_a_url_does_not_enter_the_script_of_a_controller_that_is_a_job(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = called(capsys, "sweep", SHIPPED / "smoke.yaml", "--root", tmp_path / "store",
+                          "--cluster", "rehearsal", "--controller", "slurm", "--notify", f"https://example.org/{TOKEN}")
+    assert code == 2 and "@FILE" in err and TOKEN not in err

@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, Array]:
                 raise UsageError(f"{path} lacks {', '.join(missing)}; a golden file holds {', '.join(AXES)}")
             data = {name: archive[name] for name in AXES}
     except UNREADABLE as error:
-        raise UsageError(f"{path} is not a readable npz file: {error}") from error
+        raise UsageError(f"{path} is not a readable npz file; a golden file holds {', '.join(AXES)}") from error
     for name, array in data.items():
         kinds = "f" if name in FLOATS or name.startswith("conv") else "iu"
         if not isinstance(array, np.ndarray) or array.ndim != AXES[name] or array.dtype.kind not in kinds:
