@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +15,7 @@ import pytest
 from orchestrator.__main__ import main, verbs
 from orchestrator.plan import make_plan
 from sweeps.language.spec import Overrides
+from sweeps.store.files import read_json
 
 ROOT = Path(__file__).parent.parent.parent
 SMOKE = str(ROOT / "sweeps" / "smoke.yaml")
@@ -188,13 +193,69 @@ def test_every_verb_has_help_with_examples(name: str, capsys: pytest.CaptureFixt
     assert f"orchestrator {name}" in capsys.readouterr().out.split("examples:")[1]
 
 
+def own_domain(folder: Path, texts: Mapping[str, str], sweep: str) -> Path:
+    """Write a plug-in of a domain, the texts that it reads, and a sweep file that names it."""
+    (folder / "notes").mkdir()
+    for name, text in texts.items():
+        (folder / "notes" / name).write_text(text, encoding="utf-8")
+    plugin = OWN_DOMAIN.replace("FOLDER_HERE", str(folder / "notes"))
+    (folder / "notes.py").write_text(plugin, encoding="utf-8")
+    assert "[code]" in sweep
+    (folder / "own.yaml").write_text(sweep.replace("[code]", "[notes]") + "plugins: [notes.py]\n", encoding="utf-8")
+    return folder / "own.yaml"
+
+
 def test_a_domain_of_ones_own_is_one_file(tmp_path: Path) -> None:
-    folder = tmp_path / "notes"
-    folder.mkdir()
-    (folder / "a.txt").write_text("Some words.\n", encoding="utf-8")
-    (tmp_path / "notes.py").write_text(OWN_DOMAIN.replace("FOLDER_HERE", str(folder)), encoding="utf-8")
-    sweep = (ROOT / "sweeps" / "smoke.yaml").read_text(encoding="utf-8").replace("domain: [code]", "domain: [notes]")
-    (tmp_path / "own.yaml").write_text(sweep + "plugins: [notes.py]\n", encoding="utf-8")
-    planned = make_plan(tmp_path / "own.yaml", Overrides(), tmp_path / "store")
+    sweep = (ROOT / "sweeps" / "smoke.yaml").read_text(encoding="utf-8")
+    planned = make_plan(own_domain(tmp_path, {"a.txt": "Some words.\n"}, sweep), Overrides(), tmp_path / "store")
     assert {t.domain for t in planned.trials} == {"notes"}
     assert "notes" in {n.label.split()[1] for n in planned.graph.nodes.values() if n.spec.kind == "text"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_sweep_over_a_domain_of_ones_own_runs_to_its_table(tmp_path: Path) -> None:
+    """The command line, real training, two trials; this project's own sources are the notes."""
+    texts = {f"{path.parent.name}-{path.stem}.txt": path.read_text(encoding="utf-8")
+             for folder in ("orchestrator", "sweeps/language", "sweeps/store") for path in (ROOT / folder).glob("*.py")}
+    small = (ROOT / "tests" / "faults" / "small.yaml").read_text(encoding="utf-8")
+    file = own_domain(tmp_path, texts, small.replace("pretrain.tokens: 0.2x", "pretrain.tokens: 0.05x"))
+    done = subprocess.run([sys.executable, "-m", "orchestrator", "sweep", str(file), "--root", str(tmp_path / "store"),
+                           "--json", "--quiet"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True, timeout=590)
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    assert printed["trials"]["done"] == 2 and not printed["failed"]
+    text, = (tmp_path / "store" / "stages" / "text").glob("*/result.json")
+    assert read_json(text)["scores"]["documents"] >= 10
+    table = tmp_path / "store" / "sweeps" / "faults" / "report" / "tables" / "convergence.csv"
+    rows = [row.split(",")[:2] for row in table.read_text(encoding="utf-8").splitlines()[1:]]
+    assert rows == [["notes", "scratch"], ["notes", "shuffle_dyck"]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_first_stages_that_die_alike_end_the_command_with_6_one_traceback_and_one_message(tmp_path: Path) -> None:
+    """Real jobs on this machine: three domains whose files are not there, as on a node without the mount."""
+    names = ["mount_a", "mount_b", "mount_c"]
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("Some words.\n", encoding="utf-8")
+    broken = OWN_DOMAIN.replace("FOLDER_HERE", str(tmp_path / "notes")).replace(
+        "return read_folder(FOLDER, science.suffix)", "raise OSError('no such mount')")
+    for name in names:
+        (tmp_path / f"{name}.py").write_text(broken, encoding="utf-8")
+    small = (ROOT / "tests" / "faults" / "small.yaml").read_text(encoding="utf-8")
+    text = small.replace("[code]", f"[{', '.join(names)}]").replace("[none, shuffle_dyck]", "[none]")
+    (tmp_path / "broken.yaml").write_text(f"{text}plugins: [{', '.join(f'{n}.py' for n in names)}]\n", encoding="utf-8")
+    command = [sys.executable, "-m", "orchestrator", "sweep", "broken.yaml", "--root", "store", "--quiet",
+               "--notify", "cat >> messages; echo >> messages"]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+                          text=True, timeout=290)
+    assert done.returncode == 6, done.stderr
+    assert "the first 3 stages all" in done.stderr and "mend the cause and run the same command again" in done.stderr
+    told = done.stderr[done.stderr.index("the first 3 stages"):]
+    assert told.count("OSError: no such mount") == 1 and told.count("Traceback") == 1
+    message, = (json.loads(line) for line in (tmp_path / "messages").read_text(encoding="utf-8").splitlines())
+    assert (message["event"], message["exit_code"], message["sweep"]) == ("breaker", 6, "faults")
+    assert "OSError: no such mount" in message["message"] and len(message["failed"]) == 3
+    assert len(list((tmp_path / "store" / "stages").glob("*/*/attempts/*/failure.json"))) == 3, "nothing else was tried"
