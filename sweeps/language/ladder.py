@@ -10,10 +10,11 @@ DataDecide, arXiv 2504.11393). Every rung has a value for each item; a score is 
     exact          1 where greedy decoding writes the right answer and ends it there
     pass@k         chance that one of k samples at temperature 1 does, 1 - (1 - p)^k with the model's own p
 
-Where the answers are programs that a model writes (`generation`), many are right, so they are run and judged by tests:
+Where a model writes (`generation`), many texts are right: programs are run and judged by tests, of a worked solution
+the number at its end is read. In the place of the two above:
 
-    exact          1 where the greedy program passes
-    pass@k         chance that one of k drawn programs does, by the unbiased estimate of n >= k of them
+    exact          1 where what is written greedily is right
+    pass@k         chance that one of k drawn texts is, by the unbiased estimate of n >= k of them
 """
 
 from __future__ import annotations

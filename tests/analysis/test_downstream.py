@@ -185,6 +185,36 @@ def test_differences_are_paired_by_item_and_seed_and_their_intervals_are_over_bo
     assert alone.half > 2 * expected.half, "items differ far more than what pairing leaves"
 
 
+def guessed(name: str, mean: float, chances: list[float] | None, root: Path, **more: float) -> float:
+    """The corrected mean of a rung, with what chance gets on each item's choices."""
+    own = scored(0.5, **{f"all.{name}": mean, **({} if name == "cloze" else {f"all.{name}.chance": 0.0}), **more})
+    table(root, {SCRATCH: [own] * 3})
+    for trial in load(root, "demo").plan.trials if chances else ():
+        write_items(root, trial.id, "downstream", {"cloze": [mean] * 40, "cloze.chance": chances or []})
+    frame = registry()["downstream"].build(Study(load(root, "demo")))
+    return float(frame[frame["rung"] == name]["corrected"].iloc[0])
+
+
+@pytest.mark.parametrize(("name", "mean", "corrected"), [
+    ("cloze", 0.25, 0.0), ("cloze", 1.0, 1.0), ("probability", 0.625, 0.5), ("exact", 0.1, -0.2),
+    ("pass@1", 0.25, 0.0), ("pass@2", 1 - 0.75**2, 0.0), ("pass@10", 1.0, 1.0), ("pass@2", 0.8, 1 - 0.2 / 0.75**2)])
+def test_a_mean_is_corrected_for_k_guesses_among_the_choices(
+        name: str, mean: float, corrected: float, tmp_path: Path) -> None:
+    assert guessed(name, mean, [0.25] * 40, tmp_path) == pytest.approx(corrected)
+
+
+def test_the_correction_is_that_of_the_items_and_of_nothing_where_it_is_not_known(tmp_path: Path) -> None:
+    mixed = guessed("pass@2", 0.8, [0.5, 0.25] * 20, tmp_path / "mixed")
+    chance = (0.75 + 1 - 0.75**2) / 2
+    assert mixed == pytest.approx((0.8 - chance) / (1 - chance))
+    assert math.isnan(guessed("pass@2", 0.8, None, tmp_path / "unknown")), "the items' records alone say each m"
+    assert guessed("cloze", 0.5, None, tmp_path / "one") == pytest.approx(1 / 3), "one try: the mean says it"
+    for name in ("margin", "answer_bits"):
+        assert math.isnan(guessed(name, 0.5, [0.25] * 40, tmp_path / name))
+    judged = guessed("pass@1", 0.5, [0.25] * 40, tmp_path / "judged", **{"programs.truncated": 0.0})
+    assert math.isnan(judged), "programs are not written from among choices"
+
+
 def test_records_of_other_items_are_not_paired(tmp_path: Path) -> None:
     """Then the intervals are over seeds, on the means, and the row says so."""
     own = {SCRATCH: [drawn(0.0, s) for s in range(3)], NCA: [drawn(0.05, s + 10, items=39) for s in range(3)]}

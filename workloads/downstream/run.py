@@ -79,10 +79,7 @@ def run(context: StageContext) -> Mapping[str, float]:
             "items": files.sha256_file(one(context, "items") / ITEMS)}
     subject = Subject(model, place.device)
     found = _score(context, subject, encoded, encoding.endings_V, head)
-    generation = generation_of(context.science[TASK + task_of(context)])
-    author = Author(model=subject.model, tokenizer=tokenizer, sequence_length=context.science["model"].sequence_length,
-                    seed=context.science["seed"].seed, generation=generation)
-    written = programs(context, author, items, head) if generation.samples else None
+    written = _written(context, subject, tokenizer, items, head)
     laws = {CHANCE: uniform(vocabulary)} | ({} if reader is None else {"unigram": unigram(reader)})
     return _results(context, encoded, {
         "": found, **{name: [guessed(e, law_V, encoding.endings_V) for e in encoded] for name, law_V in laws.items()}},
@@ -120,6 +117,20 @@ def _score(context: StageContext, subject: Subject, encoded: Sequence[Encoded], 
         return [journal.entries[name] for name in ids]
 
 
+def _written(context: StageContext, subject: Subject, tokenizer: Tokenizer, items: Sequence[Posed],
+             head: Mapping[str, Any]) -> Programs | None:
+    """Return what the model writes, judged; None where the task does not ask for it."""
+    task = task_of(context)
+    plugin, generation = context.plugin(TASK + task), generation_of(context.science[TASK + task])
+    if not generation.samples:
+        return None
+    assert isinstance(plugin, ItemTask)
+    return programs(context, Author(
+        model=subject.model, tokenizer=tokenizer, sequence_length=context.science["model"].sequence_length,
+        seed=context.science["seed"].seed, generation=generation,
+        **({"judge": plugin.load_judge(), "stops": plugin.stops} if plugin.judge else {})), items, head)
+
+
 def _results(context: StageContext, encoded: Sequence[Encoded], by_model: Mapping[str, Sequence[Score]],
              written: Programs | None) -> dict[str, float]:
     """Write the records of all items and programs, and return the means."""
@@ -153,12 +164,13 @@ def _values(context: StageContext, items: Sequence[Posed], by_model: Mapping[str
     task = task_of(context)
     plugin, passes = context.plugin(TASK + task), context.science["scoring"].passes
     assert isinstance(plugin, ItemTask)
-    of_guesses = plugin.rungs
+    own = of_guesses = plugin.rungs
     if written is not None:  # a guess's chance to write the item's own answer is known, so it need not write any
         of_guesses, passes = (*plugin.rungs, *WRITTEN), generation_of(context.science[TASK + task]).passes
+        own = tuple(rung for rung in own if rung not in WRITTEN)  # likelihood must not answer for what is not judged
     values: dict[str, Values] = {
         name: [(chance_rungs if name == CHANCE else rungs)(
-            item, score, names=of_guesses if name else plugin.rungs, passes=passes)
+            item, score, names=of_guesses if name else own, passes=passes)
             for item, score in zip(items, found, strict=True)] for name, found in by_model.items()}
     if written is not None:
         values[""] = [{**row, **written.rungs(item, passes)} for item, row in zip(items, values[""], strict=True)]
