@@ -31,6 +31,9 @@ from sweeps.language.ladder import (
     NO_SANDBOX,
     PASS,
     SANDBOX,
+    TEXT,
+    TEXT_RUNG,
+    TEXT_TASK,
     Rung,
     rung_of,
 )
@@ -44,6 +47,8 @@ NO_SIGNAL = "no signal"
 TWIN, UNTUNED = "twin", "untuned"
 ROLES = {TWIN: DOWNSTREAM_TWIN, UNTUNED: DOWNSTREAM_UNTUNED, "": DOWNSTREAM}
 """What a score is of -> the role of the stage that has it; chance's and the unigram model's are beside the model's."""
+TEXT_ROLES = {"evaluate": DOWNSTREAM, "twin": DOWNSTREAM_TWIN}
+"""Role of the stage that measures held-out text -> role of the one that scores the items on the same model."""
 NOT_EVALUABLE, NO_BOX = "not evaluable", "not evaluated: no sandbox"
 
 
@@ -98,7 +103,7 @@ def _rungs(study: Study, found: _Values) -> Iterator[tuple[str, str, list[str], 
             study.records.domains.index(c[0][0]), study.records.arms.index(c[0][1]))):
         trials = [str(row["trial"]) for row in rows]
         for name in names:
-            rung = rung_of(name.rpartition(".")[2])
+            rung = TEXT_RUNG if _of_text(name) else rung_of(name.rpartition(".")[2])
             if rung is not None and name.count(".") == 2:
                 yield domain, arm, trials, name, rung
 
@@ -165,7 +170,10 @@ class _Values:
     def __init__(self, study: Study) -> None:
         frame = study.records.scores
         self.by_role: dict[str, dict[str, dict[str, float]]] = {role: {} for role in ROLES.values()}
+        asked = set(frame["role"]) & self.by_role.keys()
         for trial, role, name, value in zip(*(frame[c] for c in ("trial", "role", "name", "value")), strict=True):
+            if asked and role in TEXT_ROLES and _of_text(str(name)):
+                role = TEXT_ROLES[role]
             if role in self.by_role:
                 self.by_role[role].setdefault(str(trial), {})[str(name)] = float(value)
         self.own = self.by_role[DOWNSTREAM]
@@ -238,6 +246,11 @@ class _Values:
         path = self.paths.get((trial, ROLES.get(of, DOWNSTREAM), task))
         items = read_items(path) if path else None
         return items.of(level, rung if of in ROLES else f"{rung}.{of}") if items else None
+
+
+def _of_text(name: str) -> bool:
+    """Tell whether a score is `domain_loss.DOMAIN.bits_per_byte`."""
+    return name.startswith(f"{TEXT_TASK}.") and name.endswith(f".{TEXT}")
 
 
 def _score(study: Study, found: _Values, cell: tuple[str, str], trials: list[str], name: str, rung: Rung) -> Score:

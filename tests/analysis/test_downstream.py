@@ -86,6 +86,27 @@ def test_a_row_says_what_beats_what_and_by_how_much(tmp_path: Path) -> None:
     assert math.isnan(frame[frame["arm"] == SCRATCH].iloc[0]["difference"])
 
 
+def test_held_out_text_is_the_lowest_rung_beside_the_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scores(step: PathStep, about: Any) -> dict[str, float]:
+        if "asked" in about:
+            return {f"t.{k}": v for k, v in about["asked"].items()}
+        bits = {"evaluate": 2.0 + 0.01 * about.get("seed", 0), "twin": 8.0}.get(step.role)
+        return _scores(step, about) | ({} if bits is None else {
+            "domain_loss.web.bits_per_byte": bits, "domain_loss.web.loss": bits, "domain_loss.code.bits_per_byte": 8.0})
+
+    monkeypatch.setattr("tests.analysis.conftest._scores", scores)
+    frame = table(tmp_path, {SCRATCH: [scored(0.5)] * 3, NCA: [scored(0.5)] * 3}, {"all.cloze": 0.3})
+    rows = frame[frame["rung"] == "bits_per_byte"].set_index(["arm", "level"])
+    assert set(rows["task"]) == {"domain_loss"} and set(rows["unit"]) == {"bits/byte"}
+    assert set(rows["better"]) == {"lower"} and rows["corrected"].isna().all()
+    web, code = rows.loc[(NCA, "web")], rows.loc[(NCA, "code")]
+    assert (web["seeds"], web["twin"], web["beats"], web["over"]) == (3, 8.0, "twin", "seeds")
+    assert math.isfinite(web["difference"]) and math.isfinite(web["detectable"])
+    assert code["beats"] == NO_SIGNAL and math.isnan(code["difference"])
+    short = registry()["downstream_in_short"].build(Study(load(tmp_path, "demo")))
+    assert set(short["task"]) == {"t"}, "the short form is of tasks with items"
+
+
 def test_what_beats_nothing_is_not_ranked(tmp_path: Path) -> None:
     frame = table(tmp_path, {SCRATCH: [scored(0.25)] * 3, NCA: [scored(v) for v in (0.26, 0.24, 0.25)]},
                   {"all.cloze": 0.25})
