@@ -22,6 +22,7 @@ from analysis.statistics import exact_interval
 from analysis.study import Study, once
 from analysis.two_way import TwoWay, two_way_t
 from sweeps.language.ladder import (
+    CHOICES,
     DOWNSTREAM,
     DOWNSTREAM_TWIN,
     DOWNSTREAM_UNTUNED,
@@ -30,6 +31,9 @@ from sweeps.language.ladder import (
     NO_SANDBOX,
     PASS,
     SANDBOX,
+    TEXT,
+    TEXT_RUNG,
+    TEXT_TASK,
     Rung,
     rung_of,
 )
@@ -37,11 +41,15 @@ from sweeps.language.ladder import (
 REFERENCES = ("chance", "unigram", "twin")
 ZERO_OR_ALL = (EXACT, PASS)
 """What is 0 for an item that was never right: none or all right has an exact bound."""
+GUESSED = tuple(rung for rung in CHOICES if rung != "margin")
+"""What is a share of 1 where the choices are given; so are `ZERO_OR_ALL`, where a choice is what is written."""
 NO_SIGNAL = "no signal"
 LOST = "records of items lost: no interval"
 TWIN, UNTUNED = "twin", "untuned"
 ROLES = {TWIN: DOWNSTREAM_TWIN, UNTUNED: DOWNSTREAM_UNTUNED, "": DOWNSTREAM}
 """What a score is of -> the role of the stage that has it; chance's and the unigram model's are beside the model's."""
+TEXT_ROLES = {"evaluate": DOWNSTREAM, "twin": DOWNSTREAM_TWIN}
+"""Role of the stage that measures held-out text -> role of the one that scores the items on the same model."""
 NOT_EVALUABLE, NO_BOX = "not evaluable", "not evaluated: no sandbox"
 
 
@@ -58,6 +66,9 @@ class Score:
     value: TwoWay
     references: Mapping[str, float]
     """Means of `REFERENCES` over the seeds that have both; NaN where there is none."""
+    corrected: float
+    """The mean corrected for guessing, (mean - g) / (1 - g) with g = 1 - (1 - 1/m)^k: what who names one of the m
+    choices at random gets in k tries. NaN where that is not known, or what is written is no choice."""
     beats: str
     """Which of them the arm beats: `chance, twin`; `no signal`; or why nobody can tell."""
     difference: TwoWay
@@ -93,7 +104,7 @@ def _rungs(study: Study, found: _Values) -> Iterator[tuple[str, str, list[str], 
             study.records.domains.index(c[0][0]), study.records.arms.index(c[0][1]))):
         trials = [str(row["trial"]) for row in rows]
         for name in names:
-            rung = rung_of(name.rpartition(".")[2])
+            rung = TEXT_RUNG if _of_text(name) else rung_of(name.rpartition(".")[2])
             if rung is not None and name.count(".") == 2:
                 yield domain, arm, trials, name, rung
 
@@ -170,7 +181,10 @@ class _Values:
     def __init__(self, study: Study) -> None:
         frame = study.records.scores
         self.by_role: dict[str, dict[str, dict[str, float]]] = {role: {} for role in ROLES.values()}
+        asked = set(frame["role"]) & self.by_role.keys()
         for trial, role, name, value in zip(*(frame[c] for c in ("trial", "role", "name", "value")), strict=True):
+            if asked and role in TEXT_ROLES and _of_text(str(name)):
+                role = TEXT_ROLES[role]
             if role in self.by_role:
                 self.by_role[role].setdefault(str(trial), {})[str(name)] = float(value)
         self.own = self.by_role[DOWNSTREAM]
@@ -195,6 +209,21 @@ class _Values:
         """Return what the programs of these trials ran in."""
         names = {name for trial in trials for name in self.own.get(trial, {}) if name.startswith(f"{task}.{SANDBOX}.")}
         return ", ".join(sorted(name.rpartition(".")[2] for name in names))
+
+    def guessing(self, trial: str, name: str) -> float:
+        """Return what guessing gets on a rung: 1 - (1 - 1/m)^k, the mean over its items of m choices.
+
+        The items' records say each 1/m: it is what chance gets on `cloze`.
+        """
+        task, level, rung = name.split(".")
+        judged = f"{task}.programs.truncated" in self.own.get(trial, {})
+        if rung not in GUESSED and (judged or not rung.startswith(ZERO_OR_ALL)):
+            return math.nan
+        tries, one = int(rung.removeprefix(PASS)) if rung.startswith(PASS) else 1, f"{task}.{level}.cloze"
+        items = self._items(trial, one, "chance")
+        if items is None:
+            return self.mean(trial, one, "chance") if tries == 1 else math.nan
+        return float(np.mean(1.0 - (1.0 - items[1])**tries))
 
     def interval(self, name: str, pairs: Sequence[_Pair]) -> TwoWay:
         """Return the mean of own minus other: over items and seeds, where all have records of the same items.
@@ -241,6 +270,11 @@ class _Values:
         return items.of(level, rung if of in ROLES else f"{rung}.{of}") if items else None
 
 
+def _of_text(name: str) -> bool:
+    """Tell whether a score is `domain_loss.DOMAIN.bits_per_byte`."""
+    return name.startswith(f"{TEXT_TASK}.") and name.endswith(f".{TEXT}")
+
+
 def _score(study: Study, found: _Values, cell: tuple[str, str], trials: list[str], name: str, rung: Rung) -> Score:
     task, level, rung_name = name.split(".")
     own = [t for t in trials if name in found.own.get(t, {})]
@@ -254,6 +288,7 @@ def _score(study: Study, found: _Values, cell: tuple[str, str], trials: list[str
     return Score(
         domain=cell[0], arm=cell[1], task=task, level=level, name=rung_name, rung=rung, beats=beats, items=items,
         value=_bounded(value, items if level == ALL else value.items) if rung_name.startswith(ZERO_OR_ALL) else value,
+        corrected=_corrected(value.mean, _mean([found.guessing(t, name) for t in own])),
         references={of: _mean([found.mean(p.trial, name, of) for p in pairs]) for of, pairs in compared.items()},
         difference=found.interval(name, [] if beats == NO_SIGNAL else _to_scratch(study, found, own, name)),
         clean=_mean([c for t in own if math.isfinite(c := found.mean(t, name, "clean"))]),
@@ -283,6 +318,10 @@ def _bounded(value: TwoWay, items: int) -> TwoWay:
         return value
     low, high = exact_interval(int(value.mean) * items, items)
     return replace(value, low=low, high=high)
+
+
+def _corrected(mean: float, guessing: float) -> float:
+    return (mean - guessing) / (1.0 - guessing) if guessing < 1.0 else math.nan
 
 
 def _mean(values: list[float]) -> float:

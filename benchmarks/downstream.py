@@ -44,7 +44,6 @@ from workloads.downstream.sampling import Ask, Sampler, Sampling
 from workloads.downstream.scoring import Encoding, scores
 from workloads.registry import load_registries
 from workloads.tasks._drawn import DrawnScience
-from workloads.training.evaluation import logits_of
 from workloads.training.model import build_model
 
 SMALLEST = ("--scales", "tiny", "--items", "1", "--samples", "1", "--longest", "4")
@@ -68,7 +67,7 @@ class Checkpoint:
         encoding = Encoding(self.tokenizer, self.length)
         encoded = [encoding.item(item) for item in items]
         unused = np.ones(self.vocabulary - len(encoding.endings_V), dtype=np.bool_)
-        found = list(scores(logits_of(self), encoded, np.concatenate([encoding.endings_V, unused])))
+        found = list(scores(self.model, encoded, np.concatenate([encoding.endings_V, unused])))
         assert len(found) == len(items)
         return sum(len(row) for e in encoded for row in e.rows)
 

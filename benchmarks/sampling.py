@@ -1,6 +1,6 @@
 """What sampling and scoring downstream items cost on one CPU thread, against a loop without a cache and `generate`.
 
-    python -m benchmarks.sampling [--json] [--runs 5] [--items 8] [--longest 64] [--samples 8] [--scales tiny 1m]
+    python -m benchmarks.sampling [--json] [--runs 5] [--items 8] [--shots 0] [--longest 64] [--samples 8] [--scales tiny 1m]
 
 Word problems of task `arithmetic`, temperature 1, batches of 16 rows for all; an untrained body of scale `tiny` and of
 `1m`. All three draw from the same laws, and a token is one that belongs to a sample, its ending included. They take
@@ -9,7 +9,9 @@ for every token; it is given one batch.
 
     sampler, generate, no_cache                    tokens/s
     sampler_over_generate, sampler_over_no_cache   ratios within each run
-    scoring                                        tokens/s of prompts and choices
+    scoring, whole_rows                            tokens/s of prompts and choices; the prompt computed once for all
+                                                   choices of an item, and for each of them anew
+    scoring_over_whole_rows                        ratio within each run
 """
 
 from __future__ import annotations
@@ -33,10 +35,9 @@ from workloads.contract import Item
 from workloads.data.make_tokenizer import END_OF_DOCUMENT, train
 from workloads.downstream.items import posed
 from workloads.downstream.sampling import Ask, Sampler, Sampling, choose, uniforms
-from workloads.downstream.scoring import ROWS, Encoding, scores
+from workloads.downstream.scoring import LENGTH_STEP, ROWS, Encoding, scores
 from workloads.tasks._arithmetic import items
 from workloads.tasks.arithmetic import ArithmeticScience
-from workloads.training.evaluation import logits_of
 from workloads.training.model import build_model
 
 VOCABULARY = 1_024
@@ -50,7 +51,7 @@ class Bench:
         """Build the model and a tokenizer of its vocabulary."""
         layers, width, mlp, heads = SCALES[scale].body
         self.device, self.length = torch.device("cpu"), SCALES[scale].sequence_length
-        self.items: list[Item] = items(ArithmeticScience(items=given.items))
+        self.items: list[Item] = items(ArithmeticScience(items=given.items, shots=given.shots))
         modules = (argparse, inspect, statistics, json)
         self.tokenizer: Tokenizer = train(iter([*map(inspect.getsource, modules), *(
             item.prompt + item.answer for item in self.items)]), VOCABULARY)
@@ -108,8 +109,26 @@ class Bench:
         """Score every item; return the tokens of prompts and choices."""
         encoding = Encoding(self.tokenizer, self.length)
         encoded = [encoding.item(posed("arithmetic", item)) for item in self.items]
-        assert len(list(scores(logits_of(self), encoded, encoding.endings_V))) == len(self.items)
+        assert len(list(scores(self.model, encoded, encoding.endings_V))) == len(self.items)
         return sum(len(row) for e in encoded for row in e.rows)
+
+    def whole_rows(self) -> int:
+        """Run prompt and choice of every row, in batches of the same rows and steps, without a shared prompt."""
+        encoding = Encoding(self.tokenizer, self.length)
+        encoded = [encoding.item(posed("arithmetic", item)) for item in self.items]
+        rows = sorted(((row, e.start) for e in encoded for row in e.rows), key=lambda r: -(-len(r[0]) // LENGTH_STEP))
+        for first in range(0, len(rows), ROWS):
+            batch = rows[first:first + ROWS]
+            places = -(-max(len(row) for row, _ in batch) // LENGTH_STEP) * LENGTH_STEP
+            tokens_BT = torch.zeros((ROWS, places), dtype=torch.long)
+            for place, (row, _) in enumerate(batch):
+                tokens_BT[place, :len(row)] = torch.tensor(row)
+            with torch.inference_mode():
+                logits_BTV = self.model(input_ids=tokens_BT).logits
+            for place, (row, start) in enumerate(batch):
+                answer_AV, ids = logits_BTV[place, start - 1:len(row)].double(), torch.tensor(row[start:])[:, None]
+                float((answer_AV[:-1].gather(-1, ids)[:, 0] - answer_AV[:-1].logsumexp(-1)).sum())
+        return sum(len(row) for row, _ in rows)
 
     def _prompt(self, ask: Ask) -> list[int]:
         return [self.end, *self.tokenizer.encode(ask.prompt).ids]
@@ -125,7 +144,8 @@ def speed(work: Callable[[], int]) -> float:
 def measure(scale: str, given: argparse.Namespace) -> dict[str, float]:
     """Return tokens per second, and the medians of the ratios within each run."""
     bench = Bench(scale, given)
-    kinds = {"sampler": bench.cached, "generate": bench.generated, "no_cache": bench.uncached, "scoring": bench.scored}
+    kinds = {"sampler": bench.cached, "generate": bench.generated, "no_cache": bench.uncached, "scoring": bench.scored,
+             "whole_rows": bench.whole_rows}
     found: dict[str, list[float]] = {kind: [] for kind in kinds}
     for run in range(given.runs + 1):
         for kind, work in kinds.items():
@@ -133,6 +153,7 @@ def measure(scale: str, given: argparse.Namespace) -> dict[str, float]:
             if run:  # the first warms up
                 found[kind].append(value)
     ratios = {f"sampler_over_{kind}": ratio(found["sampler"], found[kind]) for kind in ("generate", "no_cache")}
+    ratios["scoring_over_whole_rows"] = ratio(found["scoring"], found["whole_rows"])
     return {name: statistics.median(values) for name, values in found.items()} | ratios
 
 
@@ -142,6 +163,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--items", type=int, default=8, help="of each of three levels")
+    parser.add_argument("--shots", type=int, default=0, help="solved examples before each item that is scored")
     parser.add_argument("--samples", type=int, default=8, help="of each item; 16 is a multiple of it")
     parser.add_argument("--longest", type=int, default=64)
     parser.add_argument("--scales", nargs="+", default=["tiny", "1m"])

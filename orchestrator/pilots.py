@@ -108,8 +108,10 @@ def unsandboxed(planned: Planned) -> Iterator[str]:
     Costs about a second where a sweep has such stages to run, else nothing.
     """
     nodes = planned.graph.nodes.values()
+    tasks = planned.registries.tasks
     asking = [n for n in nodes if n.spec.kind == "downstream" and any(
-        section.values.get(FIELD, {}).get("samples") for section in n.spec.sections.values())]
+        section.values.get(FIELD, {}).get("samples") and not getattr(tasks[key.removeprefix("task.")], "judge", "")
+        for key, section in n.spec.sections.items())]
     here = profile(planned.sweep.run)["executor"] == "local" and not planned.unsafe_exec
     if not here or len(complete(planned.layout, asking)) == len(asking):
         return

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -16,6 +17,7 @@ from sweeps.language.presets import PROTOCOLS, SCALES
 from sweeps.language.resolve import nested
 from sweeps.language.science import SECTIONS
 from workloads.registry import load_registries
+from workloads.tasks._official import OfficialScience
 
 RECORD = Path(__file__).parent / "records" / "science_defaults.txt"
 REGISTRIES = load_registries()
@@ -24,6 +26,11 @@ PLUGINS: dict[str, Plugin] = {
     for family in ("upstreams", "domains", "tasks", "stages")
     for key, plugin in getattr(REGISTRIES, family).items()
 }
+
+
+def needed(plugin: Plugin) -> dict[str, Any]:
+    """Return what its fields cannot be without: a published task says where it lies."""
+    return {"paths": ["/rows.jsonl"]} if issubclass(plugin.science, OfficialScience) else {}
 
 
 @pytest.mark.parametrize("name", PLUGINS)
@@ -36,7 +43,7 @@ def test_a_plugin_states_what_its_contract_asks(name: str) -> None:
     for presets in (plugin.protocols, plugin.scales):
         for preset, fields in presets.items():
             assert preset in (*PROTOCOLS, *SCALES), f"{name}: unknown preset {preset}"
-            plugin.science.model_validate(nested(fields))
+            plugin.science.model_validate({**needed(plugin), **nested(fields)})
 
 
 @pytest.mark.parametrize("name", [n for n, p in PLUGINS.items() if isinstance(p, Upstream) and p.trains])

@@ -23,6 +23,8 @@ COLUMNS = (
     Column("low", "float64", "", "lower end of its 95 % interval; exact at 0 or all right"),
     Column("high", "float64", "", "upper end"),
     Column("chance", "float64", "", "what every token or choice alike gets"),
+    Column("corrected", "float64", "", "mean corrected for guessing: (mean - g) / (1 - g), g = 1 - (1 - 1/m)^k for k "
+                                       "tries among the m choices; 0: no better; empty where there are no choices"),
     Column("unigram", "float64", "", "what the tokens' shares in the training text get"),
     Column("twin", "float64", "", "mean of the untrained twins"),
     Column("beats", "str", "", f"which of these the arm beats; {NO_SIGNAL}: none, so it is not compared"),
@@ -51,7 +53,7 @@ def row(study: Study, score: Score) -> dict[str, object]:
         "level": score.level, "rung": score.name, "unit": score.rung.unit,
         "better": "higher" if score.rung.higher_is_better else "lower",
         "seeds": score.value.n, "mean": score.value.mean, "low": score.value.low, "high": score.value.high,
-        **score.references, "beats": score.beats, "difference": score.difference.mean,
+        **score.references, "corrected": score.corrected, "beats": score.beats, "difference": score.difference.mean,
         "difference_low": score.difference.low, "difference_high": score.difference.high,
         "detectable": score.difference.detectable, "over": score.value.over, "clean": score.clean, "items": score.items,
         "not_evaluable": score.not_evaluable, "sandbox": score.sandbox,

@@ -195,7 +195,7 @@ def check_body(resolver: Resolver, name: str, science: Any, core: Mapping[str, A
 
 
 def check_generation(resolver: Resolver, task: str, science: Any, core: Mapping[str, Any]) -> None:
-    """Note programs that leave no room for a prompt."""
+    """Note texts to be written that leave no room for a prompt."""
     asked, model = generation_of(science), core["model"]
     if not asked.samples or model is None or resolver.assumed & {"scale", "protocol"}:
         return

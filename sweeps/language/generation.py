@@ -1,4 +1,4 @@
-"""What models write, for downstream tasks whose answers are programs. A task has it as its field `generation`."""
+"""What models write, for downstream tasks that judge it. A task has it as its field `generation`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ S = TypeVar("S", bound=Science)
 
 
 class GenerationScience(Science):
-    """Programs that a model writes for each item: a greedy one, and `samples` drawn ones, judged by running them."""
+    """What a model writes for each item: one text greedily, and `samples` drawn ones.
+
+    They are programs that are judged by running them, or what the task's own judge reads (`ItemTask.judge`).
+    """
 
     samples: Annotated[int, Field(ge=0, le=1_000)] = 0
-    """Programs drawn for each item; 0: none is written, and the task is scored by likelihood alone."""
+    """Texts drawn for each item; 0: none is written, and the task is scored by likelihood alone."""
     temperature: Annotated[float, Field(gt=0, le=10)] = 0.8
     """What logits are divided by."""
     max_new_tokens: Positive = 128
-    """Tokens of a program at most."""
+    """Tokens of a text at most."""
     passes: Passes = (1, 10)
     """k of the rungs `pass@k`."""
 
@@ -34,7 +37,7 @@ class GenerationScience(Science):
 
 
 def generation_of(science: Any) -> GenerationScience:
-    """Return what models write for a task; nothing, where it asks for no programs."""
+    """Return what models write for a task; nothing, where it asks for nothing."""
     found = getattr(science, FIELD, None)
     return found if isinstance(found, GenerationScience) else GenerationScience()
 

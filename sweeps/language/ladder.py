@@ -3,6 +3,7 @@
 A small model answers nothing, so accuracy says nothing about it; the lower rungs move earlier (OLMES, arXiv 2406.08446;
 DataDecide, arXiv 2504.11393). Every rung has a value for each item; a score is the mean over items.
 
+    bits_per_byte  of a domain's held-out text: below all items, measured by task `domain_loss`
     answer_bits    bits per byte of the right answer, given the prompt
     probability    p(right) / sum of p over the choices
     margin         log p(right) - log p(most likely wrong choice), nats
@@ -10,10 +11,11 @@ DataDecide, arXiv 2504.11393). Every rung has a value for each item; a score is 
     exact          1 where greedy decoding writes the right answer and ends it there
     pass@k         chance that one of k samples at temperature 1 does, 1 - (1 - p)^k with the model's own p
 
-Where the answers are programs that a model writes (`generation`), many are right, so they are run and judged by tests:
+Where a model writes (`generation`), many texts are right: programs are run and judged by tests, of a worked solution
+the number at its end is read. In the place of the two above:
 
-    exact          1 where the greedy program passes
-    pass@k         chance that one of k drawn programs does, by the unbiased estimate of n >= k of them
+    exact          1 where what is written greedily is right
+    pass@k         chance that one of k drawn texts is, by the unbiased estimate of n >= k of them
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ SANDBOX, NO_SANDBOX = "sandbox", "none"
 """A score `TASK.sandbox.KIND` says what a model's programs ran in; `none`: no kind holds there, so none was run."""
 CHOICES = ("probability", "margin", "cloze")
 """Rungs that need wrong choices."""
+TEXT = "bits_per_byte"
+"""The lowest rung, of no item: bits per byte of a domain's held-out text, which `TEXT_TASK` measures."""
+TEXT_TASK = "domain_loss"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +62,8 @@ LADDER: Mapping[str, Rung] = {
     "answer_bits": Rung(unit="bits/byte", higher_is_better=False), "probability": Rung(unit="share"),
     "margin": Rung(unit="nats"), "cloze": Rung(unit="share"), EXACT: Rung(unit="share"), PASS: Rung(unit="share"),
 }
-"""In the order of the ladder."""
+"""Of items, in the order of the ladder."""
+TEXT_RUNG = Rung(unit="bits/byte", higher_is_better=False)
 
 
 def rung_of(name: str) -> Rung | None:

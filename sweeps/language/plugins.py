@@ -191,6 +191,11 @@ class ItemTask(Task):
 
     rungs: tuple[str, ...] = ANSWERED
     """The rungs that say something about it."""
+    judge: str = ""
+    """`module:attribute`: (what a model has written, the right answer) -> whether it is right. Empty: what it writes
+    is a program, which the item's tests judge in a sandbox. For tasks with a field `generation`."""
+    stops: tuple[str, ...] = ()
+    """Texts before which what a model writes ends, where there is a judge; the end of a document always ends it."""
     identity: Callable[[Any], Mapping[str, str | None]] | None = None
     """science -> {source: version or SHA-256, None where it is not here}; None: it reads no outside data."""
     fetch: str = ""
@@ -216,6 +221,10 @@ class ItemTask(Task):
     def load_fetch(self) -> Any:
         """Import and return what brings its data here. Heavy."""
         return _import(self.fetch)
+
+    def load_judge(self) -> Any:
+        """Import and return its judge; None where it has none. Heavy: only inside a job."""
+        return _import(self.judge) if self.judge else None
 
 
 @dataclass(frozen=True, kw_only=True)

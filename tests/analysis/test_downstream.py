@@ -90,6 +90,27 @@ def test_a_row_says_what_beats_what_and_by_how_much(tmp_path: Path) -> None:
     assert math.isnan(frame[frame["arm"] == SCRATCH].iloc[0]["difference"])
 
 
+def test_held_out_text_is_the_lowest_rung_beside_the_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scores(step: PathStep, about: Any) -> dict[str, float]:
+        if "asked" in about:
+            return {f"t.{k}": v for k, v in about["asked"].items()}
+        bits = {"evaluate": 2.0 + 0.01 * about.get("seed", 0), "twin": 8.0}.get(step.role)
+        return _scores(step, about) | ({} if bits is None else {
+            "domain_loss.web.bits_per_byte": bits, "domain_loss.web.loss": bits, "domain_loss.code.bits_per_byte": 8.0})
+
+    monkeypatch.setattr("tests.analysis.conftest._scores", scores)
+    frame = table(tmp_path, {SCRATCH: [scored(0.5)] * 3, NCA: [scored(0.5)] * 3}, {"all.cloze": 0.3})
+    rows = frame[frame["rung"] == "bits_per_byte"].set_index(["arm", "level"])
+    assert set(rows["task"]) == {"domain_loss"} and set(rows["unit"]) == {"bits/byte"}
+    assert set(rows["better"]) == {"lower"} and rows["corrected"].isna().all()
+    web, code = rows.loc[(NCA, "web")], rows.loc[(NCA, "code")]
+    assert (web["seeds"], web["twin"], web["beats"], web["over"]) == (3, 8.0, "twin", "seeds")
+    assert math.isfinite(web["difference"]) and math.isfinite(web["detectable"])
+    assert code["beats"] == NO_SIGNAL and math.isnan(code["difference"])
+    short = registry()["downstream_in_short"].build(Study(load(tmp_path, "demo")))
+    assert set(short["task"]) == {"t"}, "the short form is of tasks with items"
+
+
 def test_what_beats_nothing_is_not_ranked(tmp_path: Path) -> None:
     frame = table(tmp_path, {SCRATCH: [scored(0.25)] * 3, NCA: [scored(v) for v in (0.26, 0.24, 0.25)]},
                   {"all.cloze": 0.25})
@@ -197,6 +218,36 @@ def test_differences_are_paired_by_item_and_seed_and_their_intervals_are_over_bo
     alone = two_way_t(np.array([a["cloze"] for a in own[NCA]]).T)
     assert (row["low"], row["high"]) == pytest.approx((alone.low, alone.high))
     assert alone.half > 2 * expected.half, "items differ far more than what pairing leaves"
+
+
+def guessed(name: str, mean: float, chances: list[float] | None, root: Path, **more: float) -> float:
+    """The corrected mean of a rung, with what chance gets on each item's choices."""
+    own = scored(0.5, **{f"all.{name}": mean, **({} if name == "cloze" else {f"all.{name}.chance": 0.0}), **more})
+    table(root, {SCRATCH: [own] * 3})
+    for trial in load(root, "demo").plan.trials if chances else ():
+        write_items(root, trial.id, "downstream", {"cloze": [mean] * 40, "cloze.chance": chances or []})
+    frame = registry()["downstream"].build(Study(load(root, "demo")))
+    return float(frame[frame["rung"] == name]["corrected"].iloc[0])
+
+
+@pytest.mark.parametrize(("name", "mean", "corrected"), [
+    ("cloze", 0.25, 0.0), ("cloze", 1.0, 1.0), ("probability", 0.625, 0.5), ("exact", 0.1, -0.2),
+    ("pass@1", 0.25, 0.0), ("pass@2", 1 - 0.75**2, 0.0), ("pass@10", 1.0, 1.0), ("pass@2", 0.8, 1 - 0.2 / 0.75**2)])
+def test_a_mean_is_corrected_for_k_guesses_among_the_choices(
+        name: str, mean: float, corrected: float, tmp_path: Path) -> None:
+    assert guessed(name, mean, [0.25] * 40, tmp_path) == pytest.approx(corrected)
+
+
+def test_the_correction_is_that_of_the_items_and_of_nothing_where_it_is_not_known(tmp_path: Path) -> None:
+    mixed = guessed("pass@2", 0.8, [0.5, 0.25] * 20, tmp_path / "mixed")
+    chance = (0.75 + 1 - 0.75**2) / 2
+    assert mixed == pytest.approx((0.8 - chance) / (1 - chance))
+    assert math.isnan(guessed("pass@2", 0.8, None, tmp_path / "unknown")), "the items' records alone say each m"
+    assert guessed("cloze", 0.5, None, tmp_path / "one") == pytest.approx(1 / 3), "one try: the mean says it"
+    for name in ("margin", "answer_bits"):
+        assert math.isnan(guessed(name, 0.5, [0.25] * 40, tmp_path / name))
+    judged = guessed("pass@1", 0.5, [0.25] * 40, tmp_path / "judged", **{"programs.truncated": 0.0})
+    assert math.isnan(judged), "programs are not written from among choices"
 
 
 def test_records_of_other_items_are_not_paired(tmp_path: Path) -> None:

@@ -133,6 +133,11 @@ def test_a_person_is_told_beforehand_where_no_sandbox_holds(tmp_path: Path, monk
     assert "stages will not evaluate the programs that models write: none holds here" in said and tried == [1]
     for other in (replace(planned, unsafe_exec=True), make_plan(SMOKE, Overrides(sets=PROGRAMS[:1]), tmp_path)):
         assert list(unsandboxed(other)) == [] and tried == [1], "nothing is tried that is not needed"
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("{}", encoding="utf-8")
+    read = ("downstream.tasks=[gsm8k]", f"gsm8k.paths=[{rows}]", "gsm8k.generation.samples=10",
+            "gsm8k.generation.max_new_tokens=128")
+    assert list(unsandboxed(make_plan(SMOKE, Overrides(sets=read), tmp_path))) == [], "solutions are read, not run"
 
 
 def test_only_a_typed_flag_lets_programs_run_outside_a_sandbox(

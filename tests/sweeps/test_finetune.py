@@ -85,6 +85,8 @@ def test_what_follows_an_upstream_waits_for_its_gate() -> None:
      "has no training items; leave it out"),
     ({"downstream.tasks": ["gsm8k"], "gsm8k.paths": [__file__], "downstream.finetune": ["gsm8k"]},
      "needs gsm8k.training_paths"),
+    ({"downstream.tasks": ["gsm8k"], "gsm8k.revision": "a" * 40, "downstream.finetune": ["gsm8k"],
+      "finetune.worked": True}, "set gsm8k.generation.samples (10), so that solutions are written and read"),
     ({"downstream.tasks": ["bigbench_lite"], "bigbench_lite.paths": [__file__], "downstream.finetune": [
         "bigbench_lite"]}, "set bigbench_lite.split to test"),
 ])
@@ -117,6 +119,12 @@ def test_a_published_recipe_is_its_tasks_own_at_its_scale_and_protocol() -> None
     assert found.updates * found.batch_sequences == pytest.approx(10 * 7_473, rel=0.01), "ten epochs"
     assert (recipe("arithmetic", "1.6b", "release").lr, recipe("gsm8k", "tiny", "fair").lr) == (5e-5, 4e-4)
     assert recipe("gsm8k", "1.6b", "release", **{"finetune.lr": 3e-5}).lr == 3e-5, "what the file gives is above"
+
+
+def test_the_published_way_to_score_a_worked_solution_comes_with_its_protocol() -> None:
+    plugin = registries().tasks["gsm8k"]
+    assert {preset for preset, fields in plugin.recipes.items() if fields.get("worked")} == set(plugin.protocols)
+    assert all(fields["generation.samples"] >= 10 for fields in plugin.protocols.values())
 
 
 def test_every_recipe_is_of_known_presets_and_fields() -> None:

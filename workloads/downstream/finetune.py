@@ -54,7 +54,7 @@ class ItemFeed:
             encoded = encoding.item(replace(item, choices_C=(answer,), gold=0))
             row = [*encoded.rows[0], end]
             self._tokens_NT[number, :len(row)] = row
-            self._target_NT[number, encoded.starts[0] if rows.loss == "answer" else 1:len(row)] = True
+            self._target_NT[number, encoded.start if rows.loss == "answer" else 1:len(row)] = True
             self.truncated += encoded.truncated
 
     def load(self, index_B: Ints) -> SequenceBatch:

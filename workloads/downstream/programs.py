@@ -5,6 +5,9 @@ best sandbox that holds here. Each program, and each item's verdicts, are kept a
 killed goes on after the last one. Where no sandbox holds, or too many prompts would lose their beginning, nothing is
 written, and the rungs of programs have no value.
 
+A task with a judge of its own (`ItemTask.judge`) has answers that are read, not run: it needs no sandbox, and all else
+is the same.
+
 Shape suffix: N programs of an item, the greedy one first.
 """
 
@@ -13,7 +16,7 @@ from __future__ import annotations
 import logging
 import platform
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,7 +38,7 @@ from workloads.downstream.sampling import Ask, Sample, Sampler, Sampling
 from workloads.downstream.scoring import ROWS
 from workloads.sandbox.box import Box
 from workloads.sandbox.confine import Limits
-from workloads.sandbox.judge import body_of, verdicts
+from workloads.sandbox.judge import FAILED, PASSED, body_of, verdicts
 from workloads.sandbox.ladder import NoSandbox, open_box
 
 SAMPLES, VERDICTS, RECORDS = "samples.jsonl", "verdicts.jsonl", "samples.parquet"
@@ -47,6 +50,8 @@ STOPS = tuple(f"\n{sign}" for sign in string.printable if not sign.isspace())
 LIMITS = Limits(wall_s=10.0, cpu_s=3)
 """Of each program. Processor time decides, as far as it can: a verdict is not to depend on how busy a machine is."""
 
+Judge = Callable[[str, str], bool]
+"""`ItemTask.judge`."""
 log = logging.getLogger(__name__)
 
 
@@ -121,7 +126,7 @@ class Programs:
     truncated: int
     """Prompts that lose their beginning."""
     sandbox: str = ""
-    """Its kind; `NO_SANDBOX`; empty: it was not asked for one."""
+    """Its kind; `NO_SANDBOX`; empty: none was needed, or nothing was written."""
     written: Sequence[Written] = ()
     judged: Mapping[str, Judged] = field(default_factory=dict)
     """By the item's id."""
@@ -146,11 +151,14 @@ class Author:
     sequence_length: int
     seed: int
     generation: GenerationScience
+    judge: Judge | None = None
+    """What reads the answers; None: they are programs, and are run."""
+    stops: tuple[str, ...] = STOPS
 
     def sampler(self, temperature: float) -> Sampler:
         """Return what writes at this temperature."""
         return Sampler(self.model, self.tokenizer, self.sequence_length, Sampling(
-            seed=self.seed, temperature=temperature, longest=self.generation.max_new_tokens, stops=STOPS))
+            seed=self.seed, temperature=temperature, longest=self.generation.max_new_tokens, stops=self.stops))
 
 
 def programs(context: StageContext, author: Author, items: Sequence[Posed], head: Mapping[str, Any]) -> Programs:
@@ -159,7 +167,7 @@ def programs(context: StageContext, author: Author, items: Sequence[Posed], head
     Args:
         context: the stage; its records are kept, and what earlier attempts have left is taken over.
         author: what writes.
-        items: with tests.
+        items: with tests, where they are run.
         head: what makes log-probabilities comparable bit by bit.
 
     Raises:
@@ -172,13 +180,17 @@ def programs(context: StageContext, author: Author, items: Sequence[Posed], head
     truncated = sum(greedy.truncates(item.prompt) for item in items)
     if truncated > context.science["scoring"].truncated_limit.ratio * len(items):
         return Programs(truncated=truncated)
+    head = {**head, "longest": asked.max_new_tokens}
+    samplers = ((range(GREEDY, 1), greedy), (range(1, 1 + asked.samples), drawing))
+    if author.judge is not None:
+        written = _written(context, samplers, items, head)
+        return Programs(truncated=truncated, written=written, judged=_read(author.judge, items, written))
     try:
         box = open_box(LIMITS, workers=torch.get_num_threads(), unsafe=context.execution.unsafe_exec)
     except NoSandbox as reason:
         log.warning("no program is written or run: %s", reason)
         return Programs(truncated=truncated, sandbox=NO_SANDBOX)
-    head = {**head, "longest": asked.max_new_tokens}
-    written = _written(context, ((range(GREEDY, 1), greedy), (range(1, 1 + asked.samples), drawing)), items, head)
+    written = _written(context, samplers, items, head)
     judged = _judged(context, box, items, written, {
         **head, "sandbox": box.kind.name, "limits": asdict(LIMITS), "python": platform.python_version()})
     return Programs(truncated=truncated, sandbox=box.kind.name, written=written, judged=judged)
@@ -197,6 +209,16 @@ def _written(context: StageContext, samplers: Sequence[tuple[range, Sampler]], i
                 if context.should_stop():
                     raise Stopped
         return [journal.entries[key] for key in keys]
+
+
+def _read(judge: Judge, items: Sequence[Posed], written: Sequence[Written]) -> dict[str, Judged]:
+    """Return the verdicts of a task's own judge."""
+    passed: dict[str, list[bool]] = {item.id: [] for item in items}
+    answer = {item.id: item.choices_C[item.gold] for item in items}
+    for one in written:
+        passed[one.id].append(judge(one.text, answer[one.id]))
+    return {name: Judged(id=name, passed_N=tuple(of_item), how_N=tuple(PASSED if p else FAILED for p in of_item))
+            for name, of_item in passed.items()}
 
 
 def _judged(context: StageContext, box: Box, items: Sequence[Posed], written: Sequence[Written],

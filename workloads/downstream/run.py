@@ -35,23 +35,14 @@ from workloads.downstream.programs import RECORDS as PROGRAMS
 from workloads.downstream.programs import Author, Programs, programs
 from workloads.downstream.programs import write_records as write_programs
 from workloads.downstream.rungs import chance_rungs, guessed, means, rungs, uniform, unigram
-from workloads.downstream.scoring import LENGTH_STEP, ROWS, Encoded, Encoding, Score, scores
-from workloads.training.evaluation import load_model, logits_of
+from workloads.downstream.scoring import CHOICE_STEP, LENGTH_STEP, ROWS, Encoded, Encoding, Score, scores
+from workloads.training.evaluation import load_model
 from workloads.training.process import join, seed_globals
 from workloads.training.runs import one, open_reader
 
 JOURNAL, RECORDS = "items.jsonl", "items.parquet"
 CHANCE = "chance"
 Values = Sequence[Mapping[str, float]]
-
-
-class Subject:
-    """The model, and where it lies; what `logits_of` asks for."""
-
-    def __init__(self, model: Any, device: torch.device) -> None:
-        """Put the model on the device."""
-        self.model = model.to(device).eval()
-        self.device = device
 
 
 def run(context: StageContext) -> Mapping[str, float]:
@@ -75,14 +66,11 @@ def run(context: StageContext) -> Mapping[str, float]:
     encoding = Encoding(tokenizer, context.science["model"].sequence_length)
     encoded = [encoding.item(item) for item in items]
     head = {"schema_version": files.SCHEMA_VERSION, "rows": ROWS, "length_step": LENGTH_STEP,
-            "device": place.device.type, "threads": torch.get_num_threads(), "torch": str(torch.__version__),
-            "items": files.sha256_file(one(context, "items") / ITEMS)}
-    subject = Subject(model, place.device)
-    found = _score(context, subject, encoded, encoding.endings_V, head)
-    generation = generation_of(context.science[TASK + task_of(context)])
-    author = Author(model=subject.model, tokenizer=tokenizer, sequence_length=context.science["model"].sequence_length,
-                    seed=context.science["seed"].seed, generation=generation)
-    written = programs(context, author, items, head) if generation.samples else None
+            "choice_step": CHOICE_STEP, "device": place.device.type, "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__), "items": files.sha256_file(one(context, "items") / ITEMS)}
+    model = model.to(place.device).eval()
+    found = _score(context, model, encoded, encoding.endings_V, head)
+    written = _written(context, model, tokenizer, items, head)
     laws = {CHANCE: uniform(vocabulary)} | ({} if reader is None else {"unigram": unigram(reader)})
     return _results(context, encoded, {
         "": found, **{name: [guessed(e, law_V, encoding.endings_V) for e in encoded] for name, law_V in laws.items()}},
@@ -103,7 +91,7 @@ def _corpus(context: StageContext, tokenizer: Tokenizer) -> CorpusReader | None:
     return open_reader(folder, context)
 
 
-def _score(context: StageContext, subject: Subject, encoded: Sequence[Encoded], endings_V: npt.NDArray[np.bool_],
+def _score(context: StageContext, model: Any, encoded: Sequence[Encoded], endings_V: npt.NDArray[np.bool_],
            head: Mapping[str, Any]) -> list[Score]:
     """Return the score of every item, in their order; those of earlier attempts are taken over."""
     ids = [e.item.id for e in encoded]
@@ -111,13 +99,27 @@ def _score(context: StageContext, subject: Subject, encoded: Sequence[Encoded], 
         raise RecordError("two items have one id; remove the folder of stage items to make them again")
     with closing(Journal(context.attempt, JOURNAL, head, ids, Score.of)) as journal:
         missing = [e for e in encoded if e.item.id not in journal.entries]
-        for score in scores(logits_of(subject), missing, endings_V):
+        for score in scores(model, missing, endings_V):
             journal.add(score)
             if context.should_stop():
                 raise Stopped
         if journal.entries.keys() != set(ids):
             raise RecordError(f"{len(journal.entries)} of {len(ids)} items have a score; nothing is reported of a part")
         return [journal.entries[name] for name in ids]
+
+
+def _written(context: StageContext, model: Any, tokenizer: Tokenizer, items: Sequence[Posed],
+             head: Mapping[str, Any]) -> Programs | None:
+    """Return what the model writes, judged; None where the task does not ask for it."""
+    task = task_of(context)
+    plugin, generation = context.plugin(TASK + task), generation_of(context.science[TASK + task])
+    if not generation.samples:
+        return None
+    assert isinstance(plugin, ItemTask)
+    return programs(context, Author(
+        model=model, tokenizer=tokenizer, sequence_length=context.science["model"].sequence_length,
+        seed=context.science["seed"].seed, generation=generation,
+        **({"judge": plugin.load_judge(), "stops": plugin.stops} if plugin.judge else {})), items, head)
 
 
 def _results(context: StageContext, encoded: Sequence[Encoded], by_model: Mapping[str, Sequence[Score]],
@@ -153,12 +155,13 @@ def _values(context: StageContext, items: Sequence[Posed], by_model: Mapping[str
     task = task_of(context)
     plugin, passes = context.plugin(TASK + task), context.science["scoring"].passes
     assert isinstance(plugin, ItemTask)
-    of_guesses = plugin.rungs
+    own = of_guesses = plugin.rungs
     if written is not None:  # a guess's chance to write the item's own answer is known, so it need not write any
         of_guesses, passes = (*plugin.rungs, *WRITTEN), generation_of(context.science[TASK + task]).passes
+        own = tuple(rung for rung in own if rung not in WRITTEN)  # likelihood must not answer for what is not judged
     values: dict[str, Values] = {
         name: [(chance_rungs if name == CHANCE else rungs)(
-            item, score, names=of_guesses if name else plugin.rungs, passes=passes)
+            item, score, names=of_guesses if name else own, passes=passes)
             for item, score in zip(items, found, strict=True)] for name, found in by_model.items()}
     if written is not None:
         values[""] = [{**row, **written.rungs(item, passes)} for item, row in zip(items, values[""], strict=True)]

@@ -85,7 +85,7 @@ def guessed(encoded: Encoded, law_V: Floats, endings_V: npt.NDArray[np.bool_]) -
     Sums are exact, so that the same tokens in another order are a tie.
     """
     log_V, top = np.log(law_V), law_V.max()
-    answers = [row[start:] for row, start in zip(encoded.rows, encoded.starts, strict=True)]
+    answers = [row[encoded.start:] for row in encoded.rows]
     gold = law_V[answers[encoded.item.gold]]
     best = bool((gold == top).all() and (law_V == top).sum() == 1)
     return Score(

@@ -1,4 +1,4 @@
-"""A key-value cache of one fixed shape, whose rows are at places of their own: what sampling steps are taken with.
+"""A key-value cache of one fixed shape, whose rows are at places of their own: what sampling and scoring stand on.
 
 Row b holds some text; a step writes one more token into every row and returns what follows it. All tensors of a step
 have the same shape whatever the rows hold, so that a row's numbers depend on nothing but its own text: places behind
@@ -9,8 +9,8 @@ A step of a small model is mostly the calls of its operations. So it is written 
 this project (Llama: arXiv 2302.13971), with few and plain ones on the modules of Hugging Face's model; tests hold it
 against that.
 
-Shape suffixes: B rows, S places of a row, P places of a prompt, L layers, H heads, G heads of all rows (B x H), D width
-of a head, E width of the model, V vocabulary.
+Shape suffixes: B rows, S places of a row, P places of a prompt, A further places, L layers, H heads, G heads of all
+rows (B x H), D width of a head, E width of the model, V vocabulary.
 """
 
 from __future__ import annotations
@@ -63,10 +63,7 @@ class Slots:
                                         alpha=query_GD.shape[1]**-0.5).softmax(-1)
             x_BE = x_BE + attention.o_proj(torch.bmm(weights_G1S, values_GSD).view(x_BE.shape))
             x_BE = x_BE + layer.mlp(_normed(layer.post_attention_layernorm, x_BE))
-        logits_BV: torch.Tensor = self._model.lm_head(_normed(inner.norm, x_BE))
-        if not all(bool(extreme.isfinite()) for extreme in logits_BV.aminmax()):  # which pass on a NaN
-            raise Diverged("the model's logits are not finite, so this arm cannot be evaluated")
-        return logits_BV
+        return _finite(self._model.lm_head(_normed(inner.norm, x_BE)))
 
 
 def _normed(norm: Any, x_BE: torch.Tensor) -> torch.Tensor:
@@ -79,6 +76,38 @@ def _turned(x_GD: torch.Tensor, cos_GD: torch.Tensor, sin_GD: torch.Tensor) -> t
     """Return queries or keys turned by their places (RoPE, arXiv 2104.09864), a channel's partner half a head away."""
     left_GD, right_GD = x_GD.chunk(2, -1)
     return x_GD * cos_GD + torch.cat((-right_GD, left_GD), -1) * sin_GD
+
+
+def extend(model: Any, pairs_LBHPD: torch.Tensor, tokens_BA: torch.Tensor, held_B: torch.Tensor) -> torch.Tensor:
+    """Return the (B, A, V) logits of A more tokens in every row.
+
+    Args:
+        model: of Hugging Face.
+        pairs_LBHPD: (L, 2, B, H, P, D), keys and values of which `prefill` has made each row's.
+        tokens_BA: what follows, filled up with zeros.
+        held_B: places of each row that hold its text, from the first; the others are masked.
+
+    Raises:
+        Diverged: they are not finite.
+    """
+    places, (rows, further) = pairs_LBHPD.shape[-2], tokens_BA.shape
+    held_BAP = (torch.arange(places, device=held_B.device) < held_B[:, None])[:, None].expand(rows, further, places)
+    own_BAA = tokens_BA.new_ones(further, further, dtype=torch.bool).tril().expand(rows, further, further)
+    seen_BAS = torch.cat((held_BAP, own_BAA), -1)
+    mask_B1AS = torch.zeros_like(seen_BAS, dtype=pairs_LBHPD.dtype).masked_fill(~seen_BAS, -torch.inf)[:, None]
+    cache = DynamicCache()
+    for layer, (keys_BHPD, values_BHPD) in enumerate(pairs_LBHPD):
+        cache.update(keys_BHPD, values_BHPD, layer)
+    at_BA = held_B[:, None] + torch.arange(further, device=held_B.device)
+    logits_BAV: torch.Tensor = model(input_ids=tokens_BA, past_key_values=cache, use_cache=True, position_ids=at_BA,
+                                     attention_mask=mask_B1AS).logits
+    return _finite(logits_BAV)
+
+
+def _finite(logits: torch.Tensor) -> torch.Tensor:
+    if not all(bool(extreme.isfinite()) for extreme in logits.aminmax()):  # which pass on a NaN
+        raise Diverged("the model's logits are not finite, so this arm cannot be evaluated")
+    return logits
 
 
 def prefill(model: Any, tokens_BP: torch.Tensor) -> torch.Tensor:

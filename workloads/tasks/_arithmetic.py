@@ -1,6 +1,7 @@
 """Word problems: somebody has things, and in each step gets, gives away or multiplies them.
 
-Wrong choices are slips that people make: a step left out, a step done the other way round, one or ten off.
+Wrong choices are slips that people make: a step left out, a step done the other way round, one or ten off; those
+as long as the right one, so that length tells nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 from workloads.contract import Item
 from workloads.downstream.items import drawn
-from workloads.tasks._drawn import Draw, Question
+from workloads.tasks._drawn import Draw, Question, alike
 
 LARGEST = (9, 20, 50)
 """Numbers of each level go up to these."""
@@ -78,6 +79,4 @@ def _slips(draw: Draw, start: int, taken: list[tuple[Step, int]], right: int) ->
                     value = step.wrong(value, n)
             found.append(value)
     slips = draw.shuffled(list(dict.fromkeys(found)))
-    near = draw.shuffled([right + d for d in (-10, -2, -1, 1, 2, 10)])
-    wrong = [v for v in dict.fromkeys([*slips, *near]) if v >= 0 and v != right]
-    return wrong[:DISTRACTORS]
+    return alike(draw, right, slips)[:DISTRACTORS]

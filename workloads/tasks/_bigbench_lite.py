@@ -1,8 +1,8 @@
 """BIG-bench's `task.json` as items: `examples` with `input` and either `target_scores` (choices) or `target`.
 
 The prompt is the task's prefix, then the input between the task's own marks (`Q:` and `A:` where it states none), as
-BIG-bench's own JSON tasks are asked with no shots. An example whose best score several choices share has no one right
-answer, and is refused.
+BIG-bench's own JSON tasks are asked with no shots. An example whose best score several choices share, or with several
+targets, has no one right answer, and is refused: with one of them taken for it, the others would count as wrong.
 """
 
 from __future__ import annotations
@@ -59,5 +59,8 @@ def _item(name: str, number: int, task: Mapping[str, Any], example: Mapping[str,
         wrong = tuple(f" {choice.strip()}" for choice in scores if choice != best[0])
         return Item(id=f"{name}-{number}", level=name, prompt=prompt, answer=f" {best[0].strip()}", distractors=wrong)
     target = example["target"]
-    answer = target[0] if isinstance(target, list) else target
-    return Item(id=f"{name}-{number}", level=name, prompt=prompt, answer=f" {str(answer).strip()}")
+    right = {str(text).strip() for text in (target if isinstance(target, list) else [target])}
+    if len(right) != 1:
+        raise UsageError(f"bigbench_lite, {name}, example {number}: {len(right)} targets count as right, and one text "
+                         "is scored; leave that task out")
+    return Item(id=f"{name}-{number}", level=name, prompt=prompt, answer=f" {right.pop()}")

@@ -26,6 +26,9 @@ SPLITS: dict[Split, range] = {"train": range(0, 6), "validation": range(6, 8), "
 TRIES = 200
 """Draws per item, at most: a level with too few questions is an error, never a loop."""
 
+NEAR = (-10, -2, -1, 1, 2, 10)
+"""Slips in counting: what is added to a right number for a wrong one."""
+
 Value = TypeVar("Value")
 
 
@@ -89,6 +92,17 @@ class Draw:
             j = self.below(i + 1)
             found[i], found[j] = found[j], found[i]
         return found
+
+
+def alike(draw: Draw, right: int, slips: Sequence[int]) -> list[int]:
+    """Return wrong numbers, each as long as the right one and of its sign: slips first, then near ones.
+
+    Choices are scored by the sum of log p over their tokens, so a longer one would be less likely whatever it says.
+    Every whole number has at least eight others as long as it within nine of it.
+    """
+    found = [*slips, *draw.shuffled([right + d for d in NEAR]), *draw.shuffled([right + d for d in range(-9, 10)])]
+    return [n for n in dict.fromkeys(found)
+            if n != right and len(str(n)) == len(str(right)) and (n < 0) == (right < 0)]
 
 
 Make = Callable[[Draw, int], Question]

@@ -10,5 +10,5 @@ class ArithmeticScience(DrawnScience):
     """Level n has n steps: level 1 with numbers up to 9, level 2 up to 20, level 3 up to 50."""
 
 
-PLUGIN = ItemTask(science=ArithmeticScience, revision=1, implementation="workloads.tasks._arithmetic:items",
+PLUGIN = ItemTask(science=ArithmeticScience, revision=2, implementation="workloads.tasks._arithmetic:items",
                   training=training)

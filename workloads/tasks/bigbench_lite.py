@@ -4,8 +4,9 @@
       downstream.tasks: [bigbench_lite]
       bigbench_lite.paths: [/data/BIG-bench/bigbench/benchmark_tasks/*/task.json]
 
-Name the tasks that you mean by their paths, BIG-bench Lite's or others; each is a level of its own. There is no
-official dataset of it on the Hub, so `repository` has no default.
+Name the tasks that you mean by their paths, BIG-bench Lite's or others; each is a level of its own. Tasks with
+examples of several right answers are refused. There is no official dataset of it on the Hub, so `repository` has no
+default.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
@@ -20,14 +19,12 @@ from tests.workloads.downstream.conftest import Made
 from workloads.contract import Item
 from workloads.data.make_tokenizer import END_OF_DOCUMENT, TOKENIZER
 from workloads.downstream.items import Posed, posed
-from workloads.downstream.run import Subject
 from workloads.downstream.rungs import choice_rungs
 from workloads.downstream.scoring import Encoding, Score, scores
 from workloads.tasks import _arithmetic, _brackets, _induction
 from workloads.tasks.arithmetic import ArithmeticScience
 from workloads.tasks.brackets import PLUGIN as BRACKETS
 from workloads.tasks.induction import PLUGIN as INDUCTION
-from workloads.training.evaluation import logits_of
 from workloads.training.model import build_model, empty_model
 from workloads.training.transfer import load_weights, read_weights, write_weights
 
@@ -86,7 +83,7 @@ def ours(exported: Path, made: Made, asked: Sequence[Posed]) -> list[Score]:
     model = empty_model(MODEL, made.load().get_vocab_size())
     load_weights(model, weights)
     encoding = Encoding(made.load(), MODEL.sequence_length)
-    found = scores(logits_of(Subject(model, torch.device("cpu"))), [encoding.item(i) for i in asked],
+    found = scores(model, [encoding.item(i) for i in asked],
                    encoding.endings_V)
     by_id = {score.id: score for score in found}
     return [by_id[item.id] for item in asked]

@@ -92,7 +92,7 @@ def test_guesses_are_laws_without_context(made: Made) -> None:
     encoding, vocabulary = Encoding(tokenizer, 128), tokenizer.get_vocab_size()
     e = encoding.item(ITEM)
     flat = rungs(ITEM, guessed(e, uniform(vocabulary), encoding.endings_V), names=ANSWERED, passes=(1,))
-    tokens = len(e.rows[1]) - e.starts[1]
+    tokens = len(e.rows[1]) - e.start
     assert flat["answer_bits"] == pytest.approx(tokens * math.log2(vocabulary) / 3)
     assert chance_rungs(ITEM, guessed(e, uniform(vocabulary), encoding.endings_V), names=ANSWERED, passes=(1,)) == {
         **flat, "probability": pytest.approx(1 / 3), "margin": 0.0, "cloze": pytest.approx(1 / 3)}
@@ -100,7 +100,7 @@ def test_guesses_are_laws_without_context(made: Made) -> None:
     law_V = unigram(open_corpus(made.corpus, seed=0, sequence_length=32))
     assert law_V.sum() == pytest.approx(1.0) and law_V.min() > 0
     counted = guessed(e, law_V, encoding.endings_V)
-    assert counted.nats_C[0] == pytest.approx(np.log(law_V[e.rows[0][e.starts[0]:]]).sum())
+    assert counted.nats_C[0] == pytest.approx(np.log(law_V[e.rows[0][e.start:]]).sum())
 
 
 def test_who_counts_tokens_cannot_tell_one_order_of_them_from_another(made: Made) -> None:

@@ -19,12 +19,10 @@ from tests.workloads.downstream.conftest import MODEL, Made
 from workloads.contract import Diverged
 from workloads.data.make_tokenizer import END_OF_DOCUMENT
 from workloads.downstream.items import Posed
-from workloads.downstream.run import Subject
 from workloads.downstream.sampling import Ask, Sample, Sampler, Sampling, choose, uniforms
 from workloads.downstream.scoring import Encoding, scores
 from workloads.tasks._arithmetic import items
 from workloads.tasks.arithmetic import ArithmeticScience
-from workloads.training.evaluation import logits_of
 from workloads.training.model import build_model
 
 DRAWN = Sampling(seed=3, temperature=0.8, longest=12, stops=("7", "the "))
@@ -148,7 +146,7 @@ def test_greedy_writes_what_the_exact_rung_says(model: Any, tokenizer: Tokenizer
         if tokenizer.encode(answer).ids == list(written[ask.id, 0].tokens[:2]):
             asked += [Posed(id=ask.id, level="1", prompt=ask.prompt, choices_C=(answer,), gold=0),
                       Posed(id=f"{ask.id}x", level="1", prompt=ask.prompt, choices_C=(f"{answer} no",), gold=0)]
-    found = {s.id: s for s in scores(logits_of(Subject(model, torch.device("cpu"))),
+    found = {s.id: s for s in scores(model,
                                      [encoding.item(i) for i in asked], encoding.endings_V)}
     assert asked
     for item in asked[::2]:

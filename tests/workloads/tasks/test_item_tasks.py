@@ -15,7 +15,7 @@ from sweeps.language.science import FinetuneScience
 from workloads.downstream.items import apart, checked, digest, posed
 from workloads.registry import load_registries
 from workloads.tasks import _arithmetic, _automata, _brackets, _induction, _python_functions
-from workloads.tasks._drawn import SPLITS, Draw, DrawnScience, Make, Question, questions, split_of
+from workloads.tasks._drawn import SPLITS, Draw, DrawnScience, Make, Question, alike, questions, split_of
 
 TASKS = {key: task for key, task in load_registries().tasks.items()
          if isinstance(task, ItemTask) and issubclass(task.science, DrawnScience)}
@@ -86,6 +86,22 @@ def test_the_answer_of_a_word_problem_is_what_its_steps_say(draw: Draw, level: i
         n = int(number)
         value = value * n if verb == "then has" else value + (n if verb in ("gets", "finds") else -n)
     assert question.answer == f" {value}" and len(question.distractors) == 3
+
+
+@given(draws, levels)
+@settings(max_examples=50, deadline=None)
+def test_length_does_not_tell_the_right_number(draw: Draw, level: int) -> None:
+    question = _arithmetic.make(draw, level)
+    assert {len(choice) for choice in question.distractors} == {len(question.answer)}
+
+
+@given(draws, st.integers(-2_000, 2_000), st.lists(st.integers(-100, 3_000), max_size=6))
+def test_wrong_numbers_are_as_long_as_the_right_one_and_enough(draw: Draw, right: int, slips: list[int]) -> None:
+    found = alike(draw, right, slips)
+    assert len(set(found)) == len(found) >= 8 and right not in found
+    assert all(len(str(n)) == len(str(right)) and (n < 0) == (right < 0) for n in found)
+    first = [n for n in dict.fromkeys(slips) if n in found]
+    assert found[:len(first)] == first, "what people do wrong comes first"
 
 
 @given(draws, levels)

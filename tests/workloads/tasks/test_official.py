@@ -29,7 +29,7 @@ FUNCTION = {
 }
 CHOICES = {"name": "colours", "task_prefix": "Say the colour.", "examples": [
     {"input": "grass", "target_scores": {"green": 1, "red": 0, "blue": 0}},
-    {"input": "blood", "target": ["red", "Red"]}]}
+    {"input": "blood", "target": ["red", "red "]}]}
 
 
 def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -49,7 +49,7 @@ def test_gsm8k_asks_for_the_number_behind_the_mark(tmp_path: Path) -> None:
     found = items(gsm8k.PLUGIN, paths=[str(path)], count=2)
     assert [i.answer for i in found] == [" 1234", " -5"]
     assert found[0].prompt == f"Question: {WORD_PROBLEMS[0]['question']}\nAnswer:"
-    assert all(len(i.distractors) == 3 for i in found)
+    assert all(len(i.distractors) == 3 and {len(d) for d in i.distractors} == {len(i.answer)} for i in found)
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(WORD_PROBLEMS), tmp_path / "test.parquet")
     assert items(gsm8k.PLUGIN, paths=[str(tmp_path / "test.parquet")], count=2) == found
 
@@ -58,7 +58,10 @@ def test_gsm8k_is_fine_tuned_on_its_training_split_and_on_worked_solutions_where
     test = jsonl(tmp_path / "test.jsonl", WORD_PROBLEMS[:1])
     train = jsonl(tmp_path / "train.jsonl", WORD_PROBLEMS[1:])
     science = gsm8k.Gsm8kScience(paths=(str(test),), count=1, training_paths=(str(train),), training_count=1)
-    number, worked = (gsm8k.training(science, FinetuneScience(worked=w)) for w in (False, True))
+    with pytest.raises(ValueError, match=r"set gsm8k\.generation\.samples"):
+        gsm8k.training(science, FinetuneScience(worked=True))
+    written = science.model_copy(update={"generation": gsm8k.Gsm8kGeneration(samples=10)})
+    number, worked = (gsm8k.training(written, FinetuneScience(worked=w)) for w in (False, True))
     assert [(i.answer, len(i.distractors)) for i in gsm8k.PLUGIN.load()(number)] == [(" -5", 3)]
     assert [(i.answer, i.distractors) for i in gsm8k.PLUGIN.load()(worked)] == [(f" {WORD_PROBLEMS[1]['answer']}", ())]
     assert gsm8k.PLUGIN.identity is not None and gsm8k.PLUGIN.identity(number) != gsm8k.PLUGIN.identity(science)
@@ -79,6 +82,17 @@ def test_bigbenchs_splits_are_all_examples_and_share_none(tmp_path: Path) -> Non
     assert {i.prompt for i in bigbench_lite.PLUGIN.load()(bigbench_lite.training(asked, FinetuneScience()))} == train
     with pytest.raises(ValueError, match=r"set bigbench_lite\.split to test"):
         bigbench_lite.training(bigbench_lite.BigBenchLiteScience(paths=(str(path),)), FinetuneScience())
+
+
+@pytest.mark.parametrize(("written", "answer", "right"), [
+    (" 3+4=<<3+4=7>>7\n#### 7", " 7", True), ("#### 7", " 3+4=7\n#### 7", True), ("####7.00 cups.", " 7", True),
+    ("#### 1,234", " 1234", True), ("#### -5", " -5", True), ("#### 3\n#### 7", " 7", True), ("#### 7.", " 7", True),
+    (" 7", " 7", False), ("", " 7", False), ("#### 7\n#### 3", " 7", False), ("#### 7\n#### x", " 7", False),
+    ("#### 70", " 7", False), ("#### 5", " -5", False), ("#### 7.5", " 7", False), ("####", " 7", False),
+    ("#### \u0667", " 7", False), ("#### x 7", " 7", False),
+])
+def test_the_number_behind_the_last_mark_is_what_a_solution_says(written: str, answer: str, right: bool) -> None:
+    assert gsm8k.PLUGIN.load_judge()(written, answer) is right
 
 
 def test_gsm8k_without_a_number_is_refused(tmp_path: Path) -> None:
@@ -111,6 +125,10 @@ def test_bigbench_without_one_right_answer_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps({"examples": [{"input": "?", "target_scores": {"a": 1, "b": 1}}]}), encoding="utf-8")
     with pytest.raises(UsageError, match="2 choices share the best score"):
         items(bigbench_lite.PLUGIN, paths=[str(path)])
+    for targets in (["yes", "Yes."], []):
+        path.write_text(json.dumps({"examples": [{"input": "?", "target": targets}]}), encoding="utf-8")
+        with pytest.raises(UsageError, match=f"{len(targets)} targets count as right, and one text is scored"):
+            items(bigbench_lite.PLUGIN, paths=[str(path)])
     path.write_text("[]", encoding="utf-8")
     with pytest.raises(EnvironmentError_, match=r"no task\.json of BIG-bench"):
         items(bigbench_lite.PLUGIN, paths=[str(path)])
