@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from analysis.schema import plain_values
 from analysis.study import Study
 from analysis.wording import nats, plain
 
@@ -100,7 +101,7 @@ Steps = Mapping[str, Sequence[tuple[str, str, str, str]]]
 def _steps(study: Study) -> Steps:
     frame = study.records.steps
     found: dict[str, list[tuple[str, str, str, str]]] = {}
-    columns = (frame[c].tolist() for c in ("trial", "role", "kind", "fingerprint", "status"))
+    columns = (plain_values(frame[c]) for c in ("trial", "role", "kind", "fingerprint", "status"))
     for trial, *step in zip(*columns, strict=True):
         found.setdefault(trial, []).append((step[0], step[1], step[2], step[3]))
     return found

@@ -11,11 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+_FAR_BELOW = -700.0
+"""Nats; `gain_percent` of less may be beyond what floats hold."""
+_UNSOUND = "a curve needs finite losses at distinct token counts, at least one"
 
 
 @dataclass(frozen=True)
@@ -35,24 +41,33 @@ class Curve:
             ValueError: no point, two at the same token count, or a loss that is not finite.
         """
         ordered = np.array(sorted(points), dtype=np.float64).reshape(-1, 2)
-        return cls.ordered(ordered[:, 0], ordered[:, 1])
+        if not len(ordered):
+            raise ValueError(_UNSOUND)
+        return cls.cut(ordered[:, 0], ordered[:, 1], np.zeros(1, dtype=np.int64))[0]
 
     @classmethod
-    def ordered(cls, tokens: Floats, losses: Floats) -> Curve:
-        """Return the curve through points that are in the order of tokens.
+    def cut(cls, tokens: Floats, losses: Floats, first: npt.NDArray[np.int64]) -> list[Curve]:
+        """Return the curves that begin at these places of columns in which each is in the order of tokens.
 
         Raises:
             ValueError: as `of`.
         """
-        sound = np.isfinite(tokens).all() and np.isfinite(losses).all() and (tokens[1:] > tokens[:-1]).all()
-        if not len(tokens) or not sound:
-            raise ValueError("a curve needs finite losses at distinct token counts, at least one")
-        return cls(tokens, losses)
+        rising = tokens[1:] > tokens[:-1]
+        rising[first[1:] - 1] = True
+        if not (np.isfinite(tokens).all() and np.isfinite(losses).all() and rising.all()):
+            raise ValueError(_UNSOUND)
+        bounds = [*first.tolist(), len(tokens)]
+        return [cls(tokens[a:b], losses[a:b]) for a, b in pairwise(bounds)]
 
     @property
     def last(self) -> float:
         """Tokens of the last evaluation."""
         return float(self.tokens[-1])
+
+    @cached_property
+    def least(self) -> float:
+        """The lowest loss, nats per token."""
+        return float(self.losses.min())
 
     def at(self, tokens: float) -> float:
         """Loss at `tokens`, piecewise linear; NaN outside the evaluations."""
@@ -64,18 +79,17 @@ def crossing(curve: Curve, target: float) -> float | None:
 
     Already reached at the first evaluation: that evaluation's t, an upper bound of the crossing.
     """
-    below = np.flatnonzero(curve.losses <= target)
-    if not below.size:
+    below = curve.losses <= target
+    i = int(below.argmax())  # of the first: of all Falses it is 0 too
+    if not below[i]:
         return None
-    i = int(below[0])
     if i == 0:
         return float(curve.tokens[0])
     t0, t1, l0, l1 = (float(x) for x in (*curve.tokens[i - 1 : i + 1], *curve.losses[i - 1 : i + 1]))
     return t0 + (t1 - t0) * (l0 - target) / (l0 - l1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Convergence:
+class Convergence(NamedTuple):
     """One arm against its baseline, one seed. NaN where a value is not defined."""
 
     t_b: float
@@ -159,8 +173,10 @@ def compare(
 
 def gain_percent(gain_nats: float) -> float:
     """Perplexity gain in percent, 100 (1 - exp(-gain)), of a loss difference in nats; -inf beyond what floats hold."""
-    with np.errstate(over="ignore"):
-        return float(-100 * np.expm1(-gain_nats))
+    if gain_nats < _FAR_BELOW:
+        with np.errstate(over="ignore"):  # it takes longer than the rest
+            return float(-100 * np.expm1(-gain_nats))
+    return float(-100 * np.expm1(-gain_nats))
 
 
 def _ratio(numerator: float, denominator: float) -> float:
@@ -173,13 +189,19 @@ def speedup_over_targets(baseline: Curve, arm: Curve, targets: Floats) -> Floats
     One number at L* mostly reads the learning-rate tail, so the whole curve is shown. NaN where either run does not
     reach the target, or has reached it by its first evaluation (the crossing is then only bounded).
     """
+    inside = targets < min(baseline.losses[0], arm.losses[0])
+    inside &= targets >= max(baseline.least, arm.least)
     ratios = np.full(len(targets), math.nan)
-    for i, target in enumerate(targets):
-        slow, fast = crossing(baseline, float(target)), crossing(arm, float(target))
-        inside = float(target) < min(baseline.losses[0], arm.losses[0])
-        if slow is not None and fast is not None and inside:
-            ratios[i] = slow / fast
+    ratios[inside] = _crossings(baseline, targets[inside]) / _crossings(arm, targets[inside])
     return ratios
+
+
+def _crossings(curve: Curve, targets: Floats) -> Floats:
+    """Return `crossing` of each target below the curve's first loss that the curve reaches."""
+    i = np.searchsorted(-np.minimum.accumulate(curve.losses), -targets)
+    t0, t1, l0, l1 = curve.tokens[i - 1], curve.tokens[i], curve.losses[i - 1], curve.losses[i]
+    crossed: Floats = t0 + (t1 - t0) * (l0 - targets) / (l0 - l1)
+    return crossed
 
 
 def targets_between(curves: Iterable[Curve], count: int) -> Floats:
@@ -187,5 +209,5 @@ def targets_between(curves: Iterable[Curve], count: int) -> Floats:
     listed = list(curves)
     if not listed:
         return np.empty(0)
-    top, bottom = min(float(c.losses[0]) for c in listed), max(float(c.losses.min()) for c in listed)
+    top, bottom = min(float(c.losses[0]) for c in listed), max(c.least for c in listed)
     return np.linspace(top, bottom, count) if top > bottom else np.array([bottom])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +163,7 @@ def _measured(study: Study, domain: str, arm: str) -> list[dict[str, Any]]:
     if study.cells[domain, arm][0]["is_baseline"]:
         own = [(study.curves[r["trial"]], r["upstream_tokens"]) for r in study.cells[domain, arm]
                if r["status"] == "scored"]
-        return [asdict(compare(curve, curve, tokens)) for curve, tokens in own]
+        return [compare(curve, curve, tokens)._asdict() for curve, tokens in own]
     pairs = study.pairs
     kept = pairs[(pairs["domain"] == domain) & (pairs["arm"] == arm) & pairs["t_b"].notna()]
     return [{str(k): v for k, v in row.items()} for row in kept.to_dict("records")]

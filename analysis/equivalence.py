@@ -17,7 +17,7 @@ import numpy as np
 from scipy import special, stats
 
 from analysis.convergence import Floats
-from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, POWER, paired_t, t_critical
+from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, POWER, paired_t, t_critical, t_interval
 
 PERCENT = 1.0
 """Perplexity gain, in percent, below which an effect is called small."""
@@ -59,7 +59,8 @@ def equivalence(differences: Sequence[float], margin: float, sd: float = math.na
     if n < MIN_SEEDS:
         return Equivalence(margin=margin, low=math.nan, high=math.nan, power=math.nan, verdict="not tested",
                            note=FEW_SEEDS)
-    narrow, wide = paired_t(differences, 2 * CONFIDENCE - 1), paired_t(differences)
+    wide = paired_t(differences)
+    narrow = t_interval(wide.mean, wide.sd, n, 2 * CONFIDENCE - 1)
     spread = max(narrow.sd, sd) if math.isfinite(sd) else narrow.sd
     power = equivalence_power(margin / spread, n) if spread else 1.0
     verdict = "inconclusive"

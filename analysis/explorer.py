@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from analysis.drawing import INK, Pen, pens
 from analysis.load import TRAINING_ROLES
+from analysis.schema import plain_values
 from analysis.study import Spread, Study
 from analysis.wording import count, plain
 
@@ -73,7 +75,7 @@ def _left_out(study: Study, kept: dict[Key, Spread], most: int) -> str:
 
 
 def _data(study: Study, kept: dict[Key, Spread], most: int) -> dict[str, Any]:
-    look, costs = pens(study), _costs(study)
+    look, costs = pens(study), _costs(study, {key[:2] for key in kept})
     domains, arms = list(dict.fromkeys(domain for domain, _, _ in kept)), {arm for _, arm, _ in kept}
     named = [arm for arm in study.records.arms if arm in arms]
     lines = [{"domain": domains.index(domain), "arm": named.index(arm), "scored": scored, "cost": costs[domain, arm],
@@ -103,14 +105,17 @@ def _rounded(value: float) -> float:
     return int(rounded) if rounded.is_integer() else rounded
 
 
-def _costs(study: Study) -> dict[tuple[str, str], dict[str, list[float | None]]]:
-    """Return (domain, arm) -> for each of `UNITS` what a PT token and what the upstream costs; None: not known.
+def _costs(
+    study: Study, cells: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], dict[str, list[float | None]]]:
+    """Return (domain, arm) of these -> for each of `UNITS` what a PT token and what the upstream costs; None: unknown.
 
     Hours are wall time of the attempts that committed, mean over the seeds that have them, spread evenly over tokens.
     """
     hours = _hours(study)
     found = {}
-    for (domain, arm), rows in study.cells.items():
+    for domain, arm in cells:
+        rows = study.cells[domain, arm]
         own = [hours[r["trial"]] for r in rows if r["trial"] in hours]
         pairs = (1.0, float(rows[0]["upstream_tokens"])), (
             float(rows[0]["flops_per_token"]), float(rows[0]["upstream_flops"])), (
@@ -130,7 +135,7 @@ def _hours(study: Study) -> dict[str, tuple[float, float]]:
     own = {(s.kind, s.fingerprint): s.tokens for s in study.records.plan.stages}
     sums: dict[str, list[float]] = {}  # trial -> PT seconds, PT tokens, upstream seconds
     names = ("trial", "role", "kind", "fingerprint", "status", "seconds")
-    for trial, role, kind, fingerprint, status, seconds in zip(*(steps[n].tolist() for n in names), strict=True):
+    for trial, role, kind, fingerprint, status, seconds in zip(*(plain_values(steps[n]) for n in names), strict=True):
         if role not in TRAINING_ROLES:
             continue
         total, spent = sums.setdefault(trial, [0.0, 0.0, 0.0]), seconds if status == "done" else math.nan

@@ -45,7 +45,13 @@ def frame_of_columns(values: Mapping[str, Sequence[Any]], columns: Columns) -> p
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a frame's rows as plain values, as `to_dict` does, but column by column."""
     names = [str(c) for c in frame.columns]
-    return [dict(zip(names, row, strict=True)) for row in zip(*(frame[n].tolist() for n in names), strict=True)]
+    return [dict(zip(names, row, strict=True)) for row in zip(*(plain_values(frame[n]) for n in names), strict=True)]
+
+
+def plain_values(column: pd.Series) -> list[Any]:
+    """Return a column's values as `tolist` does, which takes texts one by one out of Arrow."""
+    found: list[Any] = column.to_numpy().tolist()
+    return found
 
 
 def _pandas(dtype: str) -> Any:

@@ -65,6 +65,11 @@ def paired_t(differences: Sequence[float], confidence: float = CONFIDENCE) -> In
     sd = float(values.std(ddof=1)) if n > 1 else math.nan
     if n < MIN_SEEDS:
         return Interval(mean=mean, n=n, sd=sd, note=FEW_SEEDS)
+    return t_interval(mean, sd, n, confidence)
+
+
+def t_interval(mean: float, sd: float, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """Return the t interval of a mean of n values, at least `MIN_SEEDS`, with this standard deviation."""
     half = t_critical(n - 1, confidence) * sd / math.sqrt(n)
     return Interval(mean=mean, low=mean - half, high=mean + half, n=n, sd=sd)
 

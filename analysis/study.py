@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -45,7 +45,8 @@ _MEANINGS = {
 }
 _BOOLS = ("censored", "flat_tail", "at_first")
 AT_T_B = ("t_b", "loss_baseline", "loss_arm", "gain_nats", "gain_percent")
-MEASURES = tuple(f.name for f in fields(Convergence))
+MEASURES = Convergence._fields
+_UNKNOWN: Mapping[str, Any] = {n: n not in _BOOLS and math.nan for n in MEASURES}
 
 PAIRS = (
     Column("trial", "str", "", "trial id"),
@@ -71,10 +72,10 @@ def once(make: Callable[Concatenate[Study, P], R]) -> Callable[Concatenate[Study
     """
     @wraps(make)
     def known(study: Study, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        key = (make, args, *kwargs.items())
-        if key not in study.made:
-            study.made[key] = make(study, *args, **kwargs)
-        found: R = study.made[key]
+        key, made = (make, args, *kwargs.items()), study.made
+        if key not in made:
+            made[key] = make(study, *args, **kwargs)
+        found: R = made[key]
         return found
 
     return known
@@ -115,9 +116,9 @@ class Study:
         codes, names = trials.codes.to_numpy(), trials.categories
         order = np.lexsort((scored["tokens"].to_numpy(), codes))
         first = np.flatnonzero(np.diff(codes[order], prepend=-1))
-        parts = (np.split(scored[column].to_numpy()[order], first[1:]) for column in ("tokens", "loss"))
-        return {str(names[codes[order[i]]]): Curve.ordered(*part)
-                for i, *part in zip(first, *parts, strict=True)} if len(first) else {}
+        tokens, losses = (scored[column].to_numpy()[order] for column in ("tokens", "loss"))
+        return dict(zip((str(name) for name in names.to_numpy()[codes[order[first]]]),
+                        Curve.cut(tokens, losses, first), strict=True))
 
     @cached_property
     def spread(self) -> dict[tuple[str, str, bool], Spread]:
@@ -184,8 +185,7 @@ class Study:
         status = row["status"]
         if status == "scored" and (baseline is None or baseline["status"] != "scored"):
             status = f"baseline {baseline['status'] if baseline else 'absent'}"
-        values: dict[str, Any] = {n: n not in _BOOLS and math.nan for n in MEASURES}
-        known = False
+        values, known = _UNKNOWN, False
         if status == "scored" and baseline is not None:
             measured = convergence.compare(
                 self.curves[baseline["trial"]], self.curves[row["trial"]], row["upstream_tokens"],
@@ -193,7 +193,8 @@ class Study:
                 own_end=row["pretrain_tokens"] != baseline["pretrain_tokens"],
             )
             known = bool(row["complete"] and baseline["complete"])
-            values |= {n: getattr(measured, n) for n in (MEASURES if known else AT_T_B)}
+            found = measured._asdict()
+            values = found if known else {**_UNKNOWN, **{n: found[n] for n in AT_T_B}}
             status = status if math.isfinite(measured.gain_nats) else "ends before the baseline"
         names = ("trial", "arm", "domain", "seed", "upstream_tokens")
         learned = self.verdicts.get(row["arm"], {}).get(int(row["seed"]), "")

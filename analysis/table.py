@@ -19,13 +19,14 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.schema import Columns
+from analysis.schema import Columns, plain_values
 from analysis.study import Study, once
 from analysis.wording import SIMULATED, plain
 from sweeps.errors import EnvironmentError_
 from sweeps.store import files
 
 DIGITS = 6
+_FLOAT = f"{{:.{DIGITS}g}}".format
 _NUMBERS = ("int64", "float64", "bool")
 
 
@@ -48,22 +49,33 @@ def cell(value: Any) -> str:
     if isinstance(value, bool) or type(value).__name__ == "bool":
         return "true" if value else "false"
     if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.{DIGITS}g}"
+        return "" if math.isnan(value) else _FLOAT(value)
     return str(value)
 
 
-def to_csv(frame: pd.DataFrame) -> str:
-    """Return a frame as CSV."""
+Texts = Sequence[Sequence[str]]
+"""Each column of a frame as `cell` says."""
+
+
+def to_csv(frame: pd.DataFrame, texts: Texts | None = None) -> str:
+    """Return a frame as CSV; `texts`: of its values, where they are known."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(frame.columns)
-    writer.writerows(zip(*_texts(frame), strict=True))
+    writer.writerows(zip(*(_texts(frame) if texts is None else texts), strict=True))
     return out.getvalue()
 
 
 def _texts(frame: pd.DataFrame) -> list[list[str]]:
-    """Return each column's values as text: by columns, since frames are slow by rows."""
-    return [[cell(v) for v in frame[name].tolist()] for name in frame.columns]
+    """Return each column's values as text, as `cell` says: by columns, since frames are slow by rows."""
+    return [_column(frame[name]) for name in frame.columns]
+
+
+def _column(column: pd.Series) -> list[str]:
+    values = plain_values(column)
+    if column.dtype.kind != "f":
+        return [v if type(v) is str else cell(v) for v in values]
+    return [_FLOAT(v) if v == v else "" for v in values]
 
 
 def to_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -72,13 +84,18 @@ def to_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def to_markdown(name: str, table: Table, frame: pd.DataFrame, *, simulated: bool = False) -> str:
-    """Return a frame as Markdown: title, whether its numbers are made up, table, and what each column means."""
+def to_markdown(name: str, table: Table, frame: pd.DataFrame, texts: Texts | None = None, *, simulated: bool = False
+                ) -> str:
+    """Return a frame as Markdown: title, whether its numbers are made up, table, and what each column means.
+
+    `texts`: as in `to_csv`.
+    """
     head = [f"# {table.title}", "", *[f"**{SIMULATED}**", ""] * simulated]
     if frame.empty:
         return "\n".join([*head, table.empty, ""])
     lines = ["| " + " | ".join(map(str, frame.columns)) + " |", "|" + "---|" * len(frame.columns)]
-    lines += [f"| {' | '.join(row)} |" for row in _marked(table, frame, _escaped, "**{}**")]
+    lines += [f"| {' | '.join(row)} |" for row in _marked(
+        table, frame, _escaped, "**{}**", _texts(frame) if texts is None else texts)]
     legend = [f"- `{c.name}`{f' ({c.unit})' if c.unit else ''}: {c.meaning}" for c in table.columns]
     return "\n".join([*head, *lines, "", f"Columns of `{name}.csv`:", "", *legend, ""])
 
@@ -91,20 +108,26 @@ def to_latex(table: Table, frame: pd.DataFrame, *, simulated: bool = False) -> s
     kinds = "".join("r" if c.dtype in ("int64", "float64") else "l" for c in table.columns)
     lines = [rf"\multicolumn{{{len(frame.columns)}}}{{l}}{{\textbf{{{SIMULATED}}}}} \\", r"\midrule"] * simulated
     lines += [" & ".join(_latex(str(c)) for c in frame.columns) + r" \\", r"\midrule"]
-    lines += [" & ".join(row) + r" \\" for row in _marked(table, frame, _latex, r"\textbf{{{}}}")]
+    lines += [" & ".join(row) + r" \\" for row in _marked(
+        table, frame, _latex, r"\textbf{{{}}}", _texts(frame))]
     return "\n".join([r"\begin{tabular}{" + kinds + "}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
 def _marked(
-    table: Table, frame: pd.DataFrame, escape: Callable[[str], str], bold: str
+    table: Table, frame: pd.DataFrame, escape: Callable[[str], str], bold: str, texts: Texts
 ) -> Iterator[tuple[str, ...]]:
     """Yield the cells of each row as text, the best ones bold; numbers hold nothing to escape."""
     numbers = {c.name for c in table.columns if c.dtype in _NUMBERS}
-    columns = {name: texts if name in numbers else list(map(escape, texts))
-               for name, texts in zip(frame.columns, _texts(frame), strict=True)}
+    columns = {name: list(column) if name in numbers else _escaped_once(column, escape)
+               for name, column in zip(frame.columns, texts, strict=True)}
     for i, name in table.best(frame):
         columns[name][i] = bold.format(columns[name][i])
     yield from zip(*columns.values(), strict=True)
+
+
+def _escaped_once(texts: Sequence[str], escape: Callable[[str], str]) -> list[str]:
+    known = {text: escape(text) for text in set(texts)}  # most columns of names repeat a few
+    return [known[text] for text in texts]
 
 
 def to_parquet(table: Table, frame: pd.DataFrame) -> bytes:
@@ -201,7 +224,9 @@ def write(tables: dict[str, Table], study: Study, out: Path) -> list[Path]:
         written.append(out / "SIMULATED")
     for name, table in sorted(tables.items()):
         frame = once(table.build)(study)
-        for suffix, text in ((".csv", to_csv(frame)), (".md", to_markdown(name, table, frame, simulated=simulated))):
+        texts = _texts(frame)
+        made = (".csv", to_csv(frame, texts)), (".md", to_markdown(name, table, frame, texts, simulated=simulated))
+        for suffix, text in made:
             files.renew(out / f"{name}{suffix}", text)
             written.append(out / f"{name}{suffix}")
     return written

@@ -40,7 +40,7 @@ def parameters(n: int) -> str:
 def plain(text: str) -> str:
     """Return a name on one line without control characters, so that it cannot steer a terminal."""
     flat = " ".join(text.split())
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in flat)
+    return flat if flat.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in flat)
 
 
 def short(text: str, limit: int = 24) -> str:

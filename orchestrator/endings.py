@@ -108,10 +108,6 @@ class Endings:
             self._say("restarted", job.stages[0], f"{label}: the cluster itself put its job back into the queue"
                                                   f"{times}{why}")
 
-    def succeeded(self) -> None:
-        """Note that a stage has a result: what fails from now on fails by itself."""
-        self.breaker.armed = False
-
     def forgive(self, key: str) -> None:
         """Count anew for a stage that a person asked for again."""
         self._records.pop(key, None)
@@ -198,7 +194,7 @@ class Endings:
         self.board.fail(key, text)
         self._say("failed", key, f"{node.label}: {text}")
         self.breaker.died(Death(
-            label=node.label, failure=verdict.failure, seconds=_seconds(attempt, evidence),
+            kind=node.spec.kind, label=node.label, failure=verdict.failure, seconds=_seconds(attempt, evidence),
             last_line=evidence.traceback[-1] if evidence.traceback else evidence.last_words,
             text="\n".join(evidence.traceback or evidence.log[-SHOWN_LINES:] or (text,))))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -131,6 +131,8 @@ class Nodes:
 class Death:
     """A stage that was given up."""
 
+    kind: str
+    """The stage's: `text`, `pretrain`."""
     label: str
     failure: Failure
     seconds: float | None
@@ -148,36 +150,47 @@ class Death:
 
 @dataclass(kw_only=True)
 class Breaker:
-    """Pauses a sweep whose first stages all die of the same cause, before a cluster's hours go into the rest."""
+    """Pauses a sweep whose first stages all die of the same cause, before a cluster's hours go into the rest.
+
+    What counts are stages of kinds that have not shown yet that they can run: texts and tokenizers succeed wherever
+    there is a processor, and say nothing about GPUs.
+    """
 
     policy: Policy
-    armed: bool = True
-    """False once something has succeeded: then a failure is the stage's own."""
+    _cleared: set[str] = field(default_factory=set)
+    """Kinds whose failures are the stages' own: one succeeded, lived long, or died of something else."""
     _deaths: list[Death] = field(default_factory=list)
 
+    def succeeded(self, kind: str) -> None:
+        """Note that a stage has a result."""
+        self._cleared.add(kind)
+
     def died(self, death: Death) -> None:
-        """Note a stage that was given up; one that lived long, or died of something else, disarms it for good.
+        """Note a stage that was given up; one that lived long, or died of something else, clears its kind for good.
 
         The cluster's doings (time limits, preemption, nodes) say nothing about what the sweep would run into.
         """
         if death.failure in INTERRUPTIONS - {Failure.UNKNOWN}:
             return
-        self._deaths.append(death)
+        first = next((d for d in self._deaths if d.kind == death.kind), death)
         quick = death.seconds is not None and death.seconds <= self.policy.breaker_within.seconds
-        if not quick or death.cause != self._deaths[0].cause:
-            self.armed = False
+        if not quick or death.cause != first.cause:
+            self._cleared.add(death.kind)
+        self._deaths.append(death)
 
     def tripped(self) -> BreakerError | None:
         """Return the pause that is due, with the common traceback once."""
-        wanted = self.policy.breaker
-        if not self.armed or wanted is None or len(self._deaths) < wanted:
+        left = [d for d in self._deaths if d.kind not in self._cleared]
+        alike = max(([d for d in left if d.cause == one.cause] for one in left), key=len, default=[])
+        if self.policy.breaker is None or len(alike) < self.policy.breaker:
             return None
-        return BreakerError("\n".join(self._told()))
+        return BreakerError("\n".join(self._told(alike)))
 
-    def _told(self) -> Iterator[str]:
-        first, *others = self._deaths
-        yield (f"the first {len(self._deaths)} stages all {WORDS[first.failure]} within "
-               f"{self.policy.breaker_within.seconds:g} s of their start, and none succeeded; the sweep pauses:")
+    def _told(self, deaths: Sequence[Death]) -> Iterator[str]:
+        first, *others = deaths
+        yield (f"the first {len(deaths)} {'/'.join(sorted({d.kind for d in deaths}))} stages all "
+               f"{WORDS[first.failure]} within {self.policy.breaker_within.seconds:g} s of their start, and none "
+               "succeeded; the sweep pauses:")
         yield from (f"  {line}" for line in first.text.splitlines())
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
         yield f"({first.label}; also {', '.join(d.label for d in others[:NAMED])}{more})"

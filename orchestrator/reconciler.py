@@ -86,7 +86,7 @@ class Reconciler:
         if result is None:
             return False
         self._leave(key)
-        self.endings.succeeded()
+        self.endings.breaker.succeeded(self.graph.nodes[key].spec.kind)
         self._notify(self.board.status[key], key, f"{self.graph.nodes[key].label} ({result.seconds:.1f} s)")
         if barred := self.board.withheld(key):
             verdict = verdict_of(result.scores) or "without a verdict"

@@ -43,6 +43,9 @@ def run_sweep(planned: Planned, *, takeover: bool, quiet: bool = False) -> tuple
         record(planned, folder)
         planned = with_snapshot(planned)
         executor = executor_of(planned.sweep.run, planned.layout)
+        named = planned.sweep.run.cluster if executor.detaches else ""
+        if named != state.cluster:
+            ledger.append("cluster", profile=named)
         display = make_display(planned, quiet=quiet)
         reconciler = Reconciler(planned, executor, ledger, state, display.notice)
         progress = Progress(planned.file.trials, reconciler.board)
@@ -119,7 +122,7 @@ def _say_what_is_left(sweep: str, thread: ReconcilerThread) -> None:
     elif thread.detaches:
         live = sum(status is Status.RUNNING for status in thread.reconciler.board.status.values())
         say(f"left the cluster's jobs alone: {live} stages are queued or running there, and live on. Run the same "
-            f"command to go on: it adopts them. To end them: orchestrator cancel --all {sweep}, then the same command")
+            f"command to go on: it adopts them. To end them: orchestrator cancel --all {sweep}")
     elif thread.left:
         say(f"{thread.left} jobs were still there after {thread.reconciler.executor.leave_s:.0f} s; they are adopted "
             "when you run the same command again")

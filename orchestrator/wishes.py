@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.arguments import add_json, add_root, layout, out, out_json, sweep_name, sweep_names
 from orchestrator.targets import match_trials, read_plan
 from orchestrator.watch import View, look, sweep_file_hint
-from sweeps.errors import UsageError
+from sweeps.errors import OrchestratorError, UsageError
 from sweeps.store.layout import Layout
 from sweeps.store.requests import Wish, ask
 
@@ -35,13 +35,16 @@ class Asked:
     """Number of the request; None: nothing had to be asked."""
     command: str
     """What applies it where no controller is alive."""
+    left: str = ""
+    """What was done at once, without a controller; empty: nothing."""
 
     def lines(self) -> list[str]:
         """Return what a person should know."""
         found = []
         if self.trials:
-            how = (f"asked {self.controller}: applied within a second while it runs" if self.controller else
-                   f"no controller is alive: the request is kept, and applied when you run\n  {self.command}")
+            how = self.left or (
+                f"asked {self.controller}: applied within a second while it runs" if self.controller else
+                f"no controller is alive: the request is kept, and applied when you run\n  {self.command}")
             found.append(f"{self.sweep}: {self.wish} {_listed(self.trials)}: {how}")
         for reason in dict.fromkeys(self.unchanged.values()):
             trials = [t for t, r in self.unchanged.items() if r == reason]
@@ -90,8 +93,23 @@ def wish(store: Layout, view: View, wished: Wish, trials: Sequence[str], unchang
     name = view.plan.name
     request = ask(store.sweep(name), wished, chosen) if chosen else None
     command = f"orchestrator sweep {file}" if file and file.is_file() else sweep_file_hint(store, name)
+    alone = wished is Wish.CANCEL and request is not None and view.state.cluster and not view.controlled
     return Asked(sweep=name, wish=wished, trials=tuple(chosen), unchanged={t: r for t, r in reasons.items() if r},
-                 controller=view.controlled, request=request.number if request else None, command=command)
+                 controller=view.controlled, request=request.number if request else None, command=command,
+                 left=_alone(store, name, command) if alone else "")
+
+
+def _alone(store: Layout, name: str, command: str) -> str:
+    """Take the place of a controller that is gone; return what was done, in words; empty: a new one does it."""
+    from orchestrator.unattended import withdraw  # pydantic: only where jobs live without a controller
+
+    try:
+        asked = withdraw(store, name)
+    except OrchestratorError as error:
+        return f"no controller is alive, and {error}\n  the request is kept, and applied when you run\n  {command}"
+    if asked is None:
+        return ""
+    return f"no controller is alive: done here; {asked} job{'s' if asked != 1 else ''} asked to checkpoint and leave"
 
 
 def report(arguments: argparse.Namespace, found: Sequence[Asked]) -> int:

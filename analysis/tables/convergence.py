@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.convergence import gain_percent
 from analysis.schema import NATS, TOKENS, Column, frame_of
 from analysis.statistics import detectable_effect
-from analysis.study import Study
+from analysis.study import Study, once
 from analysis.table import Table
 
 _RATIOS = ("speedup", "charged_speedup", "flop_charged_speedup", "speedup_at_end", "charged_speedup_at_end")
@@ -76,7 +76,7 @@ def _row(study: Study, domain: str, arm: str) -> dict[str, Any]:
         "gain_nats": effect.mean, "gain_low": effect.low, "gain_high": effect.high, "gain_sd": effect.sd,
         "gain_percent": gain_percent(effect.mean), "detectable_nats": detectable_effect(effect.sd, effect.n),
         "speedup_low": speedup.low, "speedup_high": speedup.high, "speedup_note": "" if baseline else speedup.note,
-        **_descriptive(study, domain, arm),
+        "t_b": _t_b(study, domain, arm), **_descriptive(study, domain, arm),
     }
 
 
@@ -88,6 +88,7 @@ def bits_per_byte(study: Study, domain: str, arm: str) -> float:
     return float(np.mean(found)) if found else math.nan
 
 
+@once
 def _t_b(study: Study, domain: str, arm: str) -> float:
     cell = study.cells[domain, arm]
     found = [study.curves[r["baseline"]].last for r in cell if r["baseline"] in study.curves
@@ -99,13 +100,15 @@ def _descriptive(study: Study, domain: str, arm: str) -> dict[str, Any]:
     known = study.known(domain, arm)
     usable = known and not any(row["censored"] or row["at_first"] for row in known)
     bounds = [row["speedup_bound"] for row in known if not math.isnan(row["speedup_bound"])]
-    values = {n: np.array([row[n] for row in known]) for n in (*_RATIOS, *_MEANS)}
+    means = np.full(len(_RATIOS) + len(_MEANS), math.nan)
+    if usable:
+        values = np.array([[row[n] for row in known] for n in (*_RATIOS, *_MEANS)])  # means over rows add up as of one
+        means[: len(_RATIOS)] = np.exp(np.log(values[: len(_RATIOS)]).mean(axis=1))
+        means[len(_RATIOS) :] = values[len(_RATIOS) :].mean(axis=1)
     return {
-        "t_b": _t_b(study, domain, arm),
         **{n: sum(row[n] for row in known) for n in ("censored", "at_first", "flat_tail")},
         "speedup_bound": max(bounds, default=math.nan),
-        **{n: float(np.exp(np.log(values[n]).mean())) if usable else math.nan for n in _RATIOS},
-        **{n: float(values[n].mean()) if usable else math.nan for n in _MEANS},
+        **dict(zip((*_RATIOS, *_MEANS), means.tolist(), strict=True)),
     }
 
 

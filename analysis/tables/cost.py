@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from analysis.schema import TOKENS, TRAINED, Column, frame_of
+from analysis.schema import TOKENS, TRAINED, Column, frame_of, plain_values
 from analysis.study import Study
 from analysis.table import Table
 
@@ -53,9 +54,10 @@ def _build(study: Study) -> pd.DataFrame:
 
 def _rows(study: Study) -> Iterator[dict[str, Any]]:
     planned = {(s.kind, s.fingerprint): s for s in study.records.plan.stages}
+    arm_of = {trial: row["arm"] for trial, row in study.trials.items()}
     sums: dict[tuple[str, str], _Sum] = {}
     for (kind, fingerprint), (trials, seconds, trained) in _uses(study).items():
-        arms = {study.trials[trial]["arm"] for trial in trials}
+        arms = {arm_of[trial] for trial in trials}
         total = sums.setdefault((arms.pop() if len(arms) == 1 else SHARED, kind), _Sum())
         total.stages, total.uses = total.stages + 1, total.uses + len(trials)
         if math.isnan(seconds):
@@ -66,8 +68,7 @@ def _rows(study: Study) -> Iterator[dict[str, Any]]:
         total.tokens, total.flops = total.tokens + tokens, total.flops + flops
         total.tokens_unshared += tokens * len(trials)
         for name, value in trained.items():
-            if not math.isnan(value):
-                total.trained.setdefault(name, []).append(value)
+            total.trained.setdefault(name, []).append(value)
     order = {arm: i for i, arm in enumerate([SHARED, *study.records.arms])}
     for (arm, kind), total in sorted(sums.items(), key=lambda item: (order[item[0][0]], item[0][1])):
         yield {
@@ -84,14 +85,18 @@ def _put(name: str, values: Sequence[float]) -> float:
 
 
 def _uses(study: Study) -> dict[tuple[str, str], tuple[set[str], float, dict[str, float]]]:
-    """Return (kind, fingerprint) -> trials that use the stage, its seconds (NaN: not committed), `schema.TRAINED`."""
+    """Return (kind, fingerprint) -> trials that use the stage, its seconds (NaN: not committed), what it says of
+    `schema.TRAINED`."""
     steps = study.records.steps
     names = [c.name for c in TRAINED]
-    columns = (steps[n].tolist() for n in ("kind", "fingerprint", "trial", "seconds", *names))
+    said = steps[names].to_numpy()
+    says = (~np.isnan(said)).any(axis=1).tolist()
+    columns = (plain_values(steps[n]) for n in ("kind", "fingerprint", "trial", "seconds"))
     found: dict[tuple[str, str], tuple[set[str], float, dict[str, float]]] = {}
-    for kind, fingerprint, trial, seconds, *values in zip(*columns, strict=True):
+    for i, (kind, fingerprint, trial, seconds) in enumerate(zip(*columns, strict=True)):
         if (kind, fingerprint) not in found:
-            found[kind, fingerprint] = set(), seconds, dict(zip(names, values, strict=True))
+            trained = {n: v for n, v in zip(names, said[i].tolist(), strict=True) if v == v} if says[i] else {}
+            found[kind, fingerprint] = set(), seconds, trained
         found[kind, fingerprint][0].add(trial)
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cluster.clients import Clients, NoAnswer
-from cluster.doctor import ask, job, limits, node, place, probe
+from cluster.doctor import ask, control, job, limits, node, place, probe
 from cluster.doctor.finding import Finding
 from cluster.profiles import SlurmProfile, resolved_conf
 from cluster.registry import Profile
@@ -52,6 +52,7 @@ class Examination:
         answers = ask.answers(clients, config)
         yield from place.checks(answers, profile)
         yield from limits.checks(answers, profile)
+        yield control.job(answers, profile)
         outcome = job.on_a_node(profile, clients, self.layout, self.timeout_s, self.say)
         yield from self._node(outcome, profile)
 

@@ -1,7 +1,8 @@
 """Run trials no further; their finished stages stay, and so do stages that other trials need.
 
-Leaves a request for the sweep's controller, which applies it within a second; where none is alive it is applied when
-the sweep is run again. `orchestrator retry` takes it back.
+Leaves a request for the sweep's controller, which applies it within a second. Where none is alive, jobs that live on
+a cluster are asked here and now to checkpoint and leave; on this machine it is applied when the sweep is run again.
+`orchestrator retry` takes it back.
 """
 
 from __future__ import annotations

@@ -40,6 +40,6 @@ class Policy(Written):
     exclude_node_after: Annotated[int, Field(ge=1)] = 2
     """Different stages that fail on a node before no more jobs are sent there."""
     breaker: Annotated[int, Field(ge=2)] | None = 3
-    """The sweep pauses when the first so many stages die alike and none succeeded; null: never."""
+    """The sweep pauses when so many stages die alike and none of their kinds succeeded; null: never."""
     breaker_within: Duration = Duration("60 s")
     """What counts as dying at once."""

@@ -65,6 +65,8 @@ class State:
     """Trials that are run no further, until they are asked for again."""
     cancelled_how: dict[str, str] = field(default_factory=dict)
     """Trial -> when and by whom its job was cancelled on the cluster; the others were cancelled by `cancel`."""
+    cluster: str = ""
+    """Profile of the newest reign whose jobs live on without it; empty: they are of this machine."""
     cap: Event | None = None
     """What the newest reign may use: `gpu_hours`, `source`, `at_cap`; None: no limit."""
     damaged: int = 0
@@ -143,6 +145,10 @@ def _retried(state: State, event: Event) -> None:
         state.cancelled_how.pop(trial, None)
 
 
+def _cluster(state: State, event: Event) -> None:
+    state.cluster = event["profile"]
+
+
 def _cap(state: State, event: Event) -> None:
     state.cap = event["cap"]
 
@@ -154,7 +160,7 @@ def _release(state: State, event: Event) -> None:
 
 _STEPS = {"start": _start, "owner": _owner, "intent": _intent, "ended": _ended, "restarted": _restarted,
           "failed": _failed, "interrupted": _interrupted, "asked": _asked, "cancelled": _cancelled,
-          "retried": _retried, "cap": _cap, "release": _release}
+          "retried": _retried, "cluster": _cluster, "cap": _cap, "release": _release}
 
 
 def terms(sweep: SweepFolder) -> list[int]:

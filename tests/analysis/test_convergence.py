@@ -125,6 +125,18 @@ def test_a_harder_target_is_reached_later(curve: Curve, one: int, other: int) ->
 
 @RELAXED
 @given(curves(), curves())
+def test_speedup_over_targets_is_a_ratio_of_crossings(a: Curve, b: Curve) -> None:
+    targets = np.concatenate([targets_between([a, b], 5), a.losses, b.losses - 1 / 512])
+    for target, ratio in zip(targets.tolist(), speedup_over_targets(a, b, targets).tolist(), strict=True):
+        slow, fast = crossing(a, target), crossing(b, target)
+        if slow is None or fast is None or target >= min(a.losses[0], b.losses[0]):
+            assert math.isnan(ratio)
+        else:
+            assert ratio == slow / fast
+
+
+@RELAXED
+@given(curves(), curves())
 def test_bound_holds_the_truth(a: Curve, b: Curve) -> None:
     """An arm that goes on and crosses later has a speed-up below the bound of its censored part."""
     found = compare(a, b, 0)

@@ -30,6 +30,8 @@ from tests.orchestrator.test_reconciler import begin, drive
 from tests.orchestrator.verb_stores import answer, called, node, run
 
 ONE = {"upstream": ["none"], "domain": ["web"], "seed": [0]}
+UNBROKEN: dict[str, Any] = {"cluster": "memory", "policy": {"breaker": None}}
+"""For sweeps in which many stages of a kind fail alike."""
 
 
 def events(plan: Planned, *kinds: str) -> list[Event]:
@@ -257,7 +259,7 @@ def test_a_searched_micro_batch_is_halved_from_what_was_found(tmp_path: Path) ->
 
 
 def test_a_gpu_that_has_no_room_for_half_either_is_given_up_with_advice(tmp_path: Path) -> None:
-    plan = planned(tmp_path, axes=ONE)
+    plan = planned(tmp_path, axes=ONE, run=UNBROKEN)
     reconciler, _ = begin(plan, MemoryExecutor(slots=1, fail=only("pretrain", "OutOfMemoryError")))
     drive(reconciler)
     key = next(e["fingerprint"] for e in events(plan, "failed"))
@@ -307,6 +309,17 @@ def test_the_first_stages_that_die_alike_pause_the_sweep_and_it_goes_on_once_men
     assert set(again.board.status.values()) == {Status.DONE}
 
 
+def test_what_every_cluster_can_do_does_not_hide_that_no_stage_trains(tmp_path: Path) -> None:
+    plan = planned(tmp_path, run={"cluster": "memory", "pack": "1 s"})
+    fail = lambda spec, attempt: "RuntimeError" if "optim" in spec.sections else ""  # noqa: E731
+    reconciler, _ = begin(plan, MemoryExecutor(slots=2, fail=fail))
+    with pytest.raises(PausedError, match="stages all raised an error"):
+        drive(reconciler)
+    done = {plan.graph.nodes[k].spec.kind for k, s in reconciler.board.status.items() if s is Status.DONE}
+    assert "tokenizer" in done and not done & {"prepretrain", "pretrain"}
+    assert reconciler.board.counts()[Status.FAILED] <= 3 + 1, "those that ran beside the third"
+
+
 def test_the_sweep_files_policy_is_followed(tmp_path: Path) -> None:
     plan = planned(tmp_path, axes=ONE, run={"cluster": "memory", "policy": {"code": 2}})
     reconciler, _ = begin(plan, MemoryExecutor(slots=1, fail=only("tokenizer", "ValueError", attempts=1)))
@@ -348,7 +361,7 @@ def test_of_a_log_only_the_lines_after_the_attempts_own_beginning_count(tmp_path
 
 def test_status_why_and_report_say_class_and_action_in_words(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = planned(tmp_path)
+    plan = planned(tmp_path, run=UNBROKEN)
     run(plan, lambda spec, attempt: "MemoryError" if spec.kind == "prepretrain" else "")
     key = node(plan, "prepretrain", "30-45", "s0").spec.fingerprint
     failed = answer(capsys, "status", "--root", tmp_path)["sweeps"][0]["failed"]

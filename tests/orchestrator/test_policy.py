@@ -83,9 +83,10 @@ def test_a_node_is_excluded_after_it_failed_two_different_stages() -> None:
     assert nodes.excluded == ("n1",)
 
 
-def death(label: str, seconds: float | None = 1.0, line: str = "KeyError: 'x' at 0x7f01", failure: Failure = F.CODE
-          ) -> Death:
-    return Death(label=label, failure=failure, seconds=seconds, last_line=line, text=f"Traceback ...\n{line}")
+def death(label: str, seconds: float | None = 1.0, line: str = "KeyError: 'x' at 0x7f01", failure: Failure = F.CODE,
+          kind: str = "pretrain") -> Death:
+    return Death(kind=kind, label=label, failure=failure, seconds=seconds, last_line=line,
+                 text=f"Traceback ...\n{line}")
 
 
 class TestBreaker:
@@ -120,6 +121,17 @@ class TestBreaker:
 
     def test_after_a_success_failures_are_the_stages_own(self) -> None:
         breaker = self.breaker(death("a"), death("b"))
-        breaker.armed = False
+        breaker.succeeded("pretrain")
         breaker.died(death("c"))
         assert breaker.tripped() is None
+
+    def test_a_success_of_another_kind_proves_nothing_and_neither_does_its_own_way_to_die(self) -> None:
+        breaker = self.breaker(death("t", kind="text", line="no such file", failure=F.DATA), death("a"),
+                               death("b", kind="prepretrain"))
+        breaker.succeeded("corpus")
+        assert breaker.tripped() is None
+        breaker.died(death("c"))
+        pause = breaker.tripped()
+        assert pause is not None and "first 3 prepretrain/pretrain stages all raised an error" in str(pause)
+        breaker.succeeded("prepretrain")
+        assert breaker.tripped() is None, "two are left"

@@ -117,7 +117,7 @@ def test_a_killed_job_is_tried_again_and_given_up_with_its_reason(tmp_path: Path
             return "killed" if attempt < 3 else ""
         return "killed" if spec.kind == "rules" else ""
 
-    plan = planned(tmp_path)
+    plan = planned(tmp_path, run={"cluster": "memory", "policy": {"breaker": None}})
     reconciler, _ = begin(plan, MemoryExecutor(slots=2, fail=fail))
     drive(reconciler)
     status = {n.spec.kind: reconciler.board.status[k] for k, n in plan.graph.nodes.items()}
@@ -258,7 +258,7 @@ def test_a_failed_trial_runs_again_when_asked_while_the_controller_lives(tmp_pat
     def fail(spec: StageSpec, attempt: int) -> str:
         return "ValueError" if spec.kind == "prepretrain" and broken[0] else ""
 
-    plan = planned(tmp_path)
+    plan = planned(tmp_path, run={"cluster": "memory", "policy": {"breaker": None}})
     reconciler, _ = begin(plan, MemoryExecutor(slots=2, fail=fail))
     progress = Progress(plan.file.trials, reconciler.board)
     drive(reconciler)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
+from cluster.executors.memory import MemoryExecutor
+from cluster.job import JobHandle
+from orchestrator.board import Status
 from orchestrator.plan import Planned
+from orchestrator.reconciler import Reconciler
+from orchestrator.watch import open_stages
+from sweeps.errors import InDoubtError
 from sweeps.language.stage import StageSpec
+from sweeps.store import claims, files
 from sweeps.store.layout import Layout
+from sweeps.store.ledger import Ledger, State, begin_term, fold, read_events
 from sweeps.store.requests import Wish, pending
 from tests.orchestrator.plans import planned
 from tests.orchestrator.verb_stores import answer, called, run
@@ -120,3 +129,90 @@ def test_trials_of_several_sweeps_need_the_sweeps_name(tmp_path: Path, capsys: p
 def test_a_root_without_sweeps_is_the_persons_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = called(capsys, "cancel", "x", "--root", tmp_path / "none")
     assert code == 2 and "no sweep yet" in err
+
+
+class TestWithoutAController:
+    """Jobs that live on a cluster after their controller has left."""
+
+    @pytest.fixture
+    def executor(self, monkeypatch: pytest.MonkeyPatch) -> MemoryExecutor:
+        """A cluster that goes on without us."""
+        made = MemoryExecutor(slots=3, seconds=math.inf, detaches=True)
+        monkeypatch.setattr("orchestrator.unattended.registry.make", lambda *_, **__: made)
+        return made
+
+    def left(self, plan: Planned, executor: MemoryExecutor) -> Ledger:
+        """A controller has submitted, and has died or left."""
+        folder = plan.layout.sweep(plan.sweep.name)
+        ledger, state = begin_term(folder)
+        ledger.append("cluster", profile="memory")
+        files.replace(folder.plan, plan.file.model_dump_json())
+        Reconciler(plan, executor, ledger, state, lambda notice: None).step()
+        return ledger
+
+    def state(self, root: Path) -> State:
+        return fold(read_events(Layout(root).sweep("t")))
+
+    def test_all_jobs_are_asked_to_leave_at_once_and_none_comes_back(
+        self, tmp_path: Path, executor: MemoryExecutor, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        plan = planned(tmp_path)
+        self.left(plan, executor).close(exit_code=130)
+        live = len(list(open_stages(self.state(tmp_path))))
+        assert live and executor.slots_free() < 3
+        code, text, _ = called(capsys, "cancel", "--all", "t", "--root", tmp_path)
+        assert code == 0 and "no controller is alive: done here" in text and "asked to checkpoint and leave" in text
+        assert executor.slots_free() == 3 and not asked(tmp_path)
+        state = self.state(tmp_path)
+        assert state.cancelled == set(plan.graph.paths) and state.released and state.exit_code == 130
+        ledger, state = begin_term(plan.layout.sweep("t"))
+        after = Reconciler(plan, executor, ledger, state, lambda notice: None)
+        after.step()
+        after.step()
+        assert after.finished and executor.submissions == 1, "the next controller sees that they were asked"
+        assert not self.state(tmp_path).ends and set(after.board.status.values()) == {Status.CANCELLED}
+        ledger.close()
+
+    def test_what_another_trial_or_a_living_sweep_wants_goes_on(
+        self, tmp_path: Path, executor: MemoryExecutor, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        plan = planned(tmp_path)
+        self.left(plan, executor).close()
+        assert executor.slots_free() == 1
+        _, text, _ = called(capsys, "cancel", "nca_60-75-*", "--root", tmp_path)
+        assert "0 jobs asked" in text and executor.slots_free() == 1, "other trials' stages are in the same jobs"
+        _, text, _ = called(capsys, "cancel", "nca_30-45-*", "--root", tmp_path)
+        assert "1 job asked" in text and executor.slots_free() == 2, "what the other trials need goes on"
+        ledger, _ = begin_term(plan.layout.sweep("other"))
+        for key in open_stages(self.state(tmp_path)):
+            claims.add_interest(plan.layout.stage(plan.graph.nodes[key].spec.kind, key), "other")
+        _, text, _ = called(capsys, "cancel", "--all", "t", "--root", tmp_path)
+        assert "0 jobs asked" in text and executor.slots_free() == 2, "the other sweep needs it"
+        ledger.close()  # it leaves, and its interest stays behind
+        called(capsys, "retry", "scratch-*", "--sweep", "t", "--root", tmp_path)
+        _, text, _ = called(capsys, "cancel", "--all", "t", "--root", tmp_path)
+        assert "1 job asked" in text and executor.slots_free() == 3
+
+    def test_a_living_controller_is_left_to_do_it(
+        self, tmp_path: Path, executor: MemoryExecutor, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        ledger = self.left(planned(tmp_path), executor)
+        free = executor.slots_free()
+        _, text, _ = called(capsys, "cancel", "--all", "t", "--root", tmp_path)
+        assert "asked pid" in text and len(asked(tmp_path)) == 1 and executor.slots_free() == free
+        ledger.close()
+
+    def test_a_cluster_that_does_not_answer_keeps_the_request(
+        self, tmp_path: Path, executor: MemoryExecutor, capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.left(planned(tmp_path), executor).close()
+
+        def find(_: str) -> list[JobHandle]:
+            raise InDoubtError("squeue: no answer in 20 s")
+
+        monkeypatch.setattr(executor, "find", find)
+        code, text, _ = called(capsys, "cancel", "--all", "t", "--root", tmp_path)
+        assert code == 0 and "no answer in 20 s" in text and "the request is kept" in text
+        state = self.state(tmp_path)
+        assert len(asked(tmp_path)) == 1 and not state.cancelled and state.released

@@ -44,14 +44,14 @@ class Posed:
         return not any(self.touched.values())
 
 
-def drawn(task: str, science: DrawnScience, make: Make, levels: int) -> list[Item]:
-    """Return the items of a task that draws them: levels 1 to `levels`, each with as many.
+def drawn(task: str, science: DrawnScience, make: Make, levels: Iterable[int]) -> list[Item]:
+    """Return the items of a task that draws them, as many of each level.
 
     Raises:
         UsageError: a level has too few different questions.
     """
     found = []
-    for level in range(1, levels + 1):
+    for level in levels:
         key = f"{task}/{science.seed}"
         shots = shots_of(make, key, level, science.shots)
         for number, q in enumerate(questions(make, key, level, science.split, science.items)):

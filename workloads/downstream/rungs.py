@@ -80,13 +80,16 @@ def pass_at_k(samples: int, right: int, k: int) -> float:
 
 
 def guessed(encoded: Encoded, law_V: Floats, endings_V: npt.NDArray[np.bool_]) -> Score:
-    """Return the score of a guess that draws every token from `law_V`, whatever comes before."""
+    """Return the score of a guess that draws every token from `law_V`, whatever comes before.
+
+    Sums are exact, so that the same tokens in another order are a tie.
+    """
     log_V, top = np.log(law_V), law_V.max()
     answers = [row[start:] for row, start in zip(encoded.rows, encoded.starts, strict=True)]
     gold = law_V[answers[encoded.item.gold]]
     best = bool((gold == top).all() and (law_V == top).sum() == 1)
     return Score(
-        id=encoded.item.id, nats_C=tuple(float(log_V[ids].sum()) for ids in answers), length=encoded.length,
+        id=encoded.item.id, nats_C=tuple(math.fsum(log_V[ids]) for ids in answers), length=encoded.length,
         ending=float(np.log(law_V[endings_V].sum())), tokens_C=tuple(map(len, answers)),
         greedy=best and bool(endings_V[int(law_V.argmax())]), truncated=encoded.truncated)
 

@@ -5,4 +5,4 @@ from __future__ import annotations
 from sweeps.language.plugins import StageKind
 from sweeps.language.science import ScoringScience
 
-PLUGIN = StageKind(science=ScoringScience, revision=1, implementation="workloads.downstream.run:run")
+PLUGIN = StageKind(science=ScoringScience, revision=2, implementation="workloads.downstream.run:run")

@@ -39,7 +39,7 @@ STEPS = (
 
 def items(science: Any) -> list[Item]:
     """Return the items of all levels."""
-    return drawn("arithmetic", science, make, len(LARGEST))
+    return drawn("arithmetic", science, make, range(1, len(LARGEST) + 1))
 
 
 def make(draw: Draw, level: int) -> Question:

@@ -19,7 +19,7 @@ USED = 4
 
 def items(science: Any) -> list[Item]:
     """Return the items of all levels."""
-    return drawn("automata", science, make, len(STATES))
+    return drawn("automata", science, make, range(1, len(STATES) + 1))
 
 
 def make(draw: Draw, level: int) -> Question:

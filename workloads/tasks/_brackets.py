@@ -21,7 +21,7 @@ AROUND = 4
 
 def items(science: Any) -> list[Item]:
     """Return the items of all levels."""
-    return drawn("brackets", science, make, len(INSIDE))
+    return drawn("brackets", science, make, range(1, len(INSIDE) + 1))
 
 
 def make(draw: Draw, level: int) -> Question:

@@ -92,7 +92,7 @@ class Draw:
 
 
 Make = Callable[[Draw, int], Question]
-"""(draw, level) -> a question of that level; levels count from 1."""
+"""(draw, level) -> a question of that level; levels count from 1, or from 0 where a task has an entry level."""
 
 
 def split_of(prompt: str) -> Split:

@@ -20,7 +20,7 @@ WORDS = (
 
 def items(science: Any) -> list[Item]:
     """Return the items of all levels."""
-    return drawn("induction", science, make, len(PAIRS))
+    return drawn("induction", science, make, range(1, len(PAIRS) + 1))
 
 
 def make(draw: Draw, level: int) -> Question:

@@ -1,7 +1,9 @@
 """Functions in the shape of HumanEval's problems: signature and docstring, a body, wrong bodies, and tests.
 
 Every template has one right body and three wrong ones, each a slip in the right one; a test in this project runs all of
-them against the tests of their item.
+them against the tests of their item. At level 0 the wrong bodies are the right one's words in another order: two are no
+Python, and one has the operands the wrong way round. Who knows which words follow which, and not what the docstring
+says, gets about half of the points; frequencies of words get chance.
 """
 
 from __future__ import annotations
@@ -27,6 +29,24 @@ class Template(NamedTuple):
 NUMBERS = ("n", "x", "value", "number", "k")
 LISTS = ("xs", "values", "numbers", "items", "data")
 LEVELS: tuple[tuple[tuple[str, ...], tuple[Template, ...]], ...] = (
+    (NUMBERS, (
+        Template("minus_N", "Return V minus N.", "return V - N", ("return N - V", "return V N -", "return - V N"),
+                 (("1", "1 - N"), ("N", "0"))),
+        Template("from_N", "Return N minus V.", "return N - V", ("return V - N", "return N V -", "return - N V"),
+                 (("1", "N - 1"), ("N", "0"))),
+        Template("parts_of_N", "Return V divided by N, rounded down.", "return V // N",
+                 ("return N // V", "return V N //", "return // V N"), (("2 * N", "2"), ("1", "0"))),
+        Template("parts_in_N", "Return N divided by V, rounded down.", "return N // V",
+                 ("return V // N", "return N V //", "return // N V"), (("1", "N"), ("2 * N", "0"))),
+        Template("is_above_N", "Return whether V is greater than N.", "return V > N",
+                 ("return N > V", "return V N >", "return > V N"), (("N + 1", "True"), ("1", "False"))),
+        Template("is_beneath_N", "Return whether N is greater than V.", "return N > V",
+                 ("return V > N", "return N V >", "return > N V"), (("N + 1", "False"), ("1", "True"))),
+        Template("is_below_N", "Return whether V is less than N.", "return V < N",
+                 ("return N < V", "return V N <", "return < V N"), (("N + 1", "False"), ("1", "True"))),
+        Template("is_beyond_N", "Return whether N is less than V.", "return N < V",
+                 ("return V < N", "return N V <", "return < N V"), (("N + 1", "True"), ("1", "False"))),
+    )),
     (NUMBERS, (
         Template("add_N", "Return V plus N.", "return V + N", ("return V - N", "return V * N", "return N - V"),
                  (("3", "3 + N"), ("-5", "N - 5"))),
@@ -93,12 +113,12 @@ LARGEST = 20
 
 def items(science: Any) -> list[Item]:
     """Return the items of all levels."""
-    return drawn("python_functions", science, make, len(LEVELS))
+    return drawn("python_functions", science, make, range(len(LEVELS)))
 
 
 def make(draw: Draw, level: int) -> Question:
     """Return a template with its numbers and names put in."""
-    arguments, templates = LEVELS[level - 1]
+    arguments, templates = LEVELS[level]
     template, argument = draw.choice(templates), draw.choice(arguments)
     n = draw.between(3, LARGEST)
     values = {"N": str(n), "M": str(draw.between(2, n - 1)), "V": argument}

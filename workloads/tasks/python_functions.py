@@ -12,7 +12,7 @@ from workloads.tasks._drawn import DrawnScience, training
 
 
 class PythonFunctionsScience(DrawnScience):
-    """Level 1: one operation; level 2: a comprehension; level 3: a loop with a state."""
+    """Level 0: one operation in the right order; 1: one operation; 2: a comprehension; 3: a loop with a state."""
 
     items: int = 40
     """Items of each level: its templates do not make many more."""
@@ -21,7 +21,7 @@ class PythonFunctionsScience(DrawnScience):
 
 
 PLUGIN = ItemTask(
-    science=PythonFunctionsScience, revision=1, implementation="workloads.tasks._python_functions:items",
+    science=PythonFunctionsScience, revision=2, implementation="workloads.tasks._python_functions:items",
     training=training,
     rungs=CHOSEN,  # another body than the item's may be right: whether one is, only running it can tell
 )

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from cluster.clients import Answer, NoAnswer, Why
-from cluster.doctor import ask, limits, node, place
+from cluster.doctor import ask, control, limits, node, place
 from cluster.doctor.ask import ASSOCIATIONS, NODES, QOS, Answers, minutes
 from cluster.doctor.finding import Finding, Verdict
 from cluster.doctor.job import Outcome
@@ -72,7 +72,7 @@ def is_(finding: Finding, verdict: Verdict, *words: str) -> None:
 def test_a_rehearsal_is_found_to_be_good() -> None:
     told = answers()
     found = [place.clients(VERSIONS), place.controller(told.config), *place.checks(told, profile()),
-             *limits.checks(told, profile())]
+             *limits.checks(told, profile()), control.job(told, profile())]
     assert [f.check for f in found if f.verdict is not Verdict.OK] == []
 
 
@@ -83,6 +83,30 @@ def test_a_cluster_that_does_not_answer_is_unknown_and_never_good() -> None:
                      accounts=SILENT)
     found = {f.check: f.verdict for f in (*place.checks(silent, profile()), *limits.checks(silent, profile()))}
     assert {check for check, verdict in found.items() if verdict is Verdict.OK} == {"array size"}
+
+
+class TestControlJob:
+    """The job of `--controller slurm`, which has a partition, a QOS and limits of its own."""
+
+    @pytest.mark.parametrize("wanted, words", [
+        ({"partition": "urgnt"}, ("partition: urgnt: does not exist", "'urgent'")),
+        ({"partition": "urgent", "time_limit_min": 721}, ("urgent allows 720", "below `controller:`")),
+        ({"partition": "urgent"}, ("time_limit_min = 1440", "time_limit_min: 720")),
+        ({"memory_mb": 8193}, ("0 nodes have 2 CPUs, 8193 MB", "--controller slurm")),
+        ({"cpus": 3}, ("0 nodes have 3 CPUs",)),
+        ({"qos": "shrt"}, ("qos shrt is none of this user's",)),
+    ])
+    def test_what_it_may_not_have_is_a_warning(self, wanted: dict[str, object], words: tuple[str, ...]) -> None:
+        is_(control.job(answers(), profile(controller=wanted)), Verdict.WARNING, *words)
+
+    def test_what_other_jobs_ask_for_is_not_asked_of_it(self) -> None:
+        large = profile(nodes=9, memory_mb=10**6, gpus_per_node=8, partition="main", time_limit_min=10**5,
+                        controller={"partition": "urgent", "time_limit_min": 720})
+        is_(control.job(answers(), large), Verdict.OK, "720 min on 2 CPUs, 4000 MB")
+
+    def test_no_answer_is_unknown(self) -> None:
+        silent = replace(answers(), partitions=SILENT, nodes=SILENT)
+        is_(control.job(silent, profile()), Verdict.UNKNOWN, "no answer in 20 s")
 
 
 class TestPrograms:

@@ -15,6 +15,7 @@ import pytest
 
 from cluster.rehearsal import Rehearsal, breaks
 from cluster.rehearsal.scratch import mounted
+from orchestrator.__main__ import main
 from orchestrator.board import Status
 from orchestrator.plan import Planned
 from orchestrator.reconciler import Notice, Reconciler
@@ -22,8 +23,9 @@ from sweeps.errors import EnvironmentError_, StorageError
 from sweeps.language.graph import Graph, Node
 from sweeps.language.manifest import PathStep, PlanFile, PlanStage, PlanTrial
 from sweeps.language.stage import StageSpec
-from sweeps.store import requests
+from sweeps.store import files, requests
 from sweeps.store.files import read_json
+from sweeps.store.layout import Layout
 from sweeps.store.ledger import Event, begin_term, read_events
 from tests.cluster.slurm.test_contract import executor
 from tests.cluster.slurm.test_real import began, client
@@ -139,6 +141,28 @@ def test_what_a_person_cancels_stays_cancelled_until_retry_and_is_told_with_when
         run.reconciler.step()
         run.drive()
         assert run.reconciler.board.status[stage.fingerprint] is Status.DONE, "it goes on from its checkpoint"
+
+
+def test_cancel_ends_the_jobs_of_a_sweep_whose_controller_has_left(slurm: Rehearsal, tmp_path: Path) -> None:
+    stages = {f"t{i}": spec("wait", salt=i) for i in range(9)}
+    plan, folder = toys(tmp_path, stages), Layout(tmp_path).sweep("s")
+    profile = tmp_path / "left.yaml"
+    profile.write_text(f"executor: slurm\nrehearsal: {slurm.name}\n")
+    (tmp_path / "jobs").symlink_to("notes")  # where the executor of a sweep keeps them
+    with reign(plan, slurm, slots=100) as run:
+        run.drive(lambda: sum(began(tmp_path, s) for s in stages.values()) == 8)
+        run.reconciler.ledger.append("cluster", profile=str(profile))
+    files.replace(folder.plan, plan.file.model_dump_json())
+    assert main(["cancel", "--all", "s", "--root", str(tmp_path)]) == 0
+    deadline = time.monotonic() + 30
+    while client(slurm, "squeue", "-h", "-r"):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert len(list(tmp_path.glob("stages/toy/*/attempts/1/stopped.json"))) == 8, "they checkpointed; one had not begun"
+    with reign(plan, slurm) as run:
+        run.drive()
+        assert set(run.reconciler.board.status.values()) == {Status.CANCELLED}
+        assert not run.events("failed", "interrupted") and len(run.events("intent")) == 1
 
 
 def test_a_job_cancelled_while_it_waited_stays_cancelled_too(slurm: Rehearsal, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@ unless a person has asked."""
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -27,12 +29,22 @@ from workloads.downstream.sampling import Ask, Sample, Sampler
 from workloads.sandbox.box import Box
 from workloads.sandbox.kinds import LADDER
 from workloads.sandbox.ladder import fault, open_box
+from workloads.tasks import humaneval
 from workloads.tasks._python_functions import items
 from workloads.tasks.python_functions import PLUGIN, PythonFunctionsScience
 
 ITEMS = [item for item in items(PythonFunctionsScience(items=4)) if item.level == "1"]
 ASKED = GenerationScience(samples=3, passes=(1, 2), max_new_tokens=12)
-RIGHT = {item.id: item.answer for item in ITEMS}
+OFFICIAL = [
+    {"task_id": "HumanEval/0", "prompt": 'def twice(x):\n    """Return x two times."""\n', "entry_point": "twice",
+     "canonical_solution": "    return 2 * x\n",
+     "test": "\n\nMETADATA = {}\n\n\ndef check(candidate):\n    assert candidate(2) == 4\n"},
+    {"task_id": "HumanEval/1", "prompt": 'import math\n\n\ndef root(x):\n    """\n    >>> root(9)\n    3\n    """\n',
+     "entry_point": "root", "canonical_solution": "    y = math.isqrt(x)\n    return y\n",
+     "test": "def check(candidate):\n    assert candidate(9) == 3\n    assert candidate(0) == 0\n"},
+]
+RIGHT = {item.id: item.answer for item in ITEMS} | {
+    str(row["task_id"]): f"\n{row['canonical_solution']}" for row in OFFICIAL}
 WRONG = "\n    return None\n"
 
 
@@ -125,6 +137,36 @@ def test_what_a_real_model_writes_is_drawn_run_and_recorded(
     assert rows["number"] == [0, 1, 2, 3] * len(ITEMS) and None not in rows["passed"]
     assert all(0 < count <= ASKED.max_new_tokens for count in rows["tokens"])
     assert set(rows["batch_rows"]) == {16} and len(set(rows["text"])) > len(ITEMS)
+
+
+def official(store: Layout, made: Made, model: Path, folder: Path) -> StageContext:
+    """A stage that is asked a small HumanEval, from a file in the official format."""
+    path = folder / "HumanEval.jsonl.gz"
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in OFFICIAL).encode()))
+    science = humaneval.HumanEvalScience(
+        paths=(str(path),), count=2, generation=humaneval.HumanEvalGeneration(**ASKED.model_dump()))
+    items = asked(folder / "items", humaneval.PLUGIN.load()(science))
+    return downstream(store, made, items, model, of=("humaneval", science), task=humaneval.PLUGIN)
+
+
+def test_programs_for_the_official_file_are_drawn_run_and_recorded(
+        store: Layout, made: Made, model: Path, sandbox: str, tmp_path: Path) -> None:
+    stage = official(store, made, model, tmp_path)
+    found = run(stage)
+    assert found["humaneval.all.pass@1"] == found["humaneval.all.exact"] == 0
+    assert found[f"humaneval.sandbox.{sandbox}"] == 1 and found["humaneval.programs.not_evaluable"] == 0
+    rows = records(stage)
+    assert rows["id"] == [row["task_id"] for row in OFFICIAL for _ in range(4)] and rows["passed"] == [False] * 8
+    assert all(0 < count <= ASKED.max_new_tokens for count in rows["tokens"]) and len(set(rows["text"])) > 2
+
+
+def test_the_official_solutions_pass_the_official_checks(
+        store: Layout, made: Made, model: Path, sandbox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, {GREEDY: "all", 2: "HumanEval/1"})
+    stage = official(store, made, model, tmp_path)
+    found = run(stage)
+    assert found["humaneval.all.exact"] == 1 and found["humaneval.all.pass@1"] == pytest.approx(1 / 6)
+    assert records(stage)["passed"] == [True, False, False, False, True, False, True, False]
 
 
 @pytest.mark.parametrize("stop_after", [0, 3, 4, 9, 17, 20, 22])

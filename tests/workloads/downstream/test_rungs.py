@@ -103,6 +103,16 @@ def test_guesses_are_laws_without_context(made: Made) -> None:
     assert counted.nats_C[0] == pytest.approx(np.log(law_V[e.rows[0][e.starts[0]:]]).sum())
 
 
+def test_who_counts_tokens_cannot_tell_one_order_of_them_from_another(made: Made) -> None:
+    """Or rounding would decide who is right, and a model could seem better than the frequencies of tokens."""
+    tokenizer = made.load()
+    encoding, words = Encoding(tokenizer, 128), (" 7", " has", " more", " 31", " then")
+    orders = tuple("".join(order) for order in itertools.permutations(words))
+    e = encoding.item(Posed(id="a", level="0", prompt="Answer:", choices_C=orders, gold=0))
+    law_V = np.random.default_rng(0).dirichlet(np.ones(tokenizer.get_vocab_size()))
+    assert choice_rungs(guessed(e, law_V, encoding.endings_V).nats_C, 0)["cloze"] == 1 / len(orders)
+
+
 def test_a_mean_is_over_the_items_of_its_level() -> None:
     items = [Posed(id=str(n), level=level, prompt="p", choices_C=(" a",), gold=0) for n, level in enumerate("112")]
     found = means(items, [{"x": 1.0}, {"x": 2.0}, {"x": 6.0}])

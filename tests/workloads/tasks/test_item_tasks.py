@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -18,11 +19,14 @@ from workloads.tasks._drawn import SPLITS, Draw, DrawnScience, Make, Question, q
 
 TASKS = {key: task for key, task in load_registries().tasks.items()
          if isinstance(task, ItemTask) and issubclass(task.science, DrawnScience)}
-MAKES: dict[str, tuple[Make, int]] = {
-    "arithmetic": (_arithmetic.make, 3), "automata": (_automata.make, 3), "brackets": (_brackets.make, 3),
-    "induction": (_induction.make, 3), "python_functions": (_python_functions.make, 3)}
+MAKES: dict[str, tuple[Make, range]] = {
+    "arithmetic": (_arithmetic.make, range(1, 4)), "automata": (_automata.make, range(1, 4)),
+    "brackets": (_brackets.make, range(1, 4)), "induction": (_induction.make, range(1, 4)),
+    "python_functions": (_python_functions.make, range(4))}
 draws = st.integers(0, 10**6).map(lambda n: Draw(str(n)))
 levels = st.sampled_from([1, 2, 3])
+OLDER_FUNCTIONS = "ca7f1de92170be39cb90bddabb42aa2608b0dc7702f304640809cd681e3fed08"
+"""Digest of levels 1 to 3 of `python_functions` as they were in its revision 1."""
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -33,7 +37,7 @@ def test_items_are_sound_graded_and_the_same_every_time(task: str) -> None:
     assert digest(found) == digest(plugin.load()(science))
     assert digest(found) != digest(plugin.load()(science.model_copy(update={"seed": 1})))
     assert isinstance(science, DrawnScience)
-    assert [sum(i.level == str(level) for i in found) for level in (1, 2, 3)] == [science.items] * 3
+    assert Counter(i.level for i in found) == dict.fromkeys(map(str, MAKES[task][1]), science.items)
     assert all(item.distractors for item in found)
 
 
@@ -44,7 +48,7 @@ def test_no_question_of_the_test_split_is_in_another_split_or_a_shot(task: str) 
         plugin.science(split=split, seed=seed, items=8))} for split in SPLITS}
     assert not prompts["test"] & (prompts["train"] | prompts["validation"])
     make, levels = MAKES[task]
-    for level in range(1, levels + 1):
+    for level in levels:
         shots = list(questions(make, f"{task}/0/shots", level, "train", 2))
         assert {split_of(q.prompt) for q in shots} == {"train"}
         item = next(i for i in plugin.load()(plugin.science(items=8, shots=2)) if i.level == str(level))
@@ -115,7 +119,7 @@ def test_the_recalled_number_is_the_one_beside_the_word(draw: Draw, level: int) 
     assert {question.answer, *question.distractors} == {f" {digit}" for digit in told.values()}
 
 
-@given(draws, levels)
+@given(draws, st.sampled_from([0, 1, 2, 3]))
 @settings(max_examples=60, deadline=None)
 def test_the_right_body_passes_its_tests_and_no_wrong_one_does(draw: Draw, level: int) -> None:
     question = _python_functions.make(draw, level)
@@ -124,12 +128,27 @@ def test_the_right_body_passes_its_tests_and_no_wrong_one_does(draw: Draw, level
         names: dict[str, object] = {}
         try:
             exec(question.prompt + body + question.tests, names)  # this project's own text, not a model's
-        except (AssertionError, IndexError, TypeError, ZeroDivisionError, OverflowError):
+        except (AssertionError, IndexError, SyntaxError, TypeError, ZeroDivisionError, OverflowError):
             return False
         return True
 
     assert passes(question.answer)
     assert not any(passes(wrong) for wrong in question.distractors)
+
+
+@given(draws)
+@settings(max_examples=60, deadline=None)
+def test_the_bodies_of_the_entry_level_differ_in_order_alone(draw: Draw) -> None:
+    """So that neither length nor the frequencies of tokens say which is right."""
+    question = _python_functions.make(draw, 0)
+    assert all(sorted(wrong.split(" ")) == sorted(question.answer.rstrip().split(" ")) for wrong in
+               (distractor.rstrip() for distractor in question.distractors))
+
+
+def test_the_levels_from_1_on_are_the_ones_before_there_was_an_entry_level() -> None:
+    plugin = TASKS["python_functions"]
+    older = [item for item in plugin.load()(plugin.science()) if item.level != "0"]
+    assert len(older) == 120 and digest(older) == OLDER_FUNCTIONS
 
 
 @given(st.text(min_size=1))
