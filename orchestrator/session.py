@@ -11,6 +11,7 @@ from orchestrator.arguments import say
 from orchestrator.board import Status
 from orchestrator.clusters import executor_of, keep_simulations_apart
 from orchestrator.controller import ReconcilerThread, run_trials
+from orchestrator.live_report import rebuilding
 from orchestrator.live_table import Display, make_display
 from orchestrator.ownership import begin
 from orchestrator.plan import Planned
@@ -95,7 +96,7 @@ def _run(planned: Planned, thread: ReconcilerThread, display: Display) -> bool:
         what = "leaving; the jobs live on" if thread.detaches else "asking the jobs to checkpoint"
         say(f"\n{signal.Signals(number).name}: {what}{'' if inside_a_job else '; again to leave at once'}")
 
-    with _handlers(ask):
+    with _handlers(ask), rebuilding(planned.layout, planned.sweep.name):
         try:
             run_trials(planned, thread)
         finally:
