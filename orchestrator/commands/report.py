@@ -89,7 +89,7 @@ def _of_sweep(arguments: argparse.Namespace) -> int:
 
 def _of_curves(arguments: argparse.Namespace) -> int:
     from analysis.curve_text import curve_text
-    from analysis.curves import BASELINE, ROWS_VERSION, rows, study_of
+    from analysis.curves import BASELINE, ROWS_VERSION, left_out, rows, study_of
     from analysis.report import curves_report
 
     if any((arguments.sets, arguments.scale, arguments.seeds, arguments.cluster)):
@@ -100,7 +100,7 @@ def _of_curves(arguments: argparse.Namespace) -> int:
     found = replace(found, overlay=arguments.overlay is not None)
     page = curves_report(found, arguments.out) if arguments.out is not None else None
     if arguments.json:
-        out_json({"schema_version": ROWS_VERSION, "rows": rows(found)})
+        out_json({"schema_version": ROWS_VERSION, "rows": rows(found), "left_out": left_out(found)})
     else:
         out(curve_text(found))
     say(f"report: {page}" if page else "for the tables, figures and report.html name a folder with --out DIR")
