@@ -18,9 +18,9 @@ _LEGEND = (
     "gain: of perplexity at T_b, the baseline's last evaluation; nats: the same as a difference of losses. speed-up: "
     "T_own / T_x, at end: T_b / T_x, charged: T_own / (T_x + upstream tokens), saving: 1 - (T_x + upstream tokens) / "
     "T_own; T_x: the arm's first crossing of the baseline's last loss, T_own: the baseline's own. <x: not reached by "
-    "every seed, so at most x. >x: reached by the first evaluation already. Over seeds (n): nats averaged, ratios geometrically; 3/4: "
-    "of 4 seeds 3 have a loss at T_b, so gains are over 3 and speed-ups over 4. "
-    "Speed-ups at one loss mostly read the learning-rate tail: see the table speedup_over_target."
+    "every seed, so at most x. >x: reached by the first evaluation already. Over seeds (n): nats averaged, ratios "
+    "geometrically; 3/4: of 4 seeds 3 have a loss at T_b, so gains are over 3 and speed-ups over 4. Speed-ups at one "
+    "loss mostly read the learning-rate tail: see the table speedup_over_target."
 )
 
 

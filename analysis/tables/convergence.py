@@ -10,8 +10,7 @@ import pandas as pd
 
 from analysis.convergence import gain_percent
 from analysis.over_seeds import RATIOS, SHARES, over_seeds
-from analysis.schema import NATS, TOKENS, Column, frame_of
-from analysis.statistics import detectable_effect
+from analysis.schema import NATS, TOKENS, Column, detectable, frame_of
 from analysis.study import Study
 from analysis.table import Table
 
@@ -42,9 +41,9 @@ COLUMNS = (
     Column("gain_high", "float64", NATS, "upper end"),
     Column("gain_sd", "float64", NATS, "standard deviation of the gain over seeds"),
     Column("gain_percent", "float64", "%", "perplexity gain 100 (1 - exp(-gain_nats))"),
-    Column("detectable_nats", "float64", NATS, "gain found with 80 % power at this n and sd (noncentral t)"),
-    Column("crossings", "int64", "", "seeds with every evaluation that counts, also a file's that ends before T_b: what "
-                                     "follows is over these"),
+    detectable(),
+    Column("crossings", "int64", "", "seeds with every evaluation that counts, also one of a file that ends before "
+                                     "T_b: what follows is over these"),
     Column("censored", "int64", "", "seeds that never reach the baseline's final loss"),
     Column("at_first", "int64", "", "seeds that reach it by their first evaluation: their speed-ups are lower bounds"),
     Column("flat_tail", "int64", "", "seeds whose baseline reaches its final loss before T_b"),
@@ -76,7 +75,7 @@ def _row(study: Study, domain: str, arm: str) -> dict[str, Any]:
         "missing": counts["missing"], "loss": float(np.mean(losses)) if losses else math.nan,
         "bits_per_byte": bits_per_byte(study, domain, arm),
         "gain_nats": effect.mean, "gain_low": effect.low, "gain_high": effect.high, "gain_sd": effect.sd,
-        "gain_percent": gain_percent(effect.mean), "detectable_nats": detectable_effect(effect.sd, effect.n),
+        "gain_percent": gain_percent(effect.mean), "detectable_nats": effect.detectable,
         "speedup_low": speedup.low, "speedup_high": speedup.high, "speedup_note": "" if baseline else speedup.note,
         **_descriptive(study, domain, arm),
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.schema import NATS, Column, frame_of
+from analysis.schema import NATS, Column, detectable, frame_of
 from analysis.study import Study
 from analysis.table import Table
 from sweeps.language.manifest import PlanFile, PlanTrial
@@ -28,6 +28,7 @@ COLUMNS = (
     Column("gain_nats", "float64", NATS, "mean gain over the baseline at its own rate; empty of baselines"),
     Column("low", "float64", NATS, "lower end of its 95 % paired-t interval; empty below three seeds"),
     Column("high", "float64", NATS, "upper end"),
+    detectable(),
 )
 
 
@@ -45,6 +46,7 @@ def _rows(study: Study) -> Iterator[dict[str, Any]]:
             "at_edge": at_edge, "seeds": len(losses),
             "loss": sum(losses.values()) / len(losses) if losses else math.nan,
             "gain_nats": gain.mean, "low": gain.low, "high": gain.high,
+            "detectable_nats": gain.detectable,
         }
 
 

@@ -18,7 +18,7 @@ from orchestrator.__main__ import main
 from sweeps.language.manifest import PlanChoice
 from sweeps.store import files
 from sweeps.store.layout import Layout
-from tests.analysis.conftest import ARMS, SCRATCH, Arm, SweepBuilder
+from tests.analysis.conftest import ARMS, SCRATCH, Arm, SweepBuilder, detectable_of
 
 WEB = ("web",)
 
@@ -49,6 +49,8 @@ def test_each_budget_stands_beside_the_next_smaller_one(tmp_path: Path) -> None:
     more = found[1]
     assert more["more_low"] < more["more_nats"] < more["more_high"]
     assert more["more_nats"] == pytest.approx(more["gain_nats"] - found[0]["gain_nats"])
+    assert more["more_detectable"] == detectable_of(more, "more_low", "more_high")
+    assert more["detectable_nats"] == detectable_of(more) and math.isnan(found[0]["more_detectable"])
     assert math.isnan(found[0]["more_nats"]) and found[0]["gain_percent"] == pytest.approx(2.0, abs=1)
 
 
@@ -65,6 +67,8 @@ def test_each_way_of_transferring_stands_beside_the_first(tmp_path: Path) -> Non
         ("nca", "transfer.reinit", "nothing", ""), ("nca", "transfer.reinit", "attention", "worse"),
         ("nca", "transfer.reinit", "mlp", "not resolved")]
     assert found[1]["change_nats"] == pytest.approx(-0.07, abs=0.02) and found[1]["over"] == "nca reinit=nothing"
+    assert found[1]["change_detectable"] == detectable_of(found[1], "change_low", "change_high")
+    assert found[1]["detectable_nats"] == detectable_of(found[1])
 
 
 def test_learning_rates_say_who_chose_them_and_where_the_grid_ended(tmp_path: Path) -> None:
