@@ -256,6 +256,28 @@ def test_flags_that_exclude_each_other(curves: Write, capsys: Captured) -> None:
     assert "one of the two" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("suffix", ["csv", "PQ"])
+def test_one_table_of_a_file(suffix: str, curves: Write, tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / f"c.{suffix}"
+    if suffix == "csv":
+        curves(TWO).rename(path)
+    else:
+        pd.DataFrame(TWO, columns=list(HEADER)).to_parquet(path)
+    assert main(["table", "convergence", str(path), "--upstream-tokens", "30", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["rows"][1]
+    assert (found["arm"], found["gain_nats"], found["charged_speedup"]) == ("nca", 0.5, pytest.approx(200 / 180))
+    assert main(["table", "convergence", str(path), "--baseline", "nca", "--upstream-tokens", "0"]) == 0
+    assert "scratch" in capsys.readouterr().out
+    assert main(["table", "convergence", str(path)]) == 2 and "--upstream-tokens 164M" in capsys.readouterr().err
+    assert main(["table", "convergence", "smoke", "--baseline", "x"]) == 2
+    assert "belong to curves" in capsys.readouterr().err
+
+
+def test_an_overlay_without_a_folder_is_drawn_nowhere_and_that_is_said(curves: Write, capsys: Captured) -> None:
+    assert main(["report", "--curves", str(curves(TWO)), "--upstream-tokens", "0", "--overlay", "published"]) == 0
+    assert "--overlay is drawn in figures only; for the tables, figures" in capsys.readouterr().err
+
+
 HOSTILE = '=cmd|"/c calc"!A1 <script>alert(1)</script> $x_{ \x1b[31m'
 
 
