@@ -52,7 +52,7 @@ _COLUMNS = {
     "scaling": ("domain", "arm", "seeds", "alpha", "alpha_low", "alpha_high", "alpha_note", "slope", "data", "data_low",
                 "data_high", "data_note"),
     "complexity_by_domain": ("domain", "arm", "note", "learned", "seeds", "gain_nats", "low", "high", "detectable_nats",
-                             "best", "lead_nats", "lead_low", "lead_high"),
+                             "largest_mean", "lead_nats", "lead_low", "lead_high"),
 }
 """What the page shows of a table; the whole of it is in its CSV."""
 

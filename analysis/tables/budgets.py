@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.best import resolved_best
 from analysis.by_field import BUDGET, along
 from analysis.convergence import gain_percent
 from analysis.schema import NATS, TOKENS, Column, detectable, frame_of
@@ -44,4 +45,5 @@ def _build(study: Study) -> pd.DataFrame:
 
 
 PLUGIN = Table(title="Upstream budgets", columns=COLUMNS, build=_build,
+               best=resolved_best("gain_nats", "low", "high", ("domain", "arm")),
                empty="No arm of this sweep has several upstream budgets.")

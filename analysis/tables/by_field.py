@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.best import resolved_best
 from analysis.by_field import at_values
 from analysis.schema import NATS, Column, detectable, frame_of
 from analysis.study import Study
@@ -40,4 +41,5 @@ def _build(study: Study) -> pd.DataFrame:
 
 
 PLUGIN = Table(title="What a field does to the gain", columns=COLUMNS, build=_build,
+               best=resolved_best("over_best", "over_best_low", "over_best_high", ("domain", "field")),
                empty="This sweep has no field that scratch has as an axis too.")

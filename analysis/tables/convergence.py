@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.best import resolved_best
 from analysis.convergence import gain_percent
 from analysis.over_seeds import RATIOS, SHARES, over_seeds
 from analysis.schema import NATS, TOKENS, Column, detectable, frame_of
@@ -108,4 +109,5 @@ def _descriptive(study: Study, domain: str, arm: str) -> dict[str, Any]:
     }
 
 
-PLUGIN = Table(title="Convergence by domain and arm", columns=COLUMNS, build=_build)
+PLUGIN = Table(title="Convergence by domain and arm", columns=COLUMNS, build=_build,
+               best=resolved_best("gain_nats", "gain_low", "gain_high"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.best import resolved_best
 from analysis.inference import evidence
 from analysis.schema import NATS, Column, detectable, frame_of
 from analysis.study import Study
@@ -49,4 +50,5 @@ def _build(study: Study) -> pd.DataFrame:
     return frame_of(_rows(study), COLUMNS)
 
 
-PLUGIN = Table(title="Gains as evidence", columns=COLUMNS, build=_build)
+PLUGIN = Table(title="Gains as evidence", columns=COLUMNS, build=_build,
+               best=resolved_best("gain_nats", "low", "high"))

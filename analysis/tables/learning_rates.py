@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.best import resolved_best
 from analysis.schema import NATS, Column, detectable, frame_of
 from analysis.study import Study
 from analysis.table import Table
@@ -67,5 +68,5 @@ def _build(study: Study) -> pd.DataFrame:
     return frame_of(_rows(study), COLUMNS)
 
 
-PLUGIN = Table(title="Learning rates", columns=COLUMNS, build=_build,
+PLUGIN = Table(title="Learning rates", columns=COLUMNS, build=_build, best=resolved_best("gain_nats", "low", "high"),
                empty="Curves of a file do not say at which learning rates they were made.")

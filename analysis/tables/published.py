@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.best import resolved_best
 from analysis.convergence import gain_percent
 from analysis.published import beside
 from analysis.schema import NATS, TOKENS, Column, detectable, frame_of
@@ -52,4 +53,5 @@ def _build(study: Study) -> pd.DataFrame:
 
 
 PLUGIN = Table(title="Beside the published results", columns=COLUMNS, build=_build,
+               best=resolved_best("gain_nats", "low", "high"),
                empty="Nothing is published of these domains and upstreams.")

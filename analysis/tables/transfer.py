@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.best import resolved_best
 from analysis.by_field import along
 from analysis.schema import NATS, Column, detectable, frame_of
 from analysis.study import Study
@@ -52,4 +53,5 @@ def _build(study: Study) -> pd.DataFrame:
 
 
 PLUGIN = Table(title="What the transfer carries", columns=COLUMNS, build=_build,
+               best=resolved_best("gain_nats", "low", "high", ("domain", "arm", "field")),
                empty="No arm of this sweep has several values of a `transfer` field.")
