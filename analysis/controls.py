@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.statistics import Interval, detectable_effect
+from analysis.statistics import Interval
 from analysis.study import Study, once
 
 
@@ -23,11 +23,6 @@ class Contrast:
     control_over_scratch: Interval
     difference: Interval
     """The arm's gain over the control, paired by seed, nats."""
-
-    @property
-    def detectable(self) -> float:
-        """Difference that this n and sd find with 80 % power, nats."""
-        return detectable_effect(self.difference.sd, self.difference.n)
 
     @property
     def reading(self) -> str:

@@ -1,8 +1,8 @@
 """A file of loss curves, anybody's, read and checked: columns panel, upstream, tokens, val_loss, in CSV or Parquet.
 
 `seed` and `upstream_tokens` are optional columns, others are named and left alone, rows may stand in any order. Every
-problem of the file is told in one answer, with its line, column and value. A loss that is written as nan or inf is no
-mistake of the file: that run diverged, is counted, and never scored.
+problem of the file is told in one answer, with its line, column and value. A loss that is nan, inf or empty (as pandas
+writes nan) is no mistake of the file: that run diverged, is counted, and never scored.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ class _Reader:
         self.runs: dict[RunKey, Run] = {}
         self.problems: list[Problem] = []
         self.repeated: list[int] = []
+        self.empty: list[int] = []
         self.others: list[str] = []
         self.seen = False
 
@@ -122,7 +123,11 @@ class _Reader:
         panel, upstream = (self._value(line, values, c, _name) for c in ("panel", "upstream"))
         seed = self._value(line, values, "seed", _seed) if "seed" in values else 0
         tokens = self._value(line, values, "tokens", _tokens)
-        loss = self._value(line, values, "val_loss", _loss)
+        loss = math.nan
+        if _empty(values["val_loss"]):
+            self.empty.append(line)
+        else:
+            loss = self._value(line, values, "val_loss", _loss)
         charged = None
         if not _empty(values.get("upstream_tokens")):
             charged = self._value(line, values, "upstream_tokens", parse_upstream_tokens)
@@ -172,6 +177,9 @@ class _Reader:
             yield f"columns that are not read: {', '.join(map(repr, self.others))}"
         if self.repeated:
             yield f"{len(self.repeated)} rows stand twice and count once, the first of them line {self.repeated[0]}"
+        if self.empty:
+            yield (f"{len(self.empty)} rows have no val_loss, the first of them line {self.empty[0]}: read as nan, "
+                   "which pandas writes so; leave out rows that are no evaluation")
         for key, run in self.runs.items():
             if run.diverged:
                 line = min(run.lines[t] for t, loss in run.points.items() if not math.isfinite(loss))

@@ -17,6 +17,7 @@ from analysis import schema
 from analysis.convergence import compare, gain_percent
 from analysis.curve_file import CurveFile, Run, RunKey, read_curves, refuse
 from analysis.load import Records
+from analysis.over_seeds import over_seeds
 from analysis.study import Study
 from sweeps.errors import Problem, nearest
 from sweeps.language.manifest import PlanFile, PlanTrial
@@ -28,8 +29,6 @@ KEYS = ("panel", "upstream", "final_perplexity", "gain_percent", "gain_nats", "s
         "charged_speedup", "charged_speedup_at_end", "token_saving", "mrs", "flat_tail", "censored", "speedup_bound",
         "n_seeds")
 """Of a row of the JSON answer, in this order."""
-_GEOMETRIC = ("speedup", "speedup_at_end", "charged_speedup", "charged_speedup_at_end")
-_ARITHMETIC = ("token_saving", "mrs")
 
 
 def study_of(path: Path, baseline: str = BASELINE, upstream_tokens: int | None = None) -> tuple[Study, list[str]]:
@@ -150,45 +149,46 @@ def _evaluations(trials: Sequence[PlanTrial], runs: Iterable[Run]) -> dict[str, 
 def rows(study: Study) -> list[dict[str, Any]]:
     """Return one row per domain and arm, the baselines' included, with `KEYS`; None where a value is not defined.
 
-    Over seeds: differences and shares are averaged, ratios geometrically, and a value that one of the seeds lacks is
-    None, since a mean over the others would be biased (without its censored seeds a speed-up of 1.00 reads 1.22).
-    `censored` and `flat_tail`: of any seed. `speedup_bound`: the largest of the censored seeds'.
+    `n_seeds`: those with a curve and a baseline's. Losses and gains are averaged over those of them that have a loss at
+    T_b, speed-ups and the like over all of them (`over_seeds`); `censored` and `flat_tail`: of any. `left_out` names
+    the seeds that a row is not about.
     """
     cells = [(d, a) for d in study.records.domains for a in study.records.arms if (d, a) in study.cells]
     return [_row(domain, arm, _measured(study, domain, arm)) for domain, arm in cells]
 
 
-def _measured(study: Study, domain: str, arm: str) -> list[dict[str, Any]]:
+def left_out(study: Study) -> list[dict[str, Any]]:
+    """Return `panel`, `upstream` and `seed` of each run that is in no gain, and `why`."""
+    why = {r["trial"]: r["status"] for r in study.trials.values() if r["is_baseline"]}
+    why |= dict(zip(study.pairs["trial"].tolist(), study.pairs["status"].tolist(), strict=True))
+    return [{"panel": r["domain"], "upstream": r["arm"], "seed": int(r["seed"]), "why": why[trial]}
+            for trial, r in study.trials.items() if why[trial] != "scored"]
+
+
+def _measured(study: Study, domain: str, arm: str) -> Sequence[Mapping[str, Any]]:
     """Return the measures of each seed that has a curve and a baseline's; the baseline is compared with itself."""
     if study.cells[domain, arm][0]["is_baseline"]:
         own = [(study.curves[r["trial"]], r["upstream_tokens"]) for r in study.cells[domain, arm]
                if r["status"] == "scored"]
         return [compare(curve, curve, tokens)._asdict() for curve, tokens in own]
-    pairs = study.pairs
-    kept = pairs[(pairs["domain"] == domain) & (pairs["arm"] == arm) & pairs["t_b"].notna()]
-    return [{str(k): v for k, v in row.items()} for row in kept.to_dict("records")]
+    return study.known(domain, arm)
 
 
 def _row(domain: str, arm: str, measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    def column(name: str) -> list[float]:
-        return [float(m[name]) for m in measured]
-
-    gain = _mean(column("gain_nats"))
-    bounds = [b for b in column("speedup_bound") if math.isfinite(b)]
-    with np.errstate(over="ignore", divide="ignore"):
-        perplexity = float(np.exp(_mean(column("loss_arm"))))
-        ratios = {n: float(np.exp(_mean(np.log(column(n))))) for n in _GEOMETRIC}
+    gain = _mean_at_t_b(measured, "gain_nats")
+    with np.errstate(over="ignore"):
+        perplexity = float(np.exp(_mean_at_t_b(measured, "loss_arm")))
     values = {
         "panel": domain, "upstream": arm, "final_perplexity": perplexity, "gain_percent": gain_percent(gain),
-        "gain_nats": gain, **ratios, **{n: _mean(column(n)) for n in _ARITHMETIC},
-        "flat_tail": any(m["flat_tail"] for m in measured), "censored": any(m["censored"] for m in measured),
-        "speedup_bound": max(bounds, default=math.nan), "n_seeds": len(measured),
+        "gain_nats": gain, **over_seeds(measured), "flat_tail": any(m["flat_tail"] for m in measured),
+        "censored": any(m["censored"] for m in measured), "n_seeds": len(measured),
     }
     return {key: _json(values[key]) for key in KEYS}
 
 
-def _mean(values: Any) -> float:
-    return float(np.mean(values)) if len(values) else math.nan
+def _mean_at_t_b(measured: Sequence[Mapping[str, Any]], name: str) -> float:
+    values = [m[name] for m in measured if math.isfinite(m[name])]
+    return float(np.mean(values)) if values else math.nan
 
 
 def _json(value: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from analysis.equivalence import Equivalence, equivalence, margin_of
 from analysis.scaling import EquivalentData, PowerLaw, equivalent_data, fit
-from analysis.statistics import Interval, detectable_effect, sign_flip_p, smallest_p
+from analysis.statistics import Interval, sign_flip_p, smallest_p
 from analysis.study import Study, once
 
 
@@ -23,8 +23,6 @@ class Evidence:
     """Exact sign-flip p, two-sided."""
     least_p: float
     """The smallest that this number of seeds can give."""
-    detectable: float
-    """Gain that this n and sd find with 80 % power, nats."""
     small: Equivalence
     """Whether the gain is smaller than 1 % of perplexity, either way."""
 
@@ -42,7 +40,7 @@ def evidence(study: Study, domain: str) -> list[Evidence]:
         effect = study.effect(domain, arm)
         found.append(Evidence(
             domain=domain, arm=arm, gain=effect, p=sign_flip_p(gains), least_p=smallest_p(len(gains)),
-            detectable=detectable_effect(effect.sd, effect.n), small=equivalence(gains, margin_of(), pooled),
+            small=equivalence(gains, margin_of(), pooled),
         ))
     return found
 

@@ -49,10 +49,10 @@ _COLUMNS = {
                  "detectable_nats", "reading"),
     "inference": ("domain", "arm", "seeds", "gain_nats", "low", "high", "p", "least_p", "detectable_nats", "small",
                   "small_power"),
-    "scaling": ("domain", "arm", "seeds", "alpha", "alpha_low", "alpha_high", "slope", "data", "data_low", "data_high",
-                "data_note"),
-    "complexity_by_domain": ("domain", "arm", "note", "learned", "seeds", "gain_nats", "low", "high", "best",
-                             "lead_nats", "lead_low", "lead_high"),
+    "scaling": ("domain", "arm", "seeds", "alpha", "alpha_low", "alpha_high", "alpha_note", "slope", "data", "data_low",
+                "data_high", "data_note"),
+    "complexity_by_domain": ("domain", "arm", "note", "learned", "seeds", "gain_nats", "low", "high", "detectable_nats",
+                             "largest_mean", "lead_nats", "lead_low", "lead_high"),
 }
 """What the page shows of a table; the whole of it is in its CSV."""
 

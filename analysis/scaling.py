@@ -39,6 +39,8 @@ class PowerLaw:
     """Lower end of alpha's 95 % interval (profile F); NaN: open at 0, where the law is logarithmic."""
     alpha_high: float
     """NaN: open at `MAX_ALPHA`."""
+    note: str
+    """Why alpha has no interval; empty where it has one."""
     levels: Floats
     """(n,) fitted loss at T of each seed, nats."""
     slopes: Floats
@@ -48,14 +50,14 @@ class PowerLaw:
     sd: float
     """Residual standard deviation of one loss, nats; NaN without a degree of freedom."""
     edges: tuple[tuple[float, Floats], ...]
-    """alpha at both ends of its interval (0 and `MAX_ALPHA` where open) and the slopes there."""
+    """alpha at both ends of its interval (0 and `MAX_ALPHA` where open) and the slopes there; empty without one."""
 
 
 def fit(curves: Sequence[Curve]) -> PowerLaw | None:
     """Return the fit to one arm's annealed ends; None where a seed has fewer than `MIN_ENDS`, or there is none.
 
     alpha's interval is {alpha: RSS(alpha) <= RSS_min (1 + F(1, df) / df)} within [0, `MAX_ALPHA`], with df = ends of
-    all seeds - 2 seeds - 1.
+    all seeds - 2 seeds - 1. It takes `MIN_SEEDS` seeds: the spread of one seed's ends says nothing of another seed.
 
     Args:
         curves: annealed ends of each seed, above 0 tokens, with a common last one.
@@ -71,13 +73,15 @@ def fit(curves: Sequence[Curve]) -> PowerLaw | None:
     alpha = float(fine[np.argmin(_lines(curves, fine)[2])])
     levels, slopes, (least,) = _lines(curves, np.array([alpha]))
     df = sum(len(c.tokens) for c in curves) - 2 * len(curves) - 1
-    low, high = _profile(coarse, sums, alpha, float(least), df)
+    few = len(curves) < MIN_SEEDS
+    low, high = (math.nan, math.nan) if few else _profile(coarse, sums, alpha, float(least), df)
     edges = np.array([_LOGARITHMIC if math.isnan(low) else low, MAX_ALPHA if math.isnan(high) else high])
     return PowerLaw(
-        at=curves[0].last, alpha=alpha, alpha_low=low, alpha_high=high, levels=levels[:, 0], slopes=slopes[:, 0],
+        at=curves[0].last, alpha=alpha, alpha_low=low, alpha_high=high, note=FEW_SEEDS if few else "",
+        levels=levels[:, 0], slopes=slopes[:, 0],
         floor=float((levels - slopes / alpha).mean()) if alpha > _LOGARITHMIC else math.nan,
         sd=math.sqrt(float(least) / df) if df > 0 else math.nan,
-        edges=tuple(zip(edges.tolist(), _lines(curves, edges)[1].T, strict=True)),
+        edges=() if few else tuple(zip(edges.tolist(), _lines(curves, edges)[1].T, strict=True)),
     )
 
 

@@ -27,6 +27,11 @@ class Column:
 Columns = Sequence[Column]
 
 
+def detectable(name: str = "detectable_nats", what: str = "gain", unit: str = NATS) -> Column:
+    """Return the column of the minimum detectable effect (`Interval.detectable`) that tables of differences share."""
+    return Column(name, "float64", unit, f"{what} found with 80 % power at this n and sd (MDE; noncentral t)")
+
+
 def frame_of(rows: Iterable[Mapping[str, Any]], columns: Columns) -> pd.DataFrame:
     """Return the rows as a frame that has exactly these columns, in this order, with these dtypes.
 

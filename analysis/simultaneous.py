@@ -19,7 +19,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from analysis.convergence import Floats
-from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, Interval, paired_t
+from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, Interval, detectable_shift, paired_t
 
 SPLIT_SEEDS = 2 * MIN_SEEDS
 """Seeds from which half of them can choose and half judge."""
@@ -39,6 +39,8 @@ class Family:
     """Degrees of freedom of the pooled variance."""
     sd: float
     """Residual standard deviation of one loss, nats."""
+    detectable: float
+    """Gain of one arm that its interval finds with 80 % power, nats; NaN without intervals."""
     best: int
     """Position of the largest mean gain."""
     best_over_next: Interval
@@ -63,12 +65,14 @@ def family(reference: Floats, arms: Floats, confidence: float = CONFIDENCE) -> F
     if n < MIN_SEEDS:
         plain = tuple(Interval(mean=float(m), n=n, note=FEW_SEEDS) for m in means)
         lead_only = Interval(mean=lead, n=n, note=FEW_SEEDS)
-        return Family(intervals=plain, critical=math.nan, df=0, sd=math.nan, best=best, best_over_next=lead_only)
+        return Family(intervals=plain, critical=math.nan, df=0, sd=math.nan, detectable=math.nan, best=best,
+                      best_over_next=lead_only)
     sd, df = residual_sd(np.vstack([reference[None, :], arms]))
     critical, error = critical_max_t(count, df, confidence), sd * math.sqrt(2 / n)
     return Family(
-        intervals=tuple(_interval(float(m), critical * error, n, sd) for m in means), critical=critical, df=df, sd=sd,
-        best=best, best_over_next=_interval(lead, critical_range(count, df, confidence) * error, n, sd),
+        intervals=tuple(_interval(float(m), critical * error, n) for m in means), critical=critical, df=df, sd=sd,
+        detectable=detectable_shift(critical, df) * error, best=best,
+        best_over_next=_interval(lead, critical_range(count, df, confidence) * error, n),
     )
 
 
@@ -131,8 +135,8 @@ def split_selection(reference: Floats, arms: Floats, confidence: float = CONFIDE
                  judging=judging)
 
 
-def _interval(mean: float, half: float, n: int, sd: float) -> Interval:
-    return Interval(mean=mean, low=mean - half, high=mean + half, n=n, sd=sd)
+def _interval(mean: float, half: float, n: int) -> Interval:
+    return Interval(mean=mean, low=mean - half, high=mean + half, n=n)
 
 
 @lru_cache(maxsize=256)

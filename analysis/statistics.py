@@ -49,6 +49,11 @@ class Interval:
         """1: the whole interval is above zero; -1: below; 0: it holds zero, or there is none."""
         return int(self.low > 0) - int(self.high < 0)
 
+    @property
+    def detectable(self) -> float:
+        """Minimum detectable effect: what this n and sd find with 80 % power; NaN below `MIN_SEEDS` seeds."""
+        return detectable_effect(self.sd, self.n)
+
 
 def paired_t(differences: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
     """Return the mean of per-seed differences and its paired-t interval, mean +- t(n-1) sd / sqrt(n).
@@ -113,18 +118,25 @@ def smallest_p(n: int) -> float:
 
 def power_of(effect_over_sd: float, n: int, confidence: float = CONFIDENCE) -> float:
     """Return the power of a two-sided paired t test (noncentral t) for a true effect in units of its sd."""
-    df, crit = n - 1, t_critical(n - 1, confidence)
-    ncp = abs(effect_over_sd) * math.sqrt(n)
-    return float(stats.nct.sf(crit, df, ncp) + stats.nct.cdf(-crit, df, ncp))
+    return _power(t_critical(n - 1, confidence), n - 1, abs(effect_over_sd) * math.sqrt(n))
+
+
+def _power(critical: float, df: float, shift: float) -> float:
+    return float(stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift))
 
 
 @lru_cache(maxsize=256)
+def detectable_shift(critical: float, df: float, power: float = POWER) -> float:
+    """Return the effect, in units of its standard error, that |t| > critical finds with this power."""
+    top = 0.125
+    while _power(critical, df, top) < power:  # scipy's noncentral t is NaN far out: stay near the answer
+        top *= 1.5
+    return float(optimize.brentq(lambda shift: _power(critical, df, shift) - power, 0.0, top, xtol=1e-10))
+
+
 def detectable_over_sd(n: int, power: float = POWER, confidence: float = CONFIDENCE) -> float:
     """Return the effect, in units of the sd of paired differences, that n seeds find with this power."""
-    top = 0.125
-    while power_of(top, n, confidence) < power:  # scipy's noncentral t is NaN far out: stay near the answer
-        top *= 1.5
-    return float(optimize.brentq(lambda d: power_of(d, n, confidence) - power, 0.0, top, xtol=1e-10))
+    return detectable_shift(t_critical(n - 1, confidence), n - 1, power) / math.sqrt(n)
 
 
 def detectable_effect(sd: float, n: int, power: float = POWER) -> float:

@@ -47,6 +47,8 @@ _BOOLS = ("censored", "flat_tail", "at_first")
 AT_T_B = ("t_b", "loss_baseline", "loss_arm", "gain_nats", "gain_percent")
 MEASURES = Convergence._fields
 _UNKNOWN: Mapping[str, Any] = {n: n not in _BOOLS and math.nan for n in MEASURES}
+ENDS_EARLY = "ends before the baseline"
+"""Status of a pair whose arm has no loss at T_b, only in files of curves: no gain, but its crossing counts."""
 
 PAIRS = (
     Column("trial", "str", "", "trial id"),
@@ -195,7 +197,7 @@ class Study:
             known = bool(row["complete"] and baseline["complete"])
             found = measured._asdict()
             values = found if known else {**_UNKNOWN, **{n: found[n] for n in AT_T_B}}
-            status = status if math.isfinite(measured.gain_nats) else "ends before the baseline"
+            status = status if math.isfinite(measured.gain_nats) else ENDS_EARLY
         names = ("trial", "arm", "domain", "seed", "upstream_tokens")
         learned = self.verdicts.get(row["arm"], {}).get(int(row["seed"]), "")
         return {**{n: row[n] for n in names}, "learned": str(learned), "status": status,
@@ -204,9 +206,16 @@ class Study:
     @cached_property
     def scored_rows(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
         """(domain, arm) -> its scored pairs, rows of `PAIRS`, in the order of seeds."""
+        return self._pairs_that_are("scored")
+
+    @cached_property
+    def _crossing_rows(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        return self._pairs_that_are("scored", ENDS_EARLY)
+
+    def _pairs_that_are(self, *statuses: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
         found: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for row in sorted(schema.rows_of(self.pairs), key=lambda r: int(r["seed"])):
-            if row["status"] == "scored":
+            if row["status"] in statuses:
                 found.setdefault((row["domain"], row["arm"]), []).append(row)
         return found
 
@@ -245,8 +254,11 @@ class Study:
 
     @once
     def known(self, domain: str, arm: str) -> list[dict[str, Any]]:
-        """Return the scored pairs of a cell that have every evaluation that counts."""
-        return [row for row in self.scored_rows.get((domain, arm), []) if row["crossing_known"]]
+        """Return the pairs of a cell that have every evaluation that counts, also those that end before T_b.
+
+        An arm that ends before it reaches L* is censored, and a censored seed is never dropped.
+        """
+        return [row for row in self._crossing_rows.get((domain, arm), []) if row["crossing_known"]]
 
     @once
     def annealed(self, domain: str, arm: str) -> dict[int, Curve]:

@@ -131,7 +131,7 @@ def _reading(study: Study, group: list[Contrast]) -> list[str]:
         if not kept:
             continue
         text = f"{said}: " + listed(f"{_named(study, c)} by {interval(c.difference)}" for c in kept)
-        limits = [c.detectable for c in kept if math.isfinite(c.detectable)]
+        limits = [c.difference.detectable for c in kept if math.isfinite(c.difference.detectable)]
         if note == "not resolved" and limits:
             text += f" (80 % power from {min(limits):.3f}{'' if len(limits) == 1 else f' to {max(limits):.3f}'} nats)"
         texts.append(text + ".")

@@ -150,11 +150,17 @@ def to_parquet(table: Table, frame: pd.DataFrame) -> bytes:
 
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+          "[": "{[}", "*": "{*}",  # at the start of a row they would be arguments of the rule or row end before it
           **{c: "\\" + c for c in "&%$#_{}"}}
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in " ".join(text.split()))
+    return "".join(_LATEX.get(c, c) for c in "".join(map(_drawable, plain(text))))
+
+
+def _drawable(c: str) -> str:
+    """Return a character that pdflatex has without further packages, or its number: \\u4e2d."""
+    return c if c.isascii() or "\u00c0" <= c <= "\u00ff" else c.encode("ascii", "backslashreplace").decode()
 
 
 def to_text(table: Table, frame: pd.DataFrame, width: int = 80, *, simulated: bool = False) -> str:
@@ -210,7 +216,7 @@ _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_[]<>|"})
 
 
 def _escaped(text: str) -> str:
-    return " ".join(text.split()).translate(_MARKDOWN)
+    return plain(text).translate(_MARKDOWN)
 
 
 def write(tables: dict[str, Table], study: Study, out: Path) -> list[Path]:

@@ -18,9 +18,12 @@ from sweeps.store.layout import Layout
 from sweeps.store.space import writing
 
 if TYPE_CHECKING:
+    from analysis.study import Study
     from sweeps.language.spec import Overrides
 
 ROOT_VARIABLE = "ORCHESTRATOR_ROOT"
+CURVES = (".csv", ".parquet", ".pq")
+"""How files of loss curves end, where a sweep may stand as well."""
 PROFILES = (": a path, a name in $XDG_CONFIG_HOME/orchestrator/clusters (~/.config/orchestrator/clusters), or a "
             "shipped one: apptainer, gpu, local, rehearsal")
 """Where `--cluster` looks, for its help."""
@@ -60,6 +63,34 @@ def add_mixed(parser: argparse.ArgumentParser) -> None:
     """Add what allows plans of several protocols beside each other."""
     parser.add_argument("--mixed-protocols", action="store_true",
                         help="put plans of several protocols or scales into one comparison")
+
+
+def add_curves(parser: argparse.ArgumentParser) -> None:
+    """Declare what a file of loss curves does not say of itself."""
+    parser.add_argument("--baseline", metavar="NAME", help="of curves: the upstream that the others are compared with "
+                        "(default: scratch)")
+    parser.add_argument("--upstream-tokens", metavar="N", help="of curves: tokens of every upstream but the baseline's "
+                        "(164M; 0: none) for which the file has no column upstream_tokens")
+
+
+def curves_given(arguments: argparse.Namespace, path: Path) -> Study:
+    """Return the study of a file of loss curves, and say what a reader should know of the file.
+
+    Raises:
+        UsageError: the file, or what was said of it, cannot be used.
+    """
+    from analysis.curve_file import parse_upstream_tokens
+    from analysis.curves import BASELINE, study_of
+
+    given = arguments.upstream_tokens
+    try:
+        tokens = None if given is None else parse_upstream_tokens(given)
+    except ValueError as error:
+        raise UsageError(f"--upstream-tokens {given}: {error}") from error
+    found, notes = study_of(path, arguments.baseline or BASELINE, tokens)
+    for note in notes:
+        say(note)
+    return found
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -24,9 +24,12 @@ COLUMNS = (
     Column("gain_nats", "float64", NATS, "mean gain over the baseline on those seeds"),
     Column("low", "float64", NATS, "lower end of the simultaneous 95 % interval over the domain's bands"),
     Column("high", "float64", NATS, "upper end"),
+    Column("detectable_nats", "float64", NATS, "gain of one band that these intervals find with 80 % power (MDE; "
+                                               "noncentral t)"),
     Column("critical_t", "float64", "", "critical value of max |t|"),
     Column("df", "int64", "", "degrees of freedom of the pooled variance"),
-    Column("best", "bool", "", "the largest mean gain of the domain"),
+    Column("largest_mean", "bool", "", "the largest mean gain of the domain's bands; its lead says whether it is "
+                                       "known to be the best"),
     Column("lead_nats", "float64", NATS, "of the best band: its lead over the second best"),
     Column("lead_low", "float64", NATS, "lower end of the lead's 95 % interval over all pairs (Tukey)"),
     Column("lead_high", "float64", NATS, "upper end"),
@@ -61,13 +64,14 @@ def _row(study: Study, domain: str, arm: str, over: str) -> dict[str, Any]:
 
 def _values(made: Family | None, position: int) -> dict[str, Any]:
     if made is None or position < 0:
-        names = ("gain_nats", "low", "high", "critical_t", "lead_nats", "lead_low", "lead_high")
-        return {**dict.fromkeys(names, math.nan), "df": 0, "best": False}
+        names = ("gain_nats", "low", "high", "detectable_nats", "critical_t", "lead_nats", "lead_low", "lead_high")
+        return {**dict.fromkeys(names, math.nan), "df": 0, "largest_mean": False}
     interval, best = made.intervals[position], position == made.best and len(made.intervals) > 1
     lead = made.best_over_next
     return {
-        "gain_nats": interval.mean, "low": interval.low, "high": interval.high, "critical_t": made.critical,
-        "df": made.df, "best": best, "lead_nats": lead.mean if best else math.nan,
+        "gain_nats": interval.mean, "low": interval.low, "high": interval.high,
+        "detectable_nats": made.detectable, "critical_t": made.critical,
+        "df": made.df, "largest_mean": best, "lead_nats": lead.mean if best else math.nan,
         "lead_low": lead.low if best else math.nan, "lead_high": lead.high if best else math.nan,
     }
 

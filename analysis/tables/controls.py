@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.controls import contrasts
-from analysis.schema import NATS, Column, frame_of
+from analysis.schema import NATS, Column, detectable, frame_of
 from analysis.study import Study
 from analysis.table import Table
 
@@ -21,7 +21,7 @@ COLUMNS = (
     Column("difference", "float64", NATS, "the arm's mean gain over the control, paired by seed"),
     Column("low", "float64", NATS, "lower end of its 95 % paired-t interval; empty below three seeds"),
     Column("high", "float64", NATS, "upper end"),
-    Column("detectable_nats", "float64", NATS, "difference found with 80 % power at this n and sd"),
+    detectable(what="difference"),
     Column("reading", "str", "", "more than the control, less, not resolved, or why nothing can be said"),
 )
 
@@ -31,7 +31,8 @@ def _build(study: Study) -> pd.DataFrame:
         {"domain": c.domain, "arm": c.arm, "control": c.control, "learned": study.learned(c.arm),
          "control_learned": study.learned(c.control), "gain_nats": c.over_scratch.mean,
          "control_gain_nats": c.control_over_scratch.mean, "seeds": c.difference.n, "difference": c.difference.mean,
-         "low": c.difference.low, "high": c.difference.high, "detectable_nats": c.detectable, "reading": c.reading}
+         "low": c.difference.low, "high": c.difference.high, "detectable_nats": c.difference.detectable,
+         "reading": c.reading}
         for domain in study.records.domains for c in contrasts(study, domain)
     ), COLUMNS)
 

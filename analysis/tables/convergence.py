@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.best import resolved_best
 from analysis.convergence import gain_percent
-from analysis.schema import NATS, TOKENS, Column, frame_of
-from analysis.statistics import detectable_effect
+from analysis.over_seeds import RATIOS, SHARES, over_seeds
+from analysis.schema import NATS, TOKENS, Column, detectable, frame_of
 from analysis.study import Study, once
 from analysis.table import Table
 
-_RATIOS = ("speedup", "charged_speedup", "flop_charged_speedup", "speedup_at_end", "charged_speedup_at_end")
-_MEANS = ("token_saving", "mrs", "token_saving_at_end", "mrs_at_end")
 _MEANING = {
     "speedup": "T_own / T_x", "charged_speedup": "T_own / (T_x + T_ppt)",
     "flop_charged_speedup": "T_own / (T_x + upstream FLOPs in PT tokens)", "speedup_at_end": "T_b / T_x",
@@ -32,7 +31,7 @@ COLUMNS = (
     Column("upstream_tokens", "int64", TOKENS, "realised upstream tokens T_ppt"),
     Column("learned", "str", "", "seeds whose upstream gate says learned, of those measured"),
     Column("seeds_planned", "int64", "", "seeds in the plan"),
-    Column("seeds", "int64", "", "seeds scored together with their baseline"),
+    Column("seeds", "int64", "", "seeds scored together with their baseline: losses and gains are over these"),
     Column("diverged", "int64", "", "seeds that diverged: shown, never scored"),
     Column("missing", "int64", "", "seeds that are not scored for another reason"),
     Column("t_b", "float64", TOKENS, "T_b, the baseline's last evaluation (mean over seeds)"),
@@ -43,17 +42,20 @@ COLUMNS = (
     Column("gain_high", "float64", NATS, "upper end"),
     Column("gain_sd", "float64", NATS, "standard deviation of the gain over seeds"),
     Column("gain_percent", "float64", "%", "perplexity gain 100 (1 - exp(-gain_nats))"),
-    Column("detectable_nats", "float64", NATS, "gain found with 80 % power at this n and sd (noncentral t)"),
+    detectable(),
+    Column("crossings", "int64", "", "seeds with every evaluation that counts, also one of a file that ends before "
+                                     "T_b: what follows is over these"),
     Column("censored", "int64", "", "seeds that never reach the baseline's final loss"),
     Column("at_first", "int64", "", "seeds that reach it by their first evaluation: their speed-ups are lower bounds"),
     Column("flat_tail", "int64", "", "seeds whose baseline reaches its final loss before T_b"),
     Column("speedup_low", "float64", "", "lower end of the 95 % interval of the speed-up (test inversion at T_b)"),
     Column("speedup_high", "float64", "", "upper end; an empty end is open or not defined, see the note"),
     Column("speedup_note", "str", "", "where the interval is open, or why there is none"),
-    Column("speedup_bound", "float64", "", "every censored seed's speed-up is at most this (the largest bound)"),
+    Column("speedup_bound", "float64", "", "of censored seeds: the geometric mean speed-up is at most this, taken with "
+                                           "T_own / (the arm's last evaluation) of each of them"),
     *(Column(n, "float64", "", f"{_MEANING[n]}; geometric mean over seeds, {_WHERE}")
-      for n in _RATIOS),
-    *(Column(n, "float64", "", f"{_MEANING[n]}; mean over seeds, {_WHERE}") for n in _MEANS),
+      for n in RATIOS),
+    *(Column(n, "float64", "", f"{_MEANING[n]}; mean over seeds, {_WHERE}") for n in SHARES),
 )
 
 
@@ -74,7 +76,7 @@ def _row(study: Study, domain: str, arm: str) -> dict[str, Any]:
         "missing": counts["missing"], "loss": float(np.mean(losses)) if losses else math.nan,
         "bits_per_byte": bits_per_byte(study, domain, arm),
         "gain_nats": effect.mean, "gain_low": effect.low, "gain_high": effect.high, "gain_sd": effect.sd,
-        "gain_percent": gain_percent(effect.mean), "detectable_nats": detectable_effect(effect.sd, effect.n),
+        "gain_percent": gain_percent(effect.mean), "detectable_nats": effect.detectable,
         "speedup_low": speedup.low, "speedup_high": speedup.high, "speedup_note": "" if baseline else speedup.note,
         "t_b": _t_b(study, domain, arm), **_descriptive(study, domain, arm),
     }
@@ -99,17 +101,13 @@ def _t_b(study: Study, domain: str, arm: str) -> float:
 def _descriptive(study: Study, domain: str, arm: str) -> dict[str, Any]:
     known = study.known(domain, arm)
     usable = known and not any(row["censored"] or row["at_first"] for row in known)
-    bounds = [row["speedup_bound"] for row in known if not math.isnan(row["speedup_bound"])]
-    means = np.full(len(_RATIOS) + len(_MEANS), math.nan)
-    if usable:
-        values = np.array([[row[n] for row in known] for n in (*_RATIOS, *_MEANS)])  # means over rows add up as of one
-        means[: len(_RATIOS)] = np.exp(np.log(values[: len(_RATIOS)]).mean(axis=1))
-        means[len(_RATIOS) :] = values[len(_RATIOS) :].mean(axis=1)
+    means = over_seeds(known)
     return {
-        **{n: sum(row[n] for row in known) for n in ("censored", "at_first", "flat_tail")},
-        "speedup_bound": max(bounds, default=math.nan),
-        **dict(zip((*_RATIOS, *_MEANS), means.tolist(), strict=True)),
+        "crossings": len(known), **{n: sum(row[n] for row in known) for n in ("censored", "at_first", "flat_tail")},
+        "speedup_bound": means["speedup_bound"],
+        **{n: means[n] if usable else math.nan for n in (*RATIOS, *SHARES)},
     }
 
 
-PLUGIN = Table(title="Convergence by domain and arm", columns=COLUMNS, build=_build)
+PLUGIN = Table(title="Convergence by domain and arm", columns=COLUMNS, build=_build,
+               best=resolved_best("gain_nats", "gain_low", "gain_high"))

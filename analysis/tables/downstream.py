@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.best import resolved_best
 from analysis.downstream import NO_SIGNAL, Score, downstream
 from analysis.schema import Column, frame_of
 from analysis.study import Study
@@ -62,4 +63,5 @@ def row(study: Study, score: Score) -> dict[str, object]:
 
 PLUGIN = Table(
     title="Downstream", columns=COLUMNS, build=_build,
+    best=resolved_best("difference", "difference_low", "difference_high", ("domain", "task", "level", "rung")),
     empty="This sweep asks for no downstream tasks (`downstream.tasks`), or none is done.")

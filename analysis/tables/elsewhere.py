@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.convergence import Curve, crossing
-from analysis.schema import NATS, TOKENS, Column, frame_of
+from analysis.schema import NATS, TOKENS, Column, detectable, frame_of
 from analysis.statistics import Interval, paired_t
 from analysis.study import Study
 from analysis.table import Table
@@ -40,6 +40,7 @@ COLUMNS = (
     Column("gain_nats", "float64", NATS, "L* minus the log's loss; positive: the log is better"),
     Column("gain_low", "float64", NATS, "lower end of the 95 % paired-t interval; empty below three paired seeds"),
     Column("gain_high", "float64", NATS, "upper end"),
+    detectable(),
     Column("charged_speedup_at_end", "float64", "", "t_b / (t_x + upstream tokens), t_x: where the log's mean curve "
                                                     "first reaches L*; empty where it never does"),
 )
@@ -98,6 +99,7 @@ def _compared(study: Study, log: PlanLog, curves: dict[int | None, Curve], note:
         "loss_baseline": float(np.mean(reference)) if reference else math.nan,
         "loss": float(np.mean(losses)) if losses else math.nan,
         "gain_nats": gain.mean, "gain_low": gain.low, "gain_high": gain.high,
+        "detectable_nats": gain.detectable,
         "charged_speedup_at_end": _charged(log, [curves[seed] for seed in kept], reference, t_b),
     }
 

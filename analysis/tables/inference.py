@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.best import resolved_best
 from analysis.inference import evidence
-from analysis.schema import NATS, Column, frame_of
+from analysis.schema import NATS, Column, detectable, frame_of
 from analysis.study import Study
 from analysis.table import Table
 
@@ -23,7 +24,7 @@ COLUMNS = (
     Column("p", "float64", "", "exact two-sided p of the sign-flip test, which assumes no normality"),
     Column("least_p", "float64", "", "the smallest p that so many seeds can give, 2 / 2^seeds: with three 0.25, and "
                                      "0.05 cannot be reached with fewer than six"),
-    Column("detectable_nats", "float64", NATS, "gain found with 80 % power at this n and sd (noncentral t)"),
+    detectable(),
     Column("margin_nats", "float64", NATS, "1 % of perplexity"),
     Column("small_low", "float64", NATS, "lower end of the 90 % interval, which is two one-sided tests at 5 %"),
     Column("small_high", "float64", NATS, "upper end"),
@@ -40,7 +41,7 @@ def _rows(study: Study) -> Iterator[dict[str, Any]]:
             yield {
                 "domain": domain, "arm": e.arm, "learned": study.learned(e.arm), "seeds": e.gain.n,
                 "gain_nats": e.gain.mean, "low": e.gain.low, "high": e.gain.high, "p": e.p, "least_p": e.least_p,
-                "detectable_nats": e.detectable, "margin_nats": e.small.margin, "small_low": e.small.low,
+                "detectable_nats": e.gain.detectable, "margin_nats": e.small.margin, "small_low": e.small.low,
                 "small_high": e.small.high, "small_power": e.small.power, "small": e.small.verdict,
             }
 
@@ -49,4 +50,5 @@ def _build(study: Study) -> pd.DataFrame:
     return frame_of(_rows(study), COLUMNS)
 
 
-PLUGIN = Table(title="Gains as evidence", columns=COLUMNS, build=_build)
+PLUGIN = Table(title="Gains as evidence", columns=COLUMNS, build=_build,
+               best=resolved_best("gain_nats", "low", "high"))

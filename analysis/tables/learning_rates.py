@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.schema import NATS, Column, frame_of
+from analysis.best import resolved_best
+from analysis.schema import NATS, Column, detectable, frame_of
 from analysis.study import Study
 from analysis.table import Table
 from sweeps.language.manifest import PlanFile, PlanTrial
@@ -28,6 +29,7 @@ COLUMNS = (
     Column("gain_nats", "float64", NATS, "mean gain over the baseline at its own rate; empty of baselines"),
     Column("low", "float64", NATS, "lower end of its 95 % paired-t interval; empty below three seeds"),
     Column("high", "float64", NATS, "upper end"),
+    detectable(),
 )
 
 
@@ -45,6 +47,7 @@ def _rows(study: Study) -> Iterator[dict[str, Any]]:
             "at_edge": at_edge, "seeds": len(losses),
             "loss": sum(losses.values()) / len(losses) if losses else math.nan,
             "gain_nats": gain.mean, "low": gain.low, "high": gain.high,
+            "detectable_nats": gain.detectable,
         }
 
 
@@ -65,5 +68,5 @@ def _build(study: Study) -> pd.DataFrame:
     return frame_of(_rows(study), COLUMNS)
 
 
-PLUGIN = Table(title="Learning rates", columns=COLUMNS, build=_build,
+PLUGIN = Table(title="Learning rates", columns=COLUMNS, build=_build, best=resolved_best("gain_nats", "low", "high"),
                empty="Curves of a file do not say at which learning rates they were made.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.probes import probes
-from analysis.schema import Column, frame_of
+from analysis.schema import Column, detectable, frame_of
 from analysis.study import Study
 from analysis.table import Table
 
@@ -20,6 +20,7 @@ COLUMNS = (
     Column("difference", "float64", "", "trained minus untrained, paired by seed"),
     Column("low", "float64", "", "lower end of its 95 % paired-t interval; empty below three seeds"),
     Column("high", "float64", "", "upper end"),
+    detectable("detectable", "difference", unit=""),
 )
 
 
@@ -27,7 +28,7 @@ def _build(study: Study) -> pd.DataFrame:
     return frame_of((
         {"domain": p.domain, "arm": p.arm, "learned": study.learned(p.arm), "score": p.score, "seeds": p.difference.n,
          "trained": p.trained, "untrained": p.untrained, "difference": p.difference.mean,
-         "low": p.difference.low, "high": p.difference.high}
+         "low": p.difference.low, "high": p.difference.high, "detectable": p.difference.detectable}
         for p in probes(study)
     ), COLUMNS)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.best import resolved_best
 from analysis.convergence import gain_percent
 from analysis.published import beside
-from analysis.schema import NATS, TOKENS, Column, frame_of
+from analysis.schema import NATS, TOKENS, Column, detectable, frame_of
 from analysis.study import Study
 from analysis.table import Table
 
@@ -23,6 +24,7 @@ COLUMNS = (
                                          "than the published ones, so signs and order compare, sizes hardly"),
     Column("low", "float64", NATS, "lower end of its 95 % paired-t interval"),
     Column("high", "float64", NATS, "upper end"),
+    detectable(),
     Column("published_tokens", "int64", TOKENS, "published upstream tokens"),
     Column("published_nats", "float64", NATS, "published gain: ln of the ratio of final perplexities; best band, 1.6B "
                                               "parameters, no error bar"),
@@ -40,8 +42,9 @@ def _rows(study: Study) -> Iterator[dict[str, Any]]:
                 yield {
                     "domain": domain, "arm": arm, "learned": study.learned(arm), "seeds": effect.n,
                     "upstream_tokens": row["upstream_tokens"], "gain_nats": effect.mean, "low": effect.low,
-                    "high": effect.high, "published_tokens": known.upstream_tokens,
-                    "published_nats": known.gain_nats, "published_percent": gain_percent(known.gain_nats),
+                    "high": effect.high, "detectable_nats": effect.detectable,
+                    "published_tokens": known.upstream_tokens, "published_nats": known.gain_nats,
+                    "published_percent": gain_percent(known.gain_nats),
                 }
 
 
@@ -50,4 +53,5 @@ def _build(study: Study) -> pd.DataFrame:
 
 
 PLUGIN = Table(title="Beside the published results", columns=COLUMNS, build=_build,
+               best=resolved_best("gain_nats", "low", "high"),
                empty="Nothing is published of these domains and upstreams.")

@@ -22,6 +22,7 @@ COLUMNS = (
     Column("alpha", "float64", "", "exponent of L = E + A D^-alpha, one for all seeds"),
     Column("alpha_low", "float64", "", "lower end of its 95 % interval (profile F); empty: open at 0, logarithmic"),
     Column("alpha_high", "float64", "", f"upper end; empty: open at {MAX_ALPHA:g}, the largest that is tried"),
+    Column("alpha_note", "str", "", "why alpha has no interval; empty where it has one, though an end may be open"),
     Column("slope", "float64", NATS, "-dL / d ln D at the last end, mean over seeds: nats per e-fold of data"),
     Column("floor", "float64", NATS, "E, mean over seeds; a far extrapolation without an interval"),
     Column("residual_sd", "float64", NATS, "standard deviation of a loss about the fit; empty where it has no freedom"),
@@ -40,9 +41,9 @@ def _rows(study: Study) -> Iterator[dict[str, Any]]:
             yield {
                 "domain": domain, "arm": s.arm, "learned": study.learned(s.arm), "seeds": len(s.law.levels),
                 "at": s.law.at, "alpha": s.law.alpha, "alpha_low": s.law.alpha_low, "alpha_high": s.law.alpha_high,
-                "slope": float(s.law.slopes.mean()), "floor": s.law.floor, "residual_sd": s.law.sd,
-                "data_seeds": s.data.n if s.data is not None else 0, "data": ratio, "data_low": low,
-                "data_high": high, "data_note": s.data.note if s.data is not None else "",
+                "alpha_note": s.law.note, "slope": float(s.law.slopes.mean()), "floor": s.law.floor,
+                "residual_sd": s.law.sd, "data_seeds": s.data.n if s.data is not None else 0, "data": ratio,
+                "data_low": low, "data_high": high, "data_note": s.data.note if s.data is not None else "",
             }
 
 

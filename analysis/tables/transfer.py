@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.best import resolved_best
 from analysis.by_field import along
-from analysis.schema import NATS, Column, frame_of
+from analysis.schema import NATS, Column, detectable, frame_of
 from analysis.study import Study
 from analysis.table import Table
 
@@ -23,10 +24,12 @@ COLUMNS = (
     Column("gain_nats", "float64", NATS, "mean gain over its own baseline at T_b"),
     Column("low", "float64", NATS, "lower end of its 95 % paired-t interval; empty below three seeds"),
     Column("high", "float64", NATS, "upper end"),
+    detectable(),
     Column("over", "str", "", "the arm at the field's first value in the plan"),
     Column("change_nats", "float64", NATS, "loss of that arm minus this arm's, paired by seed; positive: better"),
     Column("change_low", "float64", NATS, "lower end of its 95 % paired-t interval"),
     Column("change_high", "float64", NATS, "upper end"),
+    detectable("change_detectable", "change"),
     Column("reading", "str", "", "whether this value is better, worse or not resolved from the first"),
 )
 
@@ -39,8 +42,9 @@ def _rows(study: Study) -> Iterator[dict[str, Any]]:
                 yield {
                     "domain": domain, "arm": p.group, "field": field, "value": p.value,
                     "learned": study.learned(p.arm), "seeds": p.gain.n, "gain_nats": p.gain.mean, "low": p.gain.low,
-                    "high": p.gain.high, "over": p.over, "change_nats": p.change.mean, "change_low": p.change.low,
-                    "change_high": p.change.high, "reading": p.reading,
+                    "high": p.gain.high, "detectable_nats": p.gain.detectable, "over": p.over,
+                    "change_nats": p.change.mean, "change_low": p.change.low, "change_high": p.change.high,
+                    "change_detectable": p.change.detectable, "reading": p.reading,
                 }
 
 
@@ -49,4 +53,5 @@ def _build(study: Study) -> pd.DataFrame:
 
 
 PLUGIN = Table(title="What the transfer carries", columns=COLUMNS, build=_build,
+               best=resolved_best("gain_nats", "low", "high", ("domain", "arm", "field")),
                empty="No arm of this sweep has several values of a `transfer` field.")

@@ -3,7 +3,7 @@
     python docs/images/make_table_picture.py complexity_by_domain docs/images/table.png --root STORE
 
 Needs pdflatex with booktabs (Debian: texlive-latex-recommended) and pdftoppm (poppler-utils). The LaTeX is what
-`orchestrator table NAME SWEEP --format latex` prints; columns are chosen, since a picture is not 19 columns wide.
+`orchestrator table NAME SWEEP --format latex` prints; columns are chosen, since a picture is not 20 columns wide.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from analysis.study import study
 from analysis.table import to_latex
 from analysis.tables import registry
 
-COLUMNS = "domain,arm,learned,seeds,gain_nats,low,high,best,lead_low"
+COLUMNS = "domain,arm,learned,seeds,gain_nats,low,high,largest_mean,lead_low"
 DOCUMENT = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
 \usepackage{booktabs}

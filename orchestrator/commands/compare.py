@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.arguments import add_json, add_mixed, add_roots, layouts, out, out_json
+from orchestrator.arguments import CURVES, add_json, add_mixed, add_roots, layouts, out, out_json
 from sweeps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _side(arguments: argparse.Namespace, text: str, kept: ExitStack) -> Side:
     if is_archive(path):
         root, plan = open_bundle(path, kept)
         return Side(name=text, study=study(root, plan.name, plan), layout=stores(root))
-    if path.suffix.lower() in (".csv", ".parquet", ".pq"):
+    if path.suffix.lower() in CURVES:
         try:
             tokens = parse_upstream_tokens(arguments.upstream_tokens or 0)
         except ValueError as error:

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.arguments import add_json, add_root, layout, out, out_json, sweep_name
+from orchestrator.arguments import CURVES, add_json, add_root, layout, out, out_json, sweep_name
 from sweeps.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ EXAMPLES = """  orchestrator power sweeps/complexity_by_domain.yaml
   orchestrator power complexity_by_domain --effect 0.015 --power 0.9
   orchestrator power sweeps/downstream.yaml --rung cloze --effect 0.03
   orchestrator power curves.csv --baseline scratch"""
-CURVES = (".csv", ".parquet", ".pq")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.arguments import (
+    add_curves,
     add_json,
     add_mixed,
     add_overrides,
     add_roots,
+    curves_given,
     layouts,
     out,
     out_json,
@@ -37,10 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser)
     parser.add_argument("--curves", type=Path, metavar="FILE.csv", help="loss curves instead of a sweep; CSV or "
                         "Parquet")
-    parser.add_argument("--baseline", metavar="NAME", help="of curves: the upstream that the others are compared with "
-                        "(default: scratch)")
-    parser.add_argument("--upstream-tokens", metavar="N", help="of curves: tokens of every upstream but the baseline's "
-                        "(164M; 0: none) for which the file has no column upstream_tokens")
+    add_curves(parser)
     parser.add_argument("--overlay", choices=("published",), help="lay these results under the figures of losses and "
                         "gains")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: inside the store; of curves: "
@@ -89,30 +88,20 @@ def _of_sweep(arguments: argparse.Namespace) -> int:
 
 def _of_curves(arguments: argparse.Namespace) -> int:
     from analysis.curve_text import curve_text
-    from analysis.curves import BASELINE, ROWS_VERSION, rows, study_of
+    from analysis.curves import ROWS_VERSION, left_out, rows
     from analysis.report import curves_report
 
     if any((arguments.sets, arguments.scale, arguments.seeds, arguments.cluster)):
         raise UsageError("--set, --scale, --seeds and --cluster belong to a sweep; curves are compared as they are")
-    found, notes = study_of(arguments.curves, arguments.baseline or BASELINE, _upstream_tokens(arguments))
-    for note in notes:
-        say(note)
-    found = replace(found, overlay=arguments.overlay is not None)
+    found = replace(curves_given(arguments, arguments.curves), overlay=arguments.overlay is not None)
     page = curves_report(found, arguments.out) if arguments.out is not None else None
     if arguments.json:
-        out_json({"schema_version": ROWS_VERSION, "rows": rows(found)})
+        out_json({"schema_version": ROWS_VERSION, "rows": rows(found), "left_out": left_out(found)})
     else:
         out(curve_text(found))
-    say(f"report: {page}" if page else "for the tables, figures and report.html name a folder with --out DIR")
+    if page is not None:
+        say(f"report: {page}")
+    else:
+        drawn = "--overlay is drawn in figures only; " if arguments.overlay is not None else ""
+        say(f"{drawn}for the tables, figures and report.html name a folder with --out DIR")
     return 0
-
-
-def _upstream_tokens(arguments: argparse.Namespace) -> int | None:
-    from analysis.curve_file import parse_upstream_tokens
-
-    if arguments.upstream_tokens is None:
-        return None
-    try:
-        return parse_upstream_tokens(arguments.upstream_tokens)
-    except ValueError as error:
-        raise UsageError(f"--upstream-tokens {arguments.upstream_tokens}: {error}") from error

@@ -1,4 +1,4 @@
-"""Print one table of a sweep: for a terminal, or as CSV, Markdown, LaTeX or Parquet.
+"""Print one table of a sweep or of loss curves: for a terminal, or as CSV, Markdown, LaTeX or Parquet.
 
 Without FILE: what its columns mean.
 """
@@ -11,7 +11,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.arguments import add_json, add_mixed, add_roots, layouts, out, out_json, say, sweep_name
+from orchestrator.arguments import (
+    CURVES,
+    add_curves,
+    add_json,
+    add_mixed,
+    add_roots,
+    curves_given,
+    layouts,
+    out,
+    out_json,
+    say,
+    sweep_name,
+)
 from sweeps.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -20,16 +32,19 @@ if TYPE_CHECKING:
 EXAMPLES = """  orchestrator table convergence
   orchestrator table convergence complexity_by_domain
   orchestrator table missing complexity_by_domain --root here/store --root there/store
-  orchestrator table inference sweeps/complexity_by_domain.yaml --format latex > inference.tex"""
+  orchestrator table inference sweeps/complexity_by_domain.yaml --format latex > inference.tex
+  orchestrator table convergence curves.csv --baseline scratch --upstream-tokens 164M"""
 FORMATS = ("text", "csv", "markdown", "latex", "parquet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("name", metavar="NAME", help="the table: a file in the report's folder tables/")
-    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="sweep file (.yaml), or a sweep's name")
+    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="sweep file (.yaml), or a sweep's name; "
+                        "or loss curves (.csv, .parquet)")
     parser.add_argument("--format", choices=FORMATS, default="text", help="text (80 columns, the default), csv, "
                         "markdown, latex (booktabs), or parquet (to a file: `> FILE`)")
+    add_curves(parser)
     add_mixed(parser)
     add_roots(parser)
     add_json(parser)
@@ -74,6 +89,10 @@ def _study(arguments: argparse.Namespace) -> Study:
     from analysis.stores import read_plan
     from analysis.study import study
 
+    if arguments.file.suffix.lower() in CURVES:
+        return curves_given(arguments, arguments.file)
+    if arguments.baseline is not None or arguments.upstream_tokens is not None:
+        raise UsageError("--baseline and --upstream-tokens belong to curves; a sweep's file says both")
     stores = layouts(arguments)
     roots, name = [s.root for s in stores], sweep_name(stores, arguments.file)
     return study(roots, name, read_plan(roots, name, mixed=arguments.mixed_protocols))

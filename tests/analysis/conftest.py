@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from analysis.load import load
+from analysis.statistics import detectable_effect, t_critical
 from analysis.study import Study
 from sweeps.language.gate import Verdict
 from sweeps.language.manifest import Departure, PathStep, PlanFile, PlanStage, PlanTrial
@@ -214,8 +215,14 @@ def demo_study(demo: Path) -> Study:
     return Study(load(demo, "demo"))
 
 
-HOSTILE = '</title></script><script>alert("x")</script> \u202e\u05d0\u05d1 \'"&quot; $x_{ \\frac\''
-"""A name that attacks whatever shows it: markup, quotes, a right-to-left override, mathematics."""
+def detectable_of(row: Mapping[str, Any], low: str = "low", high: str = "high") -> Any:
+    """What a row's own paired-t interval says that its seeds can find."""
+    n = int(row["seeds"])
+    return pytest.approx(detectable_effect((row[high] - row[low]) / 2 * math.sqrt(n) / t_critical(n - 1), n))
+
+
+HOSTILE = '</title></script><script>alert("x")</script> \u202e\u05d0\u05d1 \'"&quot; $x_{ \\frac\' [*]'
+"""A name that attacks whatever shows it: markup, quotes, a right-to-left override, mathematics, brackets."""
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from analysis.best import resolved_best
 from analysis.load import load
 from analysis.study import Study
 from analysis.table import to_latex, to_markdown, to_parquet
@@ -18,7 +19,7 @@ from orchestrator.__main__ import main
 from sweeps.language.manifest import PlanChoice
 from sweeps.store import files
 from sweeps.store.layout import Layout
-from tests.analysis.conftest import ARMS, SCRATCH, Arm, SweepBuilder
+from tests.analysis.conftest import ARMS, SCRATCH, Arm, SweepBuilder, detectable_of
 
 WEB = ("web",)
 
@@ -49,6 +50,8 @@ def test_each_budget_stands_beside_the_next_smaller_one(tmp_path: Path) -> None:
     more = found[1]
     assert more["more_low"] < more["more_nats"] < more["more_high"]
     assert more["more_nats"] == pytest.approx(more["gain_nats"] - found[0]["gain_nats"])
+    assert more["more_detectable"] == detectable_of(more, "more_low", "more_high")
+    assert more["detectable_nats"] == detectable_of(more) and math.isnan(found[0]["more_detectable"])
     assert math.isnan(found[0]["more_nats"]) and found[0]["gain_percent"] == pytest.approx(2.0, abs=1)
 
 
@@ -65,6 +68,8 @@ def test_each_way_of_transferring_stands_beside_the_first(tmp_path: Path) -> Non
         ("nca", "transfer.reinit", "nothing", ""), ("nca", "transfer.reinit", "attention", "worse"),
         ("nca", "transfer.reinit", "mlp", "not resolved")]
     assert found[1]["change_nats"] == pytest.approx(-0.07, abs=0.02) and found[1]["over"] == "nca reinit=nothing"
+    assert found[1]["change_detectable"] == detectable_of(found[1], "change_low", "change_high")
+    assert found[1]["detectable_nats"] == detectable_of(found[1])
 
 
 def test_learning_rates_say_who_chose_them_and_where_the_grid_ended(tmp_path: Path) -> None:
@@ -89,6 +94,34 @@ def test_only_a_best_whose_lead_is_resolved_is_bold(tmp_path: Path) -> None:
         arms = (SCRATCH, Arm(name="nca 30-45", upstream="nca", complexity="30-45", gain=gain), ARMS[4])
         frame = table.build(Study(load(SweepBuilder(tmp_path / str(bold), domains=WEB, arms=arms).build(), "demo")))
         assert to_latex(table, frame).count(r"\textbf{0.") == bold == to_markdown("t", table, frame).count("**0.")
+
+
+@pytest.mark.parametrize("name", ["convergence", "inference", "learning_rates"])
+def test_tables_of_gains_mark_a_best_that_is_resolved_from_all_others(name: str, tmp_path: Path) -> None:
+    table = registry()[name]
+    for gain, bold in ((0.2, 1), (0.0501, 0)):
+        arms = (SCRATCH, Arm(name="best", upstream="nca", gain=gain), ARMS[4], Arm(name="bad", upstream="c4", gain=-1))
+        frame = table.build(Study(load(SweepBuilder(tmp_path / str(bold), domains=WEB, arms=arms).build(), "demo")))
+        marked = [(frame["arm"].iloc[i], column) for i, column in table.best(frame)]
+        assert marked == [("best", "gain_nats")] * bold and to_latex(table, frame).count(r"\textbf{0.") == bold
+
+
+@pytest.mark.parametrize(("low", "high", "better", "marked"), [
+    ((0.2, 0.0), (0.4, 0.1), "higher", [(0, "v")]), ((0.0, 0.2), (0.1, 0.4), "higher", [(1, "v")]),
+    ((0.2, 0.0), (0.4, 0.2), "higher", []), ((-0.2, -0.5), (-0.1, -0.3), "higher", []),
+    ((-0.2, -0.5), (-0.1, -0.3), "lower", [(1, "v")]), ((0.2, math.nan), (0.4, math.nan), "higher", []),
+    ((0.2,), (0.4,), "higher", []), ((), (), "higher", [])])
+def test_the_best_lies_above_zero_and_above_all_others(
+    low: tuple[float, ...], high: tuple[float, ...], better: str, marked: list[tuple[int, str]]
+) -> None:
+    """A baseline, which has no value, is no rival; one whose value has no interval is, and then nothing is known."""
+    frame = pd.DataFrame({"domain": "web", "v": [0.3] * len(low), "low": low, "high": high, "better": better},
+                         index=range(len(low)))
+    assert resolved_best("v", "low", "high")(frame) == marked
+    baseline = pd.DataFrame({"domain": ["web"], "v": [math.nan], "low": [math.nan], "high": [math.nan],
+                             "better": [better]})
+    both = pd.concat([frame.astype({"low": float, "high": float}), baseline])
+    assert resolved_best("v", "low", "high")(both) == marked
 
 
 @pytest.mark.parametrize("name", sorted(registry()))

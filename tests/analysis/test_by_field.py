@@ -12,7 +12,7 @@ from analysis.controls import contrasts
 from analysis.load import load
 from analysis.study import Study
 from analysis.summary import verdict_sentences
-from tests.analysis.conftest import Arm, SweepBuilder, always_done
+from tests.analysis.conftest import Arm, SweepBuilder, always_done, detectable_of
 
 FIELD = "transfer.embedding_init"
 
@@ -45,6 +45,14 @@ def test_an_arm_meets_scratch_at_its_value_and_at_scratchs_best(swept: Study) ->
         assert value.best_value == "0.2"
         assert value.gain.mean == pytest.approx(own, abs=0.015)
         assert value.over_best.mean == pytest.approx(best, abs=0.015)
+
+
+def test_both_gains_have_their_detectable_effect(swept: Study) -> None:
+    rows = [r for r in tables.registry()["by_field"].build(swept).to_dict("records") if r["scratch_best"] != r["value"]]
+    assert len(rows) == 4
+    for row in rows:
+        assert row["detectable_nats"] == detectable_of(row)
+        assert row["over_best_detectable"] == detectable_of(row, "over_best_low", "over_best_high")
 
 
 def test_a_sentence_says_what_the_field_does_to_the_sign(swept: Study) -> None:

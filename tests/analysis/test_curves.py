@@ -16,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.convergence import Curve, compare
+from analysis.curve_text import curve_text
 from analysis.curves import KEYS, rows, study_of
 from analysis.report import curves_report
+from analysis.study import ENDS_EARLY
 from orchestrator.__main__ import main
 from sweeps.errors import UsageError
 from tests.analysis.conftest import RELAXED
@@ -129,7 +131,8 @@ def test_seeds_are_paired_and_a_censored_one_is_never_dropped(curves: Write) -> 
     assert mean["n_seeds"] == 3 and mean["gain_nats"] == pytest.approx((0.5 + 0.5 + 0.6) / 3)
     assert mean["speedup"] == pytest.approx(math.exp((2 * math.log(200 / 150) + math.log(200 / (100 + 50 / 1.1))) / 3))
     censored = row_of(curves([*lines[:-1], ("owt", "nca", 200, 2.1, 2)], SEEDED))
-    assert censored["censored"] and censored["speedup"] is None and censored["speedup_bound"] == 1
+    assert censored["censored"] and censored["speedup"] is None
+    assert censored["speedup_bound"] == pytest.approx((4 / 3) ** (2 / 3)), "two seeds have 4/3, the third at most 1"
     assert censored["gain_nats"] == pytest.approx((0.5 + 0.5 - 0.1) / 3)
 
 
@@ -141,6 +144,43 @@ def test_a_diverged_seed_is_counted_and_never_scored(curves: Write) -> None:
     assert row_of(path)["n_seeds"] == 2 and found.counts("owt", "nca")["diverged"] == 1
     assert notes == [f"{path}: line 12: val_loss is not finite, so 'nca' in 'owt', seed 2, diverged: counted, never "
                      "scored"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_loss_of_nan_as_pandas_writes_it_is_a_run_that_diverged(suffix: str, tmp_path: Path) -> None:
+    lines = [(*line, seed) for seed in (0, 1) for line in TWO]
+    frame = pd.DataFrame([*lines[:-1], ("owt", "nca", 200, None, 1)], columns=list(SEEDED))
+    path = tmp_path / f"c.{suffix}"
+    frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
+    found, notes = study_of(path, "scratch", 0)
+    assert found.counts("owt", "nca")["diverged"] == 1 and row_of(path)["n_seeds"] == 1
+    assert f"1 rows have no val_loss, the first of them line {9 if suffix == 'csv' else 8}: read as nan" in notes[0]
+
+
+def test_one_seed_short_of_t_b_reads_the_same_everywhere(curves: Write, tmp_path: Path, capsys: Captured) -> None:
+    """It has no gain, and is censored where it ends above L*: never dropped from the speed-up of the others."""
+    lines = [(*line, seed) for seed in range(4) for line in TWO]
+    path = curves([*lines[:-1], ("owt", "nca", 150, 2.2, 3)], SEEDED)
+    assert main(["report", "--curves", str(path), "--upstream-tokens", "0", "--json", "--out", str(tmp_path)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    table = pd.read_csv(tmp_path / "tables" / "convergence.csv").set_index("arm").loc["nca"]
+    row, text = answer["rows"][1], curve_text(study_of(path, "scratch", 0)[0])
+    bound = ((4 / 3) ** 3 * (200 / 150)) ** (1 / 4)
+    assert (row["gain_nats"], row["n_seeds"], row["censored"], row["speedup"]) == (0.5, 4, True, None)
+    assert row["final_perplexity"] == pytest.approx(math.exp(1.5)) and row["speedup_bound"] == pytest.approx(bound)
+    assert (table["gain_nats"], table["seeds"], table["crossings"], table["censored"]) == (0.5, 3, 4, 1)
+    assert math.isnan(table["speedup"]) and table["speedup_bound"] == pytest.approx(bound, abs=1e-5)
+    assert "open below" in table["speedup_note"] and math.isnan(table["speedup_low"])
+    line = next(line for line in text.splitlines() if line.startswith("nca")).split()
+    assert line[3:5] == ["+0.500", f"<{bound:.4f}"] and line[-1] == "3/4"
+    assert answer["left_out"] == [{"panel": "owt", "upstream": "nca", "seed": 3, "why": ENDS_EARLY}]
+
+
+def test_no_bound_where_another_seed_has_only_a_lower_one(curves: Write) -> None:
+    lines = [*((*line, seed) for seed in (0, 1) for line in TWO[:2]), ("owt", "nca", 150, 1.9, 0),
+             ("owt", "nca", 200, 2.5, 1)]
+    row = row_of(curves(lines, SEEDED))
+    assert row["censored"] and row["speedup"] is None and row["speedup_bound"] is None
 
 
 def test_a_seed_without_a_baseline_is_missing(curves: Write) -> None:
@@ -155,10 +195,10 @@ def test_upstream_tokens_of_each_arm(curves: Write) -> None:
 
 
 BAD: dict[str, tuple[Sequence[Line], Sequence[str], str | None, list[str]]] = {
-    "values": ([*TWO, ("owt", "nca", "-5", 1), ("", "nca", 300, "x"), ("owt", "nca", "1.6Q", "")], HEADER, "0", [
+    "values": ([*TWO, ("owt", "nca", "-5", 1), ("", "nca", 300, "x"), ("owt", "nca", "1.6Q", "-")], HEADER, "0", [
         "curves.csv:6: tokens = '-5': tokens lie between 0", "curves.csv:7: panel = '': is empty",
         "curves.csv:7: val_loss = 'x': is no number", "curves.csv:8: tokens = '1.6Q': not an amount",
-        "curves.csv:8: val_loss = '': is empty"]),
+        "curves.csv:8: val_loss = '-': is no number"]),
     "contradiction": ([*TWO, ("owt", "nca", 200, 1.6)], HEADER, "0", [
         "curves.csv:6: val_loss = 1.6: line 5 has 1.5", "tell runs apart by a column seed"]),
     "columns": ([(1, 2, 3)], ("panel", "arm", "tokens"), "0", [
@@ -214,6 +254,28 @@ def test_flags_that_exclude_each_other(curves: Write, capsys: Captured) -> None:
     for argv in ([], ["smoke", "--curves", path], ["--curves", path, "--seeds", "3"], ["smoke", "--baseline", "x"]):
         assert main(["report", *argv]) == 2
     assert "one of the two" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["csv", "PQ"])
+def test_one_table_of_a_file(suffix: str, curves: Write, tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / f"c.{suffix}"
+    if suffix == "csv":
+        curves(TWO).rename(path)
+    else:
+        pd.DataFrame(TWO, columns=list(HEADER)).to_parquet(path)
+    assert main(["table", "convergence", str(path), "--upstream-tokens", "30", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["rows"][1]
+    assert (found["arm"], found["gain_nats"], found["charged_speedup"]) == ("nca", 0.5, pytest.approx(200 / 180))
+    assert main(["table", "convergence", str(path), "--baseline", "nca", "--upstream-tokens", "0"]) == 0
+    assert "scratch" in capsys.readouterr().out
+    assert main(["table", "convergence", str(path)]) == 2 and "--upstream-tokens 164M" in capsys.readouterr().err
+    assert main(["table", "convergence", "smoke", "--baseline", "x"]) == 2
+    assert "belong to curves" in capsys.readouterr().err
+
+
+def test_an_overlay_without_a_folder_is_drawn_nowhere_and_that_is_said(curves: Write, capsys: Captured) -> None:
+    assert main(["report", "--curves", str(curves(TWO)), "--upstream-tokens", "0", "--overlay", "published"]) == 0
+    assert "--overlay is drawn in figures only; for the tables, figures" in capsys.readouterr().err
 
 
 HOSTILE = '=cmd|"/c calc"!A1 <script>alert(1)</script> $x_{ \x1b[31m'

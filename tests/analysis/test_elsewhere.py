@@ -9,7 +9,7 @@ import pytest
 
 from analysis import tables
 from analysis.load import load
-from analysis.statistics import paired_t
+from analysis.statistics import detectable_effect, paired_t
 from analysis.study import Study
 from analysis.summary import verdict_sentences
 from analysis.table import to_csv
@@ -42,8 +42,8 @@ def test_seeds_in_common_are_paired_and_give_an_interval(tmp_path: Path) -> None
     [row] = table(study(tmp_path / "b", theirs=written(tmp_path / "t.csv", rows))).to_dict("records")
     expected = paired_t([gains[s] for s in losses])
     assert (row["arm"], row["over"], row["seeds"], row["paired"]) == ("theirs", "scratch", 3, 3)
-    assert [row["gain_nats"], row["gain_low"], row["gain_high"]] == pytest.approx(
-        [expected.mean, expected.low, expected.high])
+    assert [row["gain_nats"], row["gain_low"], row["gain_high"], row["detectable_nats"]] == pytest.approx(
+        [expected.mean, expected.low, expected.high, detectable_effect(expected.sd, expected.n)])
     assert row["t_b"] == PT and row["note"] == "paired by the seeds' numbers"
 
 

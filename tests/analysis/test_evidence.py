@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from scipy import stats
 from analysis.convergence import Curve
 from analysis.equivalence import equivalence, equivalence_power, margin_of
 from analysis.inference import evidence, scaled
+from analysis.load import load
 from analysis.scaling import equivalent_data, fit
 from analysis.simultaneous import plausible_best, split_selection
-from analysis.statistics import paired_t, sign_flip_p, smallest_p
+from analysis.statistics import FEW_SEEDS, paired_t, sign_flip_p, smallest_p
 from analysis.study import Study
-from tests.analysis.conftest import RELAXED
+from analysis.tables import registry
+from tests.analysis.conftest import RELAXED, SweepBuilder
 
 differences = st.lists(st.integers(-1000, 1000).map(lambda v: v / 1000), min_size=1, max_size=9)
 
@@ -150,6 +153,17 @@ def test_a_power_law_is_found_again(alpha: float, floor: float, drop: float, see
     assert law is not None and law.alpha == pytest.approx(alpha, rel=1e-3)
     assert law.slopes == pytest.approx(np.full(seeds, alpha * drop), rel=1e-3)
     assert law.floor == pytest.approx(floor + (seeds - 1) / 100, abs=0.01)
+
+
+def test_alpha_has_no_interval_below_three_seeds(tmp_path: Path) -> None:
+    """The spread of one seed's ends says nothing of another seed."""
+    six = np.linspace(0.5, 1.0, 6) * 300_000
+    law = fit([ends(0.3, 2.5, 1.0, six)] * 2)
+    assert law is not None and law.alpha == pytest.approx(0.3, rel=1e-3)
+    assert math.isnan(law.alpha_low) and math.isnan(law.alpha_high) and law.note == FEW_SEEDS and law.edges == ()
+    table = registry()["scaling"].build(Study(load(SweepBuilder(tmp_path, seeds=2, domains=("web",)).build(), "demo")))
+    assert len(table) == 5 and table[["alpha_low", "alpha_high", "data_low"]].isna().all(axis=None)
+    assert set(table["alpha_note"]) == {FEW_SEEDS} and table["alpha"].notna().all()
 
 
 @RELAXED

@@ -15,12 +15,15 @@ from analysis.tables import registry
 from tests.analysis.conftest import ARMS, SCRATCH, Arm, SweepBuilder
 
 HOSTILE = Arm(name="50% & $x^2$ \\input{~/x} #1 {_} <|>", upstream="nca", complexity="30-45", gain=0.2)
+DOMAINS = ("[web]", "*x", "\u4e2d\u202e\u00e9")
+"""Names that the end of the row before them would take for its arguments, and letters that few fonts have."""
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex and booktabs (texlive-latex-recommended)")
 def test_every_table_compiles(tmp_path: Path) -> None:
-    study = Study(load(SweepBuilder(tmp_path / "store", arms=(SCRATCH, HOSTILE, ARMS[4])).build(), "demo"))
+    root = SweepBuilder(tmp_path / "store", arms=(SCRATCH, HOSTILE, ARMS[4]), domains=DOMAINS).build()
+    study = Study(load(root, "demo"))
     made = {name: to_latex(table, table.build(study)) for name, table in registry().items()}
     assert r"\textbf{" in made["complexity_by_domain"], "the best one, whose lead is resolved"
     pages = [rf"\section*{{\detokenize{{{name}}}}}\resizebox{{\linewidth}}{{!}}{{{text}}}\clearpage"

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from analysis.power import power_at
 from analysis.simultaneous import critical_max_t, critical_range, family
 from analysis.statistics import FEW_SEEDS, t_critical
 
@@ -39,6 +40,16 @@ def test_two_way_residuals_by_hand() -> None:
     assert found.intervals[0].mean == pytest.approx(0.1)
     assert found.intervals[0].half == pytest.approx(found.critical * found.sd * math.sqrt(2 / 3))
     assert found.best_over_next.mean == pytest.approx(found.intervals[1].mean - found.intervals[0].mean)
+
+
+@pytest.mark.parametrize(("bands", "seeds"), [(1, 3), (2, 3), (4, 5)])
+def test_one_band_is_found_with_80_percent_power_at_the_familys_detectable_gain(bands: int, seeds: int) -> None:
+    losses = np.random.default_rng(3).normal(size=(bands + 1, seeds))
+    found = family(losses[0], losses[1:])
+    assert found is not None
+    assert power_at(found.detectable / (math.sqrt(2) * found.sd), seeds, bands) == pytest.approx(0.8, abs=1e-4)
+    few = family(losses[0, :2], losses[1:, :2])
+    assert few is not None and math.isnan(few.detectable)
 
 
 def test_the_level_of_a_seed_is_nothing() -> None:

@@ -20,7 +20,7 @@ from analysis.tables import registry, write_tables
 from orchestrator.__main__ import main
 from sweeps.language.manifest import PlanFile
 from sweeps.store.layout import Layout
-from tests.analysis.conftest import ARMS, SCRATCH, Arm, SweepBuilder
+from tests.analysis.conftest import ARMS, SCRATCH, Arm, SweepBuilder, detectable_of
 
 
 def build(name: str, study: Study) -> pd.DataFrame:
@@ -92,6 +92,18 @@ def test_convergence_has_the_baseline_and_all_arms(demo_study: Study) -> None:
     assert row["gain_low"] < row["gain_nats"] < row["gain_high"] and row["seeds"] == 3
     assert row["speedup_low"] < row["speedup"] < row["speedup_high"]
     assert row["charged_speedup"] < row["flop_charged_speedup"] < row["speedup"]
+
+
+@pytest.mark.parametrize(("name", "low", "high", "detectable"), [
+    ("convergence", "gain_low", "gain_high", "detectable_nats"), ("controls", "low", "high", "detectable_nats"),
+    ("inference", "low", "high", "detectable_nats"), ("learning_rates", "low", "high", "detectable_nats"),
+    ("published", "low", "high", "detectable_nats"), ("probes", "low", "high", "detectable"),
+])
+def test_what_could_have_been_found_stands_beside_each_interval(
+    name: str, low: str, high: str, detectable: str, demo_study: Study
+) -> None:
+    rows = [row for row in build(name, demo_study).to_dict("records") if row[low] < row[high]]
+    assert rows and all(row[detectable] == detectable_of(row, low, high) for row in rows)
 
 
 def test_no_mean_speedup_where_a_seed_is_censored(tmp_path: Path) -> None:
@@ -226,6 +238,17 @@ def test_latex_has_booktabs_rules_and_escapes_every_name() -> None:
         r"\begin{tabular}{lr}", r"\toprule", r"a\_b & n \\", r"\midrule",
         r"50\% \& \$x\textasciicircum{}2\$ \textbackslash{}input\{\textasciitilde{}/x\} \#1 \{\_\} & 3 \\",
         r"\bottomrule", r"\end{tabular}"]
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("[web]", "{[}web]"), ("*x", "{*}x"), ("\u4e2d", r"\textbackslash{}u4e2d"), ("\u00e9t\u00e9", "\u00e9t\u00e9"),
+    ("a\u202eb", r"a\textbackslash{}u202eb"), ("a\x1bb", r"a\textbackslash{}x1bb")])
+def test_latex_takes_no_name_for_an_argument_and_has_only_what_pdflatex_can_draw(name: str, said: str) -> None:
+    """`\\\\` and `\\midrule` read `[web]` and `*` at the start of the next row as their own."""
+    table = Table(title="T", columns=(Column("a", "str", "", ""),), build=lambda study: frame)
+    frame = pd.DataFrame({"a": [name]})
+    assert to_latex(table, frame).splitlines()[4] == said + r" \\"
+    assert not set("\x1b\u202e") & set(to_markdown("t", table, frame))
 
 
 @pytest.mark.parametrize(("argv", "code", "says"), [
