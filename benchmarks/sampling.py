@@ -1,6 +1,6 @@
 """What sampling and scoring downstream items cost on one CPU thread, against a loop without a cache and `generate`.
 
-    python -m benchmarks.sampling [--json] [--runs 5] [--items 8] [--shots 0] [--longest 64] [--samples 8] [--scales tiny 1m]
+    python -m benchmarks.sampling [--json] [--runs 5] [--items 8] [--shots 0] [--longest 64] [--samples 8] [--scales 1m]
 
 Word problems of task `arithmetic`, temperature 1, batches of 16 rows for all; an untrained body of scale `tiny` and of
 `1m`. All three draw from the same laws, and a token is one that belongs to a sample, its ending included. They take
