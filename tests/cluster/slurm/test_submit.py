@@ -95,29 +95,6 @@ class TestSubmit:
         clock.sleep(50)
         assert of.slots_free() == 0, "and is left alone for a while"
 
-    @pytest.mark.parametrize("printed", [
-        "sbatch: error: Batch job submission failed: Required partition not available (inactive or drain)",
-        "sbatch: error: Batch job submission failed: Requested node configuration is not available"])
-    def test_a_partition_that_closes_after_it_took_jobs_is_waited_for(
-            self, fakes: Fakes, clock: Clock, tmp_path: Path, printed: str) -> None:
-        of = cluster(tmp_path, clock)
-        fakes.fails("sbatch", printed)
-        with pytest.raises(EnvironmentError_, match="Slurm refused it"):
-            of.submit(wanted(tmp_path))
-        assert of.slots_free() == 1000, "at the beginning it is an error at once"
-        fakes.says("sbatch", "12\n")
-        of.submit(wanted(tmp_path, name="batch-2"))
-        fakes.says("squeue", queue("12_0 RUNNING"))
-        clock.sleep(6)
-        for reign in (of, cluster(tmp_path, clock)):
-            fakes.fails("sbatch", printed)
-            name = f"batch-{id(reign)}"
-            with pytest.raises(EnvironmentError_, match="takes no jobs for now.*not available.*tried again every 60 s"):
-                reign.submit(wanted(tmp_path, 2, name=name))
-            assert reign.find(name) == [] and reign.slots_free() == 0
-            clock.sleep(61)
-            assert reign.slots_free() == 999, "and then all of them are tried"
-
     def test_no_answer_about_free_slots_submits_nothing(self, fakes: Fakes, clock: Clock, tmp_path: Path) -> None:
         fakes.fails("squeue", "Unable to contact slurm controller")
         fakes.fails("scontrol", "Unable to contact slurm controller")
@@ -301,3 +278,27 @@ class TestSlots:
         assert (first.slots_free(), second.slots_free()) == (1000, 1000)
         assert (tmp_path / "notes" / "batch-1" / "over.json").exists()
         assert cluster(tmp_path, clock).slots_free() == 1000
+
+
+@pytest.mark.parametrize("printed", [
+    "sbatch: error: Batch job submission failed: Required partition not available (inactive or drain)",
+    "sbatch: error: Batch job submission failed: Requested node configuration is not available"])
+def test_a_partition_that_closes_after_it_took_jobs_is_waited_for(
+        fakes: Fakes, clock: Clock, tmp_path: Path, printed: str) -> None:
+    of = cluster(tmp_path, clock)
+    fakes.fails("sbatch", printed)
+    with pytest.raises(EnvironmentError_, match="Slurm refused it"):
+        of.submit(wanted(tmp_path))
+    assert of.slots_free() == 1000, "at the beginning it is an error at once"
+    fakes.says("sbatch", "12\n")
+    of.submit(wanted(tmp_path, name="batch-2"))
+    fakes.says("squeue", queue("12_0 RUNNING"))
+    clock.sleep(6)
+    for reign in (of, cluster(tmp_path, clock)):
+        fakes.fails("sbatch", printed)
+        name = f"batch-{id(reign)}"
+        with pytest.raises(EnvironmentError_, match="takes no jobs for now.*not available.*tried again every 60 s"):
+            reign.submit(wanted(tmp_path, 2, name=name))
+        assert reign.find(name) == [] and reign.slots_free() == 0
+        clock.sleep(61)
+        assert reign.slots_free() == 999, "and then all of them are tried"
