@@ -107,7 +107,7 @@ def test_light_verbs_load_nothing_heavy(argv: list[str], finished_store: Path) -
     {"LC_ALL": "POSIX", "NO_COLOR": "1", "TERM": "dumb"},
 ], ids=["ascii", "C", "POSIX"])
 def test_no_terminal_is_too_poor_for_a_verb(environment: dict[str, str], tmp_path: Path) -> None:
-    plan = planned(tmp_path / "störe", run={"cluster": "memory", "policy": {"breaker": None}})
+    plan = planned(tmp_path / "störe")
     plan = replace(plan, file=plan.file.model_copy(update={"question": "Wie hilft ∇L der Schätzung?"}))
     run(plan, lambda spec, attempt: "Überlauf∞" if spec.kind == "prepretrain" else "")
     failed = next(s.fingerprint for s in plan.graph.paths["nca_30-45-web-s0"] if s.kind == "prepretrain")
