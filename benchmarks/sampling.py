@@ -1,6 +1,6 @@
 """What sampling and scoring downstream items cost on one CPU thread, against a loop without a cache and `generate`.
 
-    python -m benchmarks.sampling [--json] [--runs 5] [--items 8] [--longest 64] [--samples 8] [--scales tiny 1m]
+    python -m benchmarks.sampling [--json] [--runs 5] [--items 8] [--shots 0] [--longest 64] [--samples 8] [--scales 1m]
 
 Word problems of task `arithmetic`, temperature 1, batches of 16 rows for all; an untrained body of scale `tiny` and of
 `1m`. All three draw from the same laws, and a token is one that belongs to a sample, its ending included. They take
@@ -51,7 +51,7 @@ class Bench:
         """Build the model and a tokenizer of its vocabulary."""
         layers, width, mlp, heads = SCALES[scale].body
         self.device, self.length = torch.device("cpu"), SCALES[scale].sequence_length
-        self.items: list[Item] = items(ArithmeticScience(items=given.items))
+        self.items: list[Item] = items(ArithmeticScience(items=given.items, shots=given.shots))
         modules = (argparse, inspect, statistics, json)
         self.tokenizer: Tokenizer = train(iter([*map(inspect.getsource, modules), *(
             item.prompt + item.answer for item in self.items)]), VOCABULARY)
@@ -163,6 +163,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--items", type=int, default=8, help="of each of three levels")
+    parser.add_argument("--shots", type=int, default=0, help="solved examples before each item that is scored")
     parser.add_argument("--samples", type=int, default=8, help="of each item; 16 is a multiple of it")
     parser.add_argument("--longest", type=int, default=64)
     parser.add_argument("--scales", nargs="+", default=["tiny", "1m"])
