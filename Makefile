@@ -5,9 +5,6 @@ BIN := $(VENV)/bin
 SWEEP ?= sweeps/complexity_by_domain.yaml
 JOBS ?= 1
 
-SHELL := /bin/bash
-.SHELLFLAGS := -o pipefail -c
-
 .DEFAULT_GOAL := help
 .PHONY: help sweep test check proofs clean
 
@@ -35,6 +32,8 @@ check: $(VENV)/.test ## ruff, mypy --strict, architecture test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_architecture.py
 
+proofs: SHELL := /bin/bash
+proofs: .SHELLFLAGS := -o pipefail -c
 proofs: $(VENV)/.test ## the long demonstrations, JOBS=1 at once; output is kept under docs/proofs/
 	mkdir -p docs/proofs
 	$(BIN)/python -m pytest -m "slow or slurm or proof" --timeout 3600 -vv $(if $(filter-out 1,$(JOBS)),-n $(JOBS)) 2>&1 | tee docs/proofs/$$(date -u +%Y-%m-%d-%H%M).txt
