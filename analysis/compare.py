@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from analysis.downstream import by_seed
-from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, Interval, paired_t
+from analysis.statistics import FEW_SEEDS, MIN_SEEDS, Interval, paired_t, t_critical
 from analysis.study import Study
 from sweeps.language.manifest import PlanFile, PlanTrial
 from sweeps.store.files import flattened, read_json
@@ -131,7 +130,7 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Interval:
     if va + vb == 0:
         return Interval(mean=mean, low=mean, high=mean, n=n)
     df = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, df)) * math.sqrt(va + vb)
+    half = t_critical(df) * math.sqrt(va + vb)
     return Interval(mean=mean, low=mean - half, high=mean + half, n=n)
 
 

@@ -2,8 +2,9 @@
 
 Colours are Okabe and Ito's (colour-blind safe); arms also differ by dash and marker, so that figures read in grey. Ink
 is `currentColor` in an SVG, so a page in a dark scheme can colour axes and text; an SVG has no `style`, so that a page
-needs to allow none. Names are never read as mathematics. Matplotlib is imported where something is drawn: a report
-whose drawings are all as they were (`drawn.py`) does without.
+needs to allow none. Names are never read as mathematics. Whoever shows an SVG has fonts of their own for a name in any
+script; PDF and PNG have matplotlib's one, the same on every machine, and spell what it lacks (`\\u4e2d`). Matplotlib is
+imported where something is drawn: a report whose drawings are all as they were (`drawn.py`) does without.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import hashlib
 import html
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
-from functools import cached_property
+import warnings
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass, replace
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from analysis.study import Study
@@ -30,9 +32,11 @@ DOUBTFUL = "?: an upstream that was not learned in every measured seed."
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+_FONT = "DejaVu Sans"
+"""Comes with matplotlib."""
 _STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "sweep", "text.parse_math": False, "font.size": 9.0,
-    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "axes.edgecolor": INK, "axes.labelcolor": INK,
+    "font.family": "sans-serif", "font.sans-serif": [_FONT], "axes.edgecolor": INK, "axes.labelcolor": INK,
     "axes.titlecolor": INK, "axes.spines.top": False, "axes.spines.right": False, "text.color": INK,
     "xtick.color": INK, "ytick.color": INK, "legend.frameon": False, "legend.fontsize": 8.0, "axes.titlesize": 10.0,
     "axes.titlelocation": "left", "axes.formatter.use_mathtext": False, "axes.formatter.useoffset": False,
@@ -89,10 +93,12 @@ class Drawing:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        with mpl.rc_context(_STYLE):
+        with mpl.rc_context(_STYLE), warnings.catch_warnings():
             figure = Figure(figsize=self.size, layout="constrained")
             FigureCanvasAgg(figure)
-            self.paint(figure.add_subplot(), self.data)
+            if kind == "svg":
+                warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+            self.paint(figure.add_subplot(), self.data if kind == "svg" else spelt(self.data, _characters()))
             out = io.BytesIO()
             figure.savefig(out, format=kind, transparent=kind == "svg", dpi=_DPI if kind == "png" else 72,
                            metadata=dict(_UNDATED[kind]))
@@ -154,6 +160,37 @@ def legend(axes: Axes, longest: int = 70) -> None:
     columns = max(1, min(len(labels), longest // (max(map(len, labels)) + 7)))
     figure.set_figheight(figure.get_figheight() + 0.17 * -(-len(labels) // columns))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+@lru_cache(maxsize=1)
+def _characters() -> Container[int]:
+    """Return the code points that the figures' font has."""
+    from matplotlib.font_manager import findfont
+    from matplotlib.ft2font import FT2Font
+
+    return FT2Font(findfont(_FONT)).get_charmap()
+
+
+def spelt(value: Any, known: Container[int]) -> Any:
+    """Return a drawing's data with the characters of its texts that are not `known` as ASCII: their numbers.
+
+    Of more than four in a row the first two and the last, as much as a name cut by `short` takes.
+    """
+    if isinstance(value, str):
+        lacking = "".join({c for c in value if not c.isascii() and ord(c) not in known})
+        return re.sub(f"[{re.escape(lacking)}]+", lambda m: _numbers(m[0]), value) if lacking else value
+    if isinstance(value, Mapping):
+        return {spelt(k, known): spelt(v, known) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(spelt(v, known) for v in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{name: spelt(v, known) for name, v in vars(value).items()})
+    return value
+
+
+def _numbers(text: str) -> str:
+    kept = text if len(text) <= 4 else f"{text[:2]}...{text[-1]}"
+    return kept.encode("ascii", "backslashreplace").decode()
 
 
 def _plain(value: Any) -> Any:

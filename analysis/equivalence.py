@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
-from analysis.convergence import Floats
+from analysis.quantiles import chi_density, legendre
 from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, POWER, paired_t, t_critical, t_interval
 
 PERCENT = 1.0
@@ -71,12 +71,6 @@ def equivalence(differences: Sequence[float], margin: float, sd: float = math.na
     return Equivalence(margin=margin, low=narrow.low, high=narrow.high, power=power, verdict=verdict)
 
 
-@lru_cache
-def _rule() -> tuple[Floats, Floats]:
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    return nodes, weights
-
-
 @lru_cache(maxsize=4096)
 def equivalence_power(margin_over_sd: float, n: int, effect_over_sd: float = 0.0) -> float:
     """Return the power of TOST at 5 % for a true effect, all in units of the sd of paired differences.
@@ -86,10 +80,10 @@ def equivalence_power(margin_over_sd: float, n: int, effect_over_sd: float = 0.0
     """
     df, root = n - 1, math.sqrt(n)
     critical = t_critical(df, 2 * CONFIDENCE - 1)
-    top = min(margin_over_sd * root / critical, math.sqrt(stats.chi2.isf(1e-14, df) / df))
-    nodes, weights = _rule()
+    top = min(margin_over_sd * root / critical, math.sqrt(float(special.chdtri(df, 1e-14)) / df))
+    nodes, weights = legendre(_NODES)
     s = (nodes + 1) / 2 * top
-    density = stats.chi.pdf(s * math.sqrt(df), df) * math.sqrt(df)
+    density = chi_density(s * math.sqrt(df), df) * math.sqrt(df)
     inside = (special.ndtr((margin_over_sd - effect_over_sd) * root - critical * s)
               - special.ndtr((-margin_over_sd - effect_over_sd) * root + critical * s))
     return float((weights * density * np.maximum(inside, 0)).sum() * top / 2)

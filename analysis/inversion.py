@@ -65,50 +65,53 @@ def speedup_interval(
     return _as_speedup(accepted, knots, values, n)
 
 
-def _accepted(knots: Floats, values: Floats, critical: float) -> list[tuple[float, float]]:
-    """Return the closed intervals of u in which n mean^2 <= critical^2 variance; `values` is (seeds, knots)."""
-    found = [(float(u), float(u)) for u, column in zip(knots, values.T, strict=True) if _margin(column, critical) <= 0]
-    for i in range(len(knots) - 1):
-        a, b = float(knots[i]), float(knots[i + 1])
-        cuts = [0.0, *_roots(values[:, i], values[:, i + 1], critical), 1.0]
-        for left, right in zip(cuts[:-1], cuts[1:], strict=True):
-            middle = values[:, i] + (left + right) / 2 * (values[:, i + 1] - values[:, i])
-            if _margin(middle, critical) <= 0:
-                found.append((a + left * (b - a), a + right * (b - a)))
-    return found
+def _accepted(knots: Floats, values: Floats, critical: float) -> tuple[Floats, Floats]:
+    """Return both ends of the closed intervals of u in which n mean^2 <= critical^2 variance.
+
+    `values` is (seeds, knots). Between two knots the test changes its mind at most twice, so there are three pieces,
+    each of which is accepted where its middle is.
+    """
+    at_a, slope = values[:, :-1], np.diff(values)
+    roots = _roots(at_a, slope, critical)
+    cuts = np.vstack([np.zeros_like(roots[:1]), roots, np.ones_like(roots[:1])])
+    middle = (cuts[:-1] + cuts[1:]) / 2
+    inside = _margin(at_a[:, None] + middle * slope[:, None], critical) <= 0
+    on = knots[_margin(values, critical) <= 0]
+    places = knots[:-1] + cuts * np.diff(knots)
+    return np.append(on, places[:-1][inside]), np.append(on, places[1:][inside])
 
 
-def _margin(differences: Floats, critical: float) -> float:
-    """n mean^2 - critical^2 variance: positive where the paired t test rejects; rounding is no evidence."""
-    mean = max(abs(float(differences.mean())) - _TINY, 0.0)
-    return float(len(differences) * mean**2 - critical**2 * differences.var(ddof=1))
+def _margin(differences: Floats, critical: float) -> Floats:
+    """n mean^2 - critical^2 variance over the first axis: positive where the paired t test rejects; rounding is no
+    evidence."""
+    mean = np.maximum(np.abs(differences.mean(axis=0)) - _TINY, 0.0)
+    margin: Floats = len(differences) * mean**2 - critical**2 * differences.var(axis=0, ddof=1)
+    return margin
 
 
-def _roots(at_a: Floats, at_b: Floats, critical: float) -> list[float]:
-    """Return where in (0, 1) between two knots the test changes its mind.
+def _roots(at_a: Floats, slope: Floats, critical: float) -> Floats:
+    """Return where in (0, 1) between two knots the test changes its mind, (2, pieces), in order; 1 where it does not.
 
     A double root (all seeds alike) is widened by rounding, so that an exact crossing is not lost.
     """
-    slope, n = at_b - at_a, len(at_a)
-    base, turn = at_a - at_a.mean(), slope - slope.mean()
-    factor = critical**2 / (n - 1)
-    q2 = n * slope.mean() ** 2 - factor * (turn @ turn)
-    q1 = 2 * (n * at_a.mean() * slope.mean() - factor * (base @ turn))
-    q0 = n * at_a.mean() ** 2 - factor * (base @ base)
-    if abs(q2) < _TINY * max(abs(q1), abs(q0), _TINY):
-        roots = [-q0 / q1] if q1 else []
-    else:
-        inside = q1 * q1 - 4 * q2 * q0
-        if inside < -_TINY * max(q1 * q1, abs(4 * q2 * q0)):
-            return []
-        width = math.sqrt(max(inside, _TINY * q1 * q1))
-        roots = [(-q1 - width) / (2 * q2), (-q1 + width) / (2 * q2)]
-    return sorted(float(r) for r in roots if 0 < r < 1)
+    n, level, rise = len(at_a), at_a.mean(axis=0), slope.mean(axis=0)
+    base, turn, factor = at_a - level, slope - rise, critical**2 / (len(at_a) - 1)
+    q2 = n * rise**2 - factor * (turn**2).sum(axis=0)
+    q1 = 2 * (n * level * rise - factor * (base * turn).sum(axis=0))
+    q0 = n * level**2 - factor * (base**2).sum(axis=0)
+    straight = np.abs(q2) < _TINY * np.maximum(np.maximum(np.abs(q1), np.abs(q0)), _TINY)
+    inside = q1**2 - 4 * q2 * q0
+    none = inside < -_TINY * np.maximum(q1**2, np.abs(4 * q2 * q0))
+    width = np.sqrt(np.maximum(inside, _TINY * q1**2)) * np.array([[-1.0], [1.0]])
+    with np.errstate(divide="ignore", invalid="ignore"):  # of what is not taken
+        roots = np.where(straight, -q0 / q1, np.where(none, 1.0, (width - q1) / (2 * q2)))
+    return np.sort(np.where((roots > 0) & (roots < 1), roots, 1.0), axis=0)
 
 
-def _as_speedup(accepted: list[tuple[float, float]], knots: Floats, values: Floats, n: int) -> SpeedupInterval:
+def _as_speedup(accepted: tuple[Floats, Floats], knots: Floats, values: Floats, n: int) -> SpeedupInterval:
     bounds = {"at_end": 1 / float(knots[-1]), "at_first": 1 / float(knots[0]) if knots[0] else math.inf}
-    if not accepted:  # one sign throughout: better than L* from the first evaluation on, or worse up to the last
+    lows, highs = accepted
+    if not len(lows):  # one sign throughout: better than L* from the first evaluation on, or worse up to the last
         if values[:, -1].mean() > 0:
             return SpeedupInterval(
                 low=math.nan, high=bounds["at_end"], n=n,
@@ -118,7 +121,7 @@ def _as_speedup(accepted: list[tuple[float, float]], knots: Floats, values: Floa
             low=bounds["at_first"], high=math.nan, n=n,
             note=f"above {bounds['at_first']:.4g}, open: L* is passed before the first evaluation",
         )
-    smallest, largest = min(a for a, _ in accepted), max(b for _, b in accepted)
+    smallest, largest = float(lows.min()), float(highs.max())
     open_low, open_high = largest >= float(knots[-1]), smallest <= float(knots[0])
     notes = [f"open below {bounds['at_end']:.4g}"] * open_low + [f"open above {bounds['at_first']:.4g}"] * open_high
     return SpeedupInterval(

@@ -26,13 +26,12 @@ def over_seeds(measured: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     Args:
         measured: the fields of `Convergence` of each seed.
     """
+    if not measured:
+        return dict.fromkeys((*RATIOS, *SHARES, "speedup_bound"), math.nan)
     bounds = [m["speedup_bound"] if m["censored"] else math.nan if m["at_first"] else m["speedup"] for m in measured]
-    bounded = any(m["censored"] for m in measured)
-    return {**{n: _geometric([m[n] for m in measured]) for n in RATIOS},
-            **{n: float(np.mean([m[n] for m in measured])) if measured else math.nan for n in SHARES},
-            "speedup_bound": _geometric(bounds) if bounded else math.nan}
-
-
-def _geometric(values: Sequence[float]) -> float:
+    ratios = [[*(m[n] for n in RATIOS), bound] for m, bound in zip(measured, bounds, strict=True)]
     with np.errstate(over="ignore", divide="ignore"):
-        return float(np.exp(np.mean(np.log(values)))) if values else math.nan
+        *geometric, bound = np.exp(np.log(ratios).mean(axis=0)).tolist()
+    means = np.mean([[m[n] for n in SHARES] for m in measured], axis=0).tolist()
+    return {**dict(zip(RATIOS, geometric, strict=True)), **dict(zip(SHARES, means, strict=True)),
+            "speedup_bound": bound if any(m["censored"] for m in measured) else math.nan}

@@ -14,9 +14,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from analysis.claims import contrast
+from analysis.quantiles import above, chi_squared
 from analysis.simultaneous import critical_max_t, residual_sd
 from analysis.statistics import CONFIDENCE, MIN_SEEDS, POWER, t_critical
 from analysis.study import Study
@@ -26,7 +26,6 @@ MOST_SEEDS = 1000
 EFFECTS = (0.005, 0.01, 0.02, 0.05)
 """True gains beyond a claim's threshold, nats; 0.01 is one percent of perplexity."""
 CAUTION = 0.8
-_CERTAIN = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +67,7 @@ def pilot(study: Study, domain: str) -> Pilot:
     seeds = sorted(set.intersection(*(set(c) for c in cells))) if cells else []
     table = np.array([[cell[seed] for seed in seeds] for cell in cells]).reshape(len(cells), len(seeds))
     sd, df = residual_sd(table) if table.size else (math.nan, 0)
-    high = sd * math.sqrt(df / float(stats.chi2.ppf(1 - CAUTION, df))) if df else math.nan
+    high = sd * math.sqrt(df / chi_squared(1 - CAUTION, df)) if df else math.nan
     return Pilot(domain=domain, arms=len(cells), seeds=len(seeds), sd=math.sqrt(2) * sd, sd_high=math.sqrt(2) * high,
                  df=df)
 
@@ -129,7 +128,4 @@ def power_at(effect_over_sd: float, n: int, bands: int = 1) -> float:
     """Return the power of n seeds for an effect in units of the sd of a paired difference (noncentral t)."""
     df = bands * (n - 1)
     critical = t_critical(df) if bands == 1 else critical_max_t(bands, df, CONFIDENCE)
-    shift = effect_over_sd * math.sqrt(n)
-    if shift > _CERTAIN * critical:
-        return 1.0  # scipy's noncentral t is NaN far out
-    return float(stats.nct.sf(critical, df, shift))
+    return above(critical, df, effect_over_sd * math.sqrt(n))

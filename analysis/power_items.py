@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
 from analysis.downstream import differences
 from analysis.item_records import Floats
 from analysis.power import CAUTION, MOST_SEEDS, power_at
+from analysis.quantiles import chi_squared
 from analysis.statistics import MIN_SEEDS, POWER, detectable_effect, detectable_over_sd
 from analysis.study import Study
 from analysis.two_way import LEAST_ITEMS, error_of, mean_squares
@@ -49,7 +49,7 @@ class Spread:
     def high(self) -> Spread:
         """Return it with each variance at its upper 80 % confidence limit; arms share a baseline, so they add none."""
         def limit(variance: float, df: int) -> float:
-            return variance * df / float(stats.chi2.ppf(1 - CAUTION, df))
+            return variance * df / chi_squared(1 - CAUTION, df)
 
         items, seeds = self.items - 1, self.seeds - 1
         return replace(self, of_items=limit(self.of_items, items), of_seeds=limit(self.of_seeds, seeds),

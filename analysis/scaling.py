@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from analysis.convergence import Curve, Floats
 from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, t_critical
@@ -101,7 +101,7 @@ def _lines(curves: Sequence[Curve], alphas: Floats) -> tuple[Floats, Floats, Flo
 def _profile(grid: Floats, sums: Floats, alpha: float, least: float, df: int) -> tuple[float, float]:
     if df < 1:
         return math.nan, math.nan
-    limit = least * (1 + float(stats.f.ppf(CONFIDENCE, 1, df)) / df)
+    limit = least * (1 + float(special.fdtri(1, df, CONFIDENCE)) / df)
     kept = np.append(grid[sums <= limit], alpha)  # alpha itself, where the interval is narrower than the grid
     low, high = float(kept.min()), float(kept.max())
     return (low if low > _LOGARITHMIC else math.nan), (high if high < MAX_ALPHA else math.nan)

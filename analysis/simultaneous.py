@@ -16,15 +16,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import special
 
 from analysis.convergence import Floats
+from analysis.quantiles import deviations, normals, root, student, studentised_range
 from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, Interval, detectable_shift, paired_t
 
 SPLIT_SEEDS = 2 * MIN_SEEDS
 """Seeds from which half of them can choose and half judge."""
-_NODES = 64
-_TAIL = 1e-15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,23 +142,18 @@ def _interval(mean: float, half: float, n: int) -> Interval:
 def critical_max_t(count: int, df: int, confidence: float = CONFIDENCE) -> float:
     """Return c with P(max_k |T_k| <= c) = confidence for `count` t variables equicorrelated by 1/2.
 
-    P = E_s E_z [Phi(sqrt2 c s + z) - Phi(-sqrt2 c s + z)]^count, z ~ N(0, 1), df s^2 ~ chi2(df); Gauss-Hermite in z,
-    Gauss-Legendre in s between its quantiles of 1e-15 and 1 - 1e-15, which holds for any df.
+    P = E_s E_z [Phi(sqrt2 c s + z) - Phi(-sqrt2 c s + z)]^count, z ~ N(0, 1), df s^2 ~ chi2(df).
     """
     if count == 1:
-        return float(stats.t.ppf((1 + confidence) / 2, df))
-    x, wx = special.roots_hermitenorm(_NODES)
-    y, wy = special.roots_legendre(_NODES)
-    low, high = (math.sqrt(q / df) for q in (stats.chi2.ppf(_TAIL, df), stats.chi2.isf(_TAIL, df)))
-    z, s = x[:, None], (low + (y + 1) / 2 * (high - low))[None, :]
-    wy = wy * stats.chi.pdf(s[0] * math.sqrt(df), df)
-    weights = np.outer(wx / wx.sum(), wy / wy.sum())
+        return student((1 + confidence) / 2, df)
+    (z, wz), (s, ws) = normals(), deviations(df)
 
     def excess(c: float) -> float:
-        inside = special.ndtr(math.sqrt(2) * c * s + z) - special.ndtr(-math.sqrt(2) * c * s + z)
-        return float((weights * inside**count).sum()) - confidence
+        reach = math.sqrt(2) * c * s
+        inside = special.ndtr(reach + z[:, None]) - special.ndtr(z[:, None] - reach)
+        return float(wz @ inside**count @ ws) - confidence
 
-    return float(optimize.brentq(excess, 0.5, 200.0, xtol=1e-9))
+    return root(excess, 1.0)
 
 
 @lru_cache(maxsize=256)
@@ -167,4 +161,4 @@ def critical_range(count: int, df: int, confidence: float = CONFIDENCE) -> float
     """Return the critical |t| for all pairs of `count` arms (studentised range over sqrt 2); NaN for one arm."""
     if count < 2:
         return math.nan
-    return float(stats.studentized_range.ppf(confidence, count, df)) / math.sqrt(2)
+    return studentised_range(confidence, count, df) / math.sqrt(2)

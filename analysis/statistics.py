@@ -14,7 +14,9 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+from scipy import special
+
+from analysis.quantiles import above, root, student
 
 MIN_SEEDS = 3
 CONFIDENCE = 0.95
@@ -82,7 +84,7 @@ def t_interval(mean: float, sd: float, n: int, confidence: float = CONFIDENCE) -
 @lru_cache(maxsize=256)
 def t_critical(df: float, confidence: float = CONFIDENCE) -> float:
     """Two-sided critical value of Student's t."""
-    return float(stats.t.ppf((1 + confidence) / 2, df))
+    return student((1 + confidence) / 2, df)
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
@@ -122,16 +124,13 @@ def power_of(effect_over_sd: float, n: int, confidence: float = CONFIDENCE) -> f
 
 
 def _power(critical: float, df: float, shift: float) -> float:
-    return float(stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift))
+    return above(critical, df, shift) + above(critical, df, -shift)
 
 
 @lru_cache(maxsize=256)
 def detectable_shift(critical: float, df: float, power: float = POWER) -> float:
     """Return the effect, in units of its standard error, that |t| > critical finds with this power."""
-    top = 0.125
-    while _power(critical, df, top) < power:  # scipy's noncentral t is NaN far out: stay near the answer
-        top *= 1.5
-    return float(optimize.brentq(lambda shift: _power(critical, df, shift) - power, 0.0, top, xtol=1e-10))
+    return root(lambda shift: _power(critical, df, shift) - power, 0.125)
 
 
 def detectable_over_sd(n: int, power: float = POWER, confidence: float = CONFIDENCE) -> float:
@@ -158,7 +157,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = CONFIDENCE)
         ValueError: no trial: an empty result is an error, never a proportion.
     """
     _check_counts(successes, trials)
-    z = float(stats.norm.ppf((1 + confidence) / 2))
+    z = float(special.ndtri((1 + confidence) / 2))
     p, scale = successes / trials, 1 + z * z / trials
     centre = (p + z * z / (2 * trials)) / scale
     half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials)) / scale
@@ -176,8 +175,8 @@ def exact_interval(successes: int, trials: int, confidence: float = CONFIDENCE) 
     _check_counts(successes, trials)
     one_sided = successes in (0, trials)
     alpha = (1 - confidence) / (1 if one_sided else 2)
-    low = 0.0 if successes == 0 else float(stats.beta.ppf(alpha, successes, trials - successes + 1))
-    high = 1.0 if successes == trials else float(stats.beta.ppf(1 - alpha, successes + 1, trials - successes))
+    low = 0.0 if successes == 0 else float(special.betaincinv(successes, trials - successes + 1, alpha))
+    high = 1.0 if successes == trials else float(special.betaincinv(successes + 1, trials - successes, 1 - alpha))
     return low, high
 
 

@@ -214,10 +214,14 @@ class Study:
 
     def _pairs_that_are(self, *statuses: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
         found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for row in sorted(schema.rows_of(self.pairs), key=lambda r: int(r["seed"])):
+        for row in self._pair_rows:
             if row["status"] in statuses:
                 found.setdefault((row["domain"], row["arm"]), []).append(row)
         return found
+
+    @cached_property
+    def _pair_rows(self) -> list[dict[str, Any]]:
+        return sorted(schema.rows_of(self.pairs), key=lambda r: int(r["seed"]))
 
     @cached_property
     def losses(self) -> dict[tuple[str, str], dict[int, float]]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.choices import table
 from sweeps.language.manifest import PlanFile
 from sweeps.store import files
 from sweeps.store.layout import Layout
@@ -41,6 +40,8 @@ def write_report(
     found = replace(study(roots, name, plan), overlay=overlay)
     write_tables(store.root, name, folder / "tables", found)
     if plan.search:  # it compares no arms
+        from orchestrator.choices import table
+
         page, text = folder / "choices.txt", "\n".join(table(store, plan.search))
         files.renew(page, text + "\n")
         return page, text

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.drawing import FORMATS
+from analysis.drawing import FORMATS, spelt
 from analysis.figures import registry, write_figures
 from analysis.figures.timeline import MOST, _merged, _thinned
 from analysis.heat import COLOURS, ink_on, luminance
@@ -68,6 +68,29 @@ def test_another_process_makes_the_same_bytes(small: Path, tmp_path: Path) -> No
                        env={**os.environ, "PYTHONHASHSEED": seed})
     names = sorted(p.name for p in (tmp_path / "1").iterdir())
     assert names and all((tmp_path / "1" / n).read_bytes() == (tmp_path / "2" / n).read_bytes() for n in names)
+
+
+NAMED = "nca \u4e2d\u6587 \U0001f40d"
+
+
+def test_a_name_in_any_script_is_whole_in_an_svg_and_spelt_where_the_font_lacks_it(tmp_path: Path) -> None:
+    """Warnings are errors here: none is given."""
+    arms = (SCRATCH, Arm(name=NAMED, upstream="nca", gain=0.05))
+    root = SweepBuilder(tmp_path, arms=arms, domains=("\u6570\u5b66",)).build()
+    for name in ("gain_by_band", "loss_curves"):
+        (drawing,) = registry()[name].build(study(root, "demo"))
+        assert NAMED in drawing.svg and "\u6570\u5b66" in drawing.svg
+        ascii_only = replace(drawing, data=spelt(drawing.data, ()))
+        assert r"nca \u4e2d\u6587 \U0001f40d" in repr(ascii_only.data).replace("\\\\", "\\")
+        for kind in ("pdf", "png"):
+            assert drawing.file(kind) == ascii_only.file(kind)
+
+
+def test_what_the_font_has_stays_and_long_names_are_spelt_in_short() -> None:
+    known = {ord("\u03b1")}
+    assert spelt({"a\u03b1": ["\u4e2d", (1.0, None)]}, known) == {"a\u03b1": [r"\u4e2d", (1.0, None)]}
+    assert spelt("\u4e00\u4e8c\u4e09\u56db", known) == r"\u4e00\u4e8c\u4e09\u56db"
+    assert spelt("x \u4e00\u4e8c\u4e09\u56db\u4e94 y", known) == r"x \u4e00\u4e8c...\u4e94 y"
 
 
 def test_bands_by_domains_are_a_matrix_with_each_cells_interval(demo_study: Study) -> None:
