@@ -71,12 +71,14 @@ def _accepted(knots: Floats, values: Floats, critical: float) -> tuple[Floats, F
     `values` is (seeds, knots). Between two knots the test changes its mind at most twice, so there are three pieces,
     each of which is accepted where its middle is.
     """
+    on = knots[_margin(values, critical) <= 0]
+    if len(knots) == 1:
+        return on, on
     at_a, slope = values[:, :-1], np.diff(values)
     roots = _roots(at_a, slope, critical)
     cuts = np.vstack([np.zeros_like(roots[:1]), roots, np.ones_like(roots[:1])])
     middle = (cuts[:-1] + cuts[1:]) / 2
     inside = _margin(at_a[:, None] + middle * slope[:, None], critical) <= 0
-    on = knots[_margin(values, critical) <= 0]
     places = knots[:-1] + cuts * np.diff(knots)
     return np.append(on, places[:-1][inside]), np.append(on, places[1:][inside])
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +27,25 @@ def write_report(
         overlay: figures show the published results underneath.
         drawn: write the figures as SVG, PDF and PNG; the page's lie beside it as SVG in any case.
     """
+    with _uncollected():
+        return _write(stores, name, out, plan, overlay=overlay, drawn=drawn)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Hold the collector of garbage in cycles: a large sweep's report makes many objects that stay, and few cycles."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _write(
+    stores: Sequence[Layout], name: str, out: Path | None, plan: PlanFile | None, *, overlay: bool, drawn: bool
+) -> tuple[Path, str]:
     from analysis.load import read_plan
     from analysis.report import build_report
     from analysis.study import study

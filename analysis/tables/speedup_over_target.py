@@ -32,7 +32,9 @@ def ratios(study: Study, domain: str, arm: str) -> tuple[Floats, Floats, int]:
     pairs = [(study.curves[study.trials[t]["baseline"]], study.curves[t]) for t in known]
     if not pairs:
         return np.empty(0), np.empty(0), 0
-    targets = targets_between((curve for pair in pairs for curve in pair), TARGETS)
+    targets = targets_between([curve for pair in pairs for curve in pair], TARGETS)
+    if len(targets) < 2:  # no loss lies between the first and the lowest of every curve
+        return np.empty(0), np.empty(0), len(pairs)
     logs = np.log([speedup_over_targets(baseline, curve, targets) for baseline, curve in pairs]).mean(axis=0)
     kept = np.isfinite(logs)
     return targets[kept], np.exp(logs[kept]), len(pairs)
