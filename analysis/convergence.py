@@ -71,6 +71,8 @@ class Curve:
 
     def at(self, tokens: float) -> float:
         """Loss at `tokens`, piecewise linear; NaN outside the evaluations."""
+        if tokens == self.tokens[-1]:  # mostly
+            return float(self.losses[-1])
         return float(np.interp(tokens, self.tokens, self.losses, left=math.nan, right=math.nan))
 
 

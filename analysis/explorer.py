@@ -19,7 +19,8 @@ import numpy as np
 from analysis.drawing import INK, Pen, pens
 from analysis.load import TRAINING_ROLES
 from analysis.schema import plain_values
-from analysis.study import Spread, Study
+from analysis.spread import Spread
+from analysis.study import Study
 from analysis.wording import count, plain
 
 MOST_POINTS = 10_000

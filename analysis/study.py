@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from analysis import convergence, schema
@@ -19,6 +18,7 @@ from analysis.inversion import SpeedupInterval, speedup_interval
 from analysis.load import Records, load
 from analysis.schema import NATS, TOKENS, Column
 from analysis.simultaneous import Family, family
+from analysis.spread import Spread, spread
 from analysis.statistics import MIN_SEEDS, Interval, paired_t, pooled_sd
 from analysis.stores import Roots, stores
 from analysis.wording import plain
@@ -84,17 +84,6 @@ def once(make: Callable[Concatenate[Study, P], R]) -> Callable[Concatenate[Study
 
 
 @dataclass(frozen=True)
-class Spread:
-    """The losses of one cell's seeds at each token count; all arrays are (evaluations,)."""
-
-    tokens: Floats
-    mean: Floats
-    low: Floats
-    high: Floats
-    seeds: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class Study:
     """Records and what follows from them."""
 
@@ -125,22 +114,7 @@ class Study:
     @cached_property
     def spread(self) -> dict[tuple[str, str, bool], Spread]:
         """(domain, arm, scored) -> its losses over seeds, in the plan's order."""
-        cell = ["domain", "arm", "scored"]
-        spread = self.records.curves.groupby([*cell, "tokens"], observed=True)["loss"].agg(
-            ["mean", "min", "max", "count"]).reset_index()
-        spread = spread[np.isfinite(spread["mean"])]  # a trunk that diverged is drawn as far as it has losses
-        if spread.empty:
-            return {}
-        codes = spread.groupby(cell, observed=True, sort=False).ngroup().to_numpy()
-        first = np.flatnonzero(np.diff(codes, prepend=-1))
-        keys = zip(*(spread[name].iloc[first].tolist() for name in cell), strict=True)
-        parts = zip(*(np.split(spread[name].to_numpy(), first[1:])
-                      for name in ("tokens", "mean", "min", "max", "count")), strict=True)
-        found = {(domain, arm, scored): Spread(*part)
-                 for (domain, arm, scored), part in zip(keys, parts, strict=True)}
-        domains, arms = ({name: i for i, name in enumerate(names)}
-                         for names in (self.records.domains, self.records.arms))
-        return dict(sorted(found.items(), key=lambda item: (domains[item[0][0]], arms[item[0][1]], item[0][2])))
+        return spread(self.records)
 
     @cached_property
     def bits(self) -> dict[str, dict[float, float]]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from analysis.drawing import DOUBTFUL, INK, Drawing, FigurePlugin, Pen, label, legend, pens
 from analysis.published import curves, plain_name
-from analysis.study import Spread, Study
+from analysis.spread import Spread
+from analysis.study import Study
 from analysis.wording import interval, listed, plain, short
 
 if TYPE_CHECKING:
