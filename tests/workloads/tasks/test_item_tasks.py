@@ -78,7 +78,7 @@ def test_a_level_with_too_few_questions_is_an_error_that_says_so() -> None:
 
 
 @given(draws, levels)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_answer_of_a_word_problem_is_what_its_steps_say(draw: Draw, level: int) -> None:
     question = _arithmetic.make(draw, level)
     value = int(re.findall(r"has (\d+) ", question.prompt)[0])
@@ -89,7 +89,7 @@ def test_the_answer_of_a_word_problem_is_what_its_steps_say(draw: Draw, level: i
 
 
 @given(draws, levels)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_length_does_not_tell_the_right_number(draw: Draw, level: int) -> None:
     question = _arithmetic.make(draw, level)
     assert {len(choice) for choice in question.distractors} == {len(question.answer)}
@@ -105,7 +105,7 @@ def test_wrong_numbers_are_as_long_as_the_right_one_and_enough(draw: Draw, right
 
 
 @given(draws, levels)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_answer_closes_the_innermost_open_bracket(draw: Draw, level: int) -> None:
     question, stack = _brackets.make(draw, level), []
     partner = dict(_brackets.PAIRS)
@@ -118,7 +118,7 @@ def test_the_answer_closes_the_innermost_open_bracket(draw: Draw, level: int) ->
 
 
 @given(draws, levels)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_what_an_automaton_writes_next_is_what_followed_one_round_before(draw: Draw, level: int) -> None:
     question, states = _automata.make(draw, level), _automata.STATES[level - 1]
     text = question.prompt.split()
@@ -126,7 +126,7 @@ def test_what_an_automaton_writes_next_is_what_followed_one_round_before(draw: D
 
 
 @given(draws, levels)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_recalled_number_is_the_one_beside_the_word(draw: Draw, level: int) -> None:
     question = _induction.make(draw, level)
     *pairs, asked = question.prompt.split("\n")
@@ -136,7 +136,7 @@ def test_the_recalled_number_is_the_one_beside_the_word(draw: Draw, level: int) 
 
 
 @given(draws, st.sampled_from([0, 1, 2, 3]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_right_body_passes_its_tests_and_no_wrong_one_does(draw: Draw, level: int) -> None:
     question = _python_functions.make(draw, level)
 
@@ -153,7 +153,7 @@ def test_the_right_body_passes_its_tests_and_no_wrong_one_does(draw: Draw, level
 
 
 @given(draws)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_bodies_of_the_entry_level_differ_in_order_alone(draw: Draw) -> None:
     """So that neither length nor the frequencies of tokens say which is right."""
     question = _python_functions.make(draw, 0)
@@ -168,7 +168,6 @@ def test_the_levels_from_1_on_are_the_ones_before_there_was_an_entry_level() -> 
 
 
 @given(st.text(min_size=1))
-@settings(deadline=None)
 def test_a_question_belongs_to_one_split(prompt: str) -> None:
     assert split_of(prompt) in SPLITS and split_of(prompt) == split_of(prompt)
 
