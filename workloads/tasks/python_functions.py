@@ -21,7 +21,7 @@ class PythonFunctionsScience(DrawnScience):
 
 
 PLUGIN = ItemTask(
-    science=PythonFunctionsScience, revision=2, implementation="workloads.tasks._python_functions:items",
+    science=PythonFunctionsScience, revision=3, implementation="workloads.tasks._python_functions:items",
     training=training,
     rungs=CHOSEN,  # another body than the item's may be right: whether one is, only running it can tell
 )
