@@ -39,7 +39,7 @@ def test_items_are_sound_graded_and_the_same_every_time(task: str) -> None:
     assert digest(found) != digest(plugin.load()(science.model_copy(update={"seed": 1})))
     assert isinstance(science, DrawnScience)
     assert Counter(i.level for i in found) == dict.fromkeys(map(str, MAKES[task][1]), science.items)
-    assert all(item.distractors for item in found)
+    assert all(item.distractors for item in found) and plugin.count(science) == len(found)
 
 
 @pytest.mark.parametrize("task", TASKS)
