@@ -30,7 +30,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 
@@ -53,11 +52,12 @@ class Checkpoint:
     """A model with random weights, and a tokenizer."""
 
     def __init__(self, scale: str, tokenizer: Tokenizer, device: str) -> None:
-        """Build the model; it has the scale's vocabulary, of which the tokenizer may use a part."""
+        """Build the model, with the scale's vocabulary; ids that no text gives fill the tokenizer's up to it."""
         layers, width, mlp, heads = SCALES[scale].body
         self.scale, self.tokenizer, self.length = scale, tokenizer, SCALES[scale].sequence_length
         self.device = torch.device(device)
-        self.vocabulary = max(SCALES[scale].vocabulary, tokenizer.get_vocab_size())
+        tokenizer.add_tokens([f"<unused{i}>" for i in range(SCALES[scale].vocabulary - tokenizer.get_vocab_size())])
+        self.vocabulary = tokenizer.get_vocab_size()
         science = ModelScience(layers=layers, width=width, mlp=mlp, heads=heads, sequence_length=self.length)
         self.model: Any = build_model(
             science, self.vocabulary, seed=0, purpose="pretrain", embedding_std=1.0).to(self.device).eval()
@@ -66,8 +66,7 @@ class Checkpoint:
         """Score every choice of the items; return the tokens of prompts and choices."""
         encoding = Encoding(self.tokenizer, self.length)
         encoded = [encoding.item(item) for item in items]
-        unused = np.ones(self.vocabulary - len(encoding.endings_V), dtype=np.bool_)
-        found = list(scores(self.model, encoded, np.concatenate([encoding.endings_V, unused])))
+        found = list(scores(self.model, encoded, encoding.endings_V))
         assert len(found) == len(items)
         return sum(len(row) for e in encoded for row in e.rows)
 

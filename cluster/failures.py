@@ -3,13 +3,14 @@
 Evidence contradicts itself all the time: a job that was out of memory is FAILED, a preempted one may leave with exit 0,
 a dead rank makes the others complain of their connections. So there is an order; the first that says something counts:
 
-    1. the reason that the job itself left (failure.json), unless it says no more than that another process is gone
-    2. that this project's own controller asked the job to leave
-    3. the memory killer's words in the log: Slurm's state is FAILED or CANCELLED then, as for anything else
-    4. Slurm's own word for the end: TIMEOUT, PREEMPTED, NODE_FAIL, OUT_OF_MEMORY, CANCELLED
-    5. other words in the last lines of the log
-    6. that the job left in order, because somebody asked it to
-    7. its signal or exit code; SIGKILL says nothing: whoever sends it leaves no name
+    1. that the cluster refused its job: nothing of it ran
+    2. the reason that the job itself left (failure.json), unless it says no more than that another process is gone
+    3. that this project's own controller asked the job to leave
+    4. the memory killer's words in the log: Slurm's state is FAILED or CANCELLED then, as for anything else
+    5. Slurm's own word for the end: TIMEOUT, PREEMPTED, NODE_FAIL, OUT_OF_MEMORY, CANCELLED
+    6. other words in the last lines of the log
+    7. that the job left in order, because somebody asked it to
+    8. its signal or exit code; SIGKILL says nothing: whoever sends it leaves no name
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ class Evidence:
     """Its last lines."""
     left: bool = False
     """The job noted that it left because it was asked to."""
+    refused: bool = False
+    """The cluster did not take its job, and would not take the same one again; `detail` has its words."""
     asked: bool = False
     """This project's own controller asked it to leave."""
     detail: str = ""
@@ -156,7 +159,7 @@ SHELL_SIGNAL = 128
 
 def classify(evidence: Evidence) -> Verdict:
     """Return the one class of an attempt's end, by the order above."""
-    for look in (_own_reason, _own_wish, _memory_killer, _slurm_word, _log, _left, _code):
+    for look in (_refused, _own_reason, _own_wish, _memory_killer, _slurm_word, _log, _left, _code):
         found = look(evidence)
         if found is not None:
             return _verdict(evidence, *found)
@@ -173,6 +176,10 @@ def _verdict(evidence: Evidence, failure: Failure, fact: str) -> Verdict:
 
 def _reason(evidence: Evidence) -> str:
     return f"{evidence.error}: {evidence.message}" if evidence.error else ""
+
+
+def _refused(evidence: Evidence) -> Found:
+    return (Failure.CODE, evidence.detail) if evidence.refused else None
 
 
 def _own_reason(evidence: Evidence) -> Found:

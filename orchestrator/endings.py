@@ -22,7 +22,7 @@ from orchestrator.board import FRUITLESS, Board, Status
 from orchestrator.plan import Planned
 from orchestrator.policy import Action, Breaker, Death, End, Nodes, Record, told
 from orchestrator.restarts import saved_by
-from sweeps.errors import PausedError, RecordError, StorageError
+from sweeps.errors import EnvironmentError_, PausedError, RecordError, StorageError
 from sweeps.language.graph import Node
 from sweeps.language.stage import AUTO, Execution
 from sweeps.store import claims, files, records
@@ -141,6 +141,19 @@ class Endings:
         now = saved.get(key) or 0
         before, self._saved[key] = self._saved.get(key, 0), now
         return key, now > before
+
+    def job_refused(self, jobs: Sequence[Job], error: EnvironmentError_) -> EnvironmentError_:
+        """Record that the cluster did not take jobs, and what follows; returns the error to raise.
+
+        It is written once for the whole submission: none of its stages has an attempt, and none counts as failed.
+        """
+        verdict = classify(Evidence(refused=True, detail=str(error)))
+        decision = Record().decide(End(failure=verdict.failure, refused=True), self.policy)
+        text = f"its job was refused: {error}; {decision.text}"
+        self.ledger.append("refused", name=jobs[0].handle.submission, stages=[k for job in jobs for k in job.stages],
+                           attempt=0, text=text, action=decision.action, evidence=list(verdict.evidence), time=_now(),
+                           **{"class": verdict.failure})
+        return EnvironmentError_(f"{error}. {decision.text[0].upper()}{decision.text[1:]}")
 
     def forgive(self, key: str) -> None:
         """Count anew for a stage that a person asked for again."""

@@ -27,12 +27,12 @@ SAMPLE = 50
 
 
 def measured_speed(planned: Planned, states: Mapping[str, StageState]) -> dict[str, tuple[float, float]]:
-    """Return kind -> (FLOPs, seconds) of finished training stages of this plan."""
+    """Return kind -> (FLOPs, seconds) of finished stages of this plan that train or score."""
     found: dict[str, tuple[float, float]] = {}
     counts: dict[str, int] = {}
     for key, node in planned.graph.nodes.items():
         kind = node.spec.kind
-        if not node.tokens or states[key].state != "reuse" or counts.get(kind, 0) >= SAMPLE:
+        if not node.work or states[key].state != "reuse" or counts.get(kind, 0) >= SAMPLE:
             continue
         result = read_result(planned.layout.stage(kind, key))
         if result is not None:
@@ -44,6 +44,7 @@ def measured_speed(planned: Planned, states: Mapping[str, StageState]) -> dict[s
 def summary(planned: Planned, states: Mapping[str, StageState], found: Sequence[Search] = ()) -> dict[str, Any]:
     """Return the totals that `plan` prints; `found` is what the pilots measured, where they ran."""
     measured = measured_speed(planned, states)
+    trained = bool(measured.keys() - {"downstream"})
     scale, nodes = SCALES[planned.sweep.scale], planned.graph.nodes
     speeds = {kind: throughput(measured, kind, planned.execution(kind).ranks * scale.guessed_flops_per_second)
               for kind in {n.spec.kind for n in nodes.values()}}
@@ -55,8 +56,8 @@ def summary(planned: Planned, states: Mapping[str, StageState], found: Sequence[
     return {
         "tokens_to_run": sum(n.tokens for n in to_run),
         "flops_to_run": sum(n.tokens * n.flops_per_token for n in to_run),
-        "seconds": sum(seconds[n.spec.fingerprint] for n in to_run) / slots, "slots": slots, "measured": bool(measured),
-        "basis": "measured on this machine" if measured else f"guessed at {scale.guess}",
+        "seconds": sum(seconds[n.spec.fingerprint] for n in to_run) / slots, "slots": slots, "measured": trained,
+        "basis": "measured on this machine" if trained else f"guessed at {scale.guess}",
         "storage_bytes": sum(storage_bytes(planned, n) for n in to_run),
         "free_bytes": shutil.disk_usage(_existing(planned.layout.root)).free,
         "tokens_unshared": unshared, "tokens_saved": unshared - sum(n.tokens for n in nodes.values()),

@@ -118,11 +118,17 @@ def total_seconds(graph: Graph, keys: Iterable[str], seconds: Callable[[Node], f
 
 
 def add_measurement(measured: dict[str, tuple[float, float]], node: Node, result: Result) -> None:
-    """Add a finished training stage to kind -> (FLOPs, seconds in the training loop; imports are not counted)."""
+    """Add a finished stage to kind -> (FLOPs, seconds).
+
+    Of training the seconds in its loop (imports are not counted). Of scoring all seconds of its attempt, if it had one
+    alone: one that goes on after another, or ends with a model that cannot be scored, would pass for fast.
+    """
     speed = result.scores.get("tokens_per_second", 0.0)
-    if node.tokens and speed > 0:
+    whole = result.attempt == 1 and result.status == "done"
+    took = (node.tokens / speed if speed > 0 else 0.0) if node.tokens else result.seconds if whole else 0.0
+    if node.work and took > 0:
         flops, seconds = measured.get(node.spec.kind, (0.0, 0.0))
-        measured[node.spec.kind] = (flops + node.tokens * node.flops_per_token, seconds + node.tokens / speed)
+        measured[node.spec.kind] = (flops + node.work, seconds + took)
 
 
 def throughput(measured: Mapping[str, tuple[float, float]], kind: str, guess: float) -> float:

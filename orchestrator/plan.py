@@ -348,10 +348,11 @@ def _missing_sources(node: Node) -> list[str]:
 
 
 def seconds_guess(node: Node, flops_per_second: float) -> float:
-    """Return a stage's estimated seconds on one slot."""
+    """Return a stage's estimated seconds on one slot; 5 where nothing is known of it."""
     fixed = {"text": 6.0, "tokenizer": 3.0, "corpus": 4.0, "rules": 2.0, "evaluate": 2.5}
-    if node.tokens:
-        return 0.3 + node.tokens * node.flops_per_token / flops_per_second
+    if node.work:
+        start = 0.3 if node.tokens else fixed["evaluate"]  # what scores loads a model, too
+        return start + node.work / flops_per_second
     return fixed.get(node.spec.kind, 5.0)
 
 

@@ -54,6 +54,8 @@ class End:
     """It had its job's whole time: no other stage of the ticket ran before it."""
     mended: bool = False
     """It is an older reign's job, and there is space now: that it found none is known, and is past."""
+    refused: bool = False
+    """The cluster did not take its job: nothing of it ran, and all others of the profile would fare alike."""
     trains: bool = True
     """It has a micro-batch, which a person may make smaller."""
     half_batch: int | None = None
@@ -88,6 +90,9 @@ class Record:
     def decide(self, end: End, policy: Policy) -> Decision:
         """Count an end, and return what follows."""
         failure = end.failure
+        if end.refused:
+            return Decision(action=Action.PAUSE, text="the sweep ends; once the cluster profile is right, the same "
+                                                      "command goes on")
         if failure is Failure.STORAGE and end.mended:
             return Decision(action=Action.RESUME, text="there is space again, and it goes on")
         if failure is Failure.STORAGE:

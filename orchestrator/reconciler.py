@@ -271,7 +271,7 @@ class Reconciler:
             if self._doubt(name, jobs, "submitted"):
                 return
             if self.executor.slots_free() >= len(jobs):
-                raise
+                raise self.endings.job_refused(jobs, error) from error
             # Another sweep took the slots, a limit is reached, or a partition is closed: in a later pass.
             text = f"{error}; more is submitted as soon as there is room"
             self._tell_once(jobs[0].first, text.partition(": ")[2], text)

@@ -327,7 +327,8 @@ class Explainer:
         state = "waiting" if stage.path.exists() or missing else "new"
         facts: dict[str, Any] = {"waits_for": [{"label": e.label, "fingerprint": e.fingerprint, "state": e.state}
                                                for e in missing]}
-        details = list(self._next(stage))
+        refused = self._end(stage, 0).get("text")
+        details = [*([refused] if refused else ()), *self._next(stage)]
         if not missing:
             return self._say(stage, state, "no result yet, and nothing that it reads is missing", details, facts)
         exact = "inputs" if spec else "earlier stages of its trial"

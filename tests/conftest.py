@@ -6,8 +6,12 @@ import signal
 from collections.abc import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 FIGURE = "figure"
+# How long an example takes says something of what else the machine does, and nothing of the property.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 # A shell that runs the tests in the background, or nohup, has them ignore Ctrl-C or a hang-up, and so would every
 # program that they start. What is caught here is at its default there.
 for number in (signal.SIGINT, signal.SIGHUP):

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from sweeps.language.generation import without_generation
+from sweeps.language.generation import generation_of, without_generation
 from sweeps.language.graph import DataStages
 from sweeps.language.grid import Trial
 from sweeps.language.ladder import DOWNSTREAM, DOWNSTREAM_TWIN, DOWNSTREAM_UNTUNED
 from sweeps.language.manifest import PathStep
 from sweeps.language.plugins import ItemTask, Science
-from sweeps.language.science import IdentityScience, MeasureScience, ScoringScience, TransferScience
+from sweeps.language.science import IdentityScience, MeasureScience, ModelScience, ScoringScience, TransferScience
 from sweeps.language.stage import Input, StageSpec, section
 
 Tune = Callable[[Trial, str, str, str], list[PathStep]]
 """(trial, task, final model, its test items) -> the stages of its fine-tuning, the fine-tuned model last."""
+PROMPT, CHOICES = 128, 64
+"""Tokens of an item's prompt and of its choices, padding included, about (workloads/downstream/scoring.py)."""
+WRITTEN = 6
+"""A token that a model writes takes as long as so many that it reads: 6.7 at `tiny`, 4.8 at `1m`, on a CPU
+(benchmarks/README.md: 1,232 against 8,258 tokens/s, 718 against 3,452)."""
+
+
+def scoring_flops(count: int, task: Science, model: ModelScience, vocabulary: int) -> float:
+    """Return about what it takes to score `count` items of a task, as FLOPs of forward passes.
+
+    One is a third of the FLOPs of training (Kaplan et al. 2020). A text that the model writes is taken to be as long as
+    it may be.
+    """
+    asked = generation_of(task)
+    written = (1 + asked.samples) * asked.max_new_tokens if asked.samples else 0
+    prompt = min(PROMPT * (1 + getattr(task, "shots", 0)), model.sequence_length)
+    return count * (prompt + CHOICES + WRITTEN * written) * model.flops_per_token(vocabulary) / 3
 
 
 class DownstreamStages(DataStages):
@@ -64,14 +81,15 @@ class DownstreamStages(DataStages):
         return str(self._once(("items", task, id(science), read), make))
 
     def _scored(self, trial: Trial, task: str, subject: str, inputs: tuple[Input, ...]) -> str:
-        core = trial.core
+        core, plugin = trial.core, self.registries.tasks.find(task)
+        assert isinstance(plugin, ItemTask)
         scoring = self._once(("scoring", id(core["downstream"])), lambda: section(ScoringScience(**{
             name: getattr(core["downstream"], name) for name in ScoringScience.model_fields})))
         fresh = {} if subject != "untrained" else {
             "transfer": section(TransferScience(embedding_init=core["transfer"].embedding_init))}
         spec = StageSpec(
             kind="downstream", inputs=inputs,
-            revisions=self._revision("downstream", **{f"task__{task}": self.registries.tasks.find(task)}),
+            revisions=self._revision("downstream", **{f"task__{task}": plugin}),
             sections={
                 "model": self._section(core["model"]), "engine": self._section(core["engine"]),
                 "seed": self._seed(trial), "scoring": scoring, **fresh,
@@ -81,4 +99,5 @@ class DownstreamStages(DataStages):
         )
         model = f"{trial.domain} {trial.arm}"
         name = {"untrained": "untrained twin", "finetuned": f"{model} fine-tuned"}.get(subject, model)
-        return self._add(spec, f"downstream {task} {name} s{trial.seed}")
+        return self._add(spec, f"downstream {task} {name} s{trial.seed}", scoring_flops=scoring_flops(
+            plugin.count(core["tasks"][task]) or 0, core["tasks"][task], core["model"], core["tokenizer"].vocabulary))

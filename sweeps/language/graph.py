@@ -27,6 +27,8 @@ class Node:
     start_tokens: int = 0
     """Where it continues from when the whole graph runs in order."""
     flops_per_token: float = 0.0
+    scoring_flops: float = 0.0
+    """Of the forward passes that score a task's items, about; 0: it scores none, or nobody knows yet how many."""
     after: Input | None = None
     """An earlier point on the same trunk: not an input (no part of the identity), but worth waiting for."""
     gate: str | None = None
@@ -44,6 +46,11 @@ class Node:
     def tokens(self) -> int:
         """Tokens that it trains on itself."""
         return self.end_tokens - self.start_tokens
+
+    @property
+    def work(self) -> float:
+        """FLOPs of its training or scoring; 0: other things decide how long it takes."""
+        return self.tokens * self.flops_per_token + self.scoring_flops
 
 
 @dataclass(kw_only=True)

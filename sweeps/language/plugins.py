@@ -196,6 +196,8 @@ class ItemTask(Task):
     is a program, which the item's tests judge in a sandbox. For tasks with a field `generation`."""
     stops: tuple[str, ...] = ()
     """Texts before which what a model writes ends, where there is a judge; the end of a document always ends it."""
+    count: Callable[[Any], int | None] = lambda science: None
+    """science -> how many items it asks, None where that is not known before they are made; for estimates alone."""
     identity: Callable[[Any], Mapping[str, str | None]] | None = None
     """science -> {source: version or SHA-256, None where it is not here}; None: it reads no outside data."""
     fetch: str = ""

@@ -130,6 +130,11 @@ def _interrupted(state: State, event: Event) -> None:
         state.micro_batch[event["fingerprint"]] = event["micro_batch"]
 
 
+def _refused(state: State, event: Event) -> None:
+    for key in event["stages"]:
+        state.ends.setdefault(key, event)  # it is no attempt: how the last one ended is still how it ended
+
+
 def _asked(state: State, event: Event) -> None:
     state.asked |= {(name, index) for name, index in event["jobs"]}
 
@@ -160,7 +165,7 @@ def _release(state: State, event: Event) -> None:
 
 
 _STEPS = {"start": _start, "owner": _owner, "intent": _intent, "ended": _ended, "restarted": _restarted,
-          "failed": _failed, "interrupted": _interrupted, "asked": _asked, "cancelled": _cancelled,
+          "failed": _failed, "interrupted": _interrupted, "refused": _refused, "asked": _asked, "cancelled": _cancelled,
           "retried": _retried, "cluster": _cluster, "cap": _cap, "release": _release}
 
 

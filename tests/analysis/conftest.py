@@ -22,7 +22,7 @@ from sweeps.language.manifest import Departure, PathStep, PlanFile, PlanStage, P
 from sweeps.store import files, records
 from sweeps.store.layout import Layout
 
-RELAXED = settings(deadline=None, max_examples=40)
+RELAXED = settings(max_examples=40)
 """For property tests: machines are shared, so time proves nothing."""
 PT = 300_000
 ENDS = (150_000, 210_000, 300_000)

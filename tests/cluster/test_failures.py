@@ -61,6 +61,8 @@ CASES = [
     (F.NODE, Evidence(error="OSError", message="[Errno 121] Remote I/O error: '/scratch/a'")),
     # this sweep asked
     (F.CANCELLED, Evidence(asked=True, left=True, detail="exit 0")),
+    # the cluster did not take the job: what it says is no end of Slurm's
+    (F.CODE, Evidence(refused=True, detail="Slurm refused it: sbatch: error: invalid partition specified: TIMEOUT")),
     (F.CANCELLED, Evidence(asked=True, detail="killed by signal 9")),
     # Slurm's word
     (F.TIMEOUT, Evidence(detail="TIMEOUT")),

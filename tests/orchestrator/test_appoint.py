@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import ownership
@@ -110,7 +110,6 @@ WORDS = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, 
 
 @given(sets=st.lists(WORDS, max_size=3), scale=st.none() | WORDS, notify=st.none() | WORDS, quiet=st.booleans(),
        slots=st.none() | st.integers(1, 99))
-@settings(deadline=None)
 def test_a_jobs_command_means_the_same_arguments(
     sets: list[str], scale: str | None, notify: str | None, quiet: bool, slots: int | None
 ) -> None:

@@ -221,7 +221,7 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) 
         monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 10**6), share=st.floats(0.02, 1.1), slots=st.integers(1, 4), stop=st.booleans(),
        wrong=st.sampled_from([(1.0, 1.0), (1.0, 3.0), (0.05, 1.0), (0.01, 100.0)]), grace_s=st.floats(0, 60))
 def test_no_estimate_gets_round_the_cap(seed: int, share: float, slots: int, stop: bool, wrong: tuple[float, float],

@@ -19,7 +19,7 @@ from orchestrator.progress import Progress
 from orchestrator.reconciler import Notice, Reconciler
 from orchestrator.reporting import write_report
 from orchestrator.session import record
-from sweeps.errors import PausedError
+from sweeps.errors import EnvironmentError_, PausedError
 from sweeps.language.stage import StageSpec, Ticket
 from sweeps.store import files, requests
 from sweeps.store.ledger import Event, begin_term, fold, read_events
@@ -338,6 +338,33 @@ def test_no_more_jobs_go_to_a_node_on_which_two_stages_failed(tmp_path: Path) ->
     ledger.close()
     fresh, _ = begin(plan, Cluster(slots=2))
     assert fresh.endings.nodes.excluded == (), "a person who runs the command again may have mended it"
+
+
+def test_a_refused_submission_ends_the_sweep_with_its_class_and_is_no_failure_of_its_stages(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Refusing(Cluster):
+        def submit(self, request: JobRequest) -> list[JobHandle]:
+            self.requests.append(request)
+            raise EnvironmentError_("s: Slurm refused it: invalid partition specified: nowhere")
+
+    plan, cluster = planned(tmp_path, axes=ONE), Refusing()
+    record(plan, plan.layout.sweep("t"))
+    reconciler, ledger = begin(plan, cluster)
+    with pytest.raises(EnvironmentError_, match=r"partition specified: nowhere\. The sweep ends; once .* profile is"):
+        reconciler.step()
+    ledger.close()
+    refused, = events(plan, "refused")
+    assert (refused["class"], refused["action"]) == ("code", "pause")
+    assert refused["evidence"][0] == "s: Slurm refused it: invalid partition specified: nowhere"
+    tickets = [Ticket.model_validate_json(Path(t).read_text()) for r in cluster.requests for t in r.tickets]
+    assert set(refused["stages"]) == {s.spec.fingerprint for t in tickets for s in t.stages}
+    assert not events(plan, "failed", "interrupted")
+    code, told, _ = called(capsys, "why", refused["stages"][0], "--root", str(tmp_path))
+    assert code == 0 and "its job was refused: s: Slurm refused it: invalid partition" in told
+    mended, _ = begin(plan, MemoryExecutor())
+    drive(mended)
+    assert set(mended.board.status.values()) == {Status.DONE}, "the same command goes on"
+    assert "refused" not in called(capsys, "why", refused["stages"][0], "--root", str(tmp_path))[1]
 
 
 def test_the_first_stages_that_die_alike_pause_the_sweep_and_it_goes_on_once_mended(tmp_path: Path) -> None:

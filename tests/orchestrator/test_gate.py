@@ -183,7 +183,7 @@ def test_verbs_say_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "its upstream was not learned" in out + err
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(st.data())
 def test_whatever_the_verdicts_and_wherever_the_controller_dies(data: Any) -> None:
     """A trial is done where its gate let it through, and withheld elsewhere, after any number of controllers."""

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.packer import SHORT_SECONDS, Packer, Room, pack_limit
+import pytest
+
+from orchestrator.packer import SHORT_SECONDS, Packer, Room, add_measurement, pack_limit, throughput
+from orchestrator.plan import seconds_guess
+from sweeps.language.graph import Node
+from sweeps.language.stage import StageSpec
 from sweeps.language.units import Pack
+from sweeps.store.records import Result
 from tests.orchestrator.plans import planned
 
 
@@ -70,3 +76,30 @@ def test_a_long_stage_ends_a_ticket_that_counts_stages(tmp_path: Path) -> None:
     assert any("rules" in ticket for ticket in kinds)
     assert all("rules" not in ticket[:-1] for ticket in kinds)
     assert 1 < max(map(len, kinds)) <= 20
+
+
+def scoring(flops: float) -> Node:
+    return Node(spec=StageSpec(kind="downstream", revisions={}, sections={}), label="", scoring_flops=flops)
+
+
+def test_scoring_is_estimated_by_its_flops_until_stages_of_its_kind_have_told_their_speed() -> None:
+    """Those that went on after another attempt, or ended at once, tell nothing."""
+    measured: dict[str, tuple[float, float]] = {}
+    small, large = scoring(1e10), scoring(6e12)
+    assert seconds_guess(large, throughput(measured, "downstream", 25e9)) == pytest.approx(2.5 + 240)
+    assert seconds_guess(small, throughput(measured, "downstream", 25e9)) == pytest.approx(2.5 + 0.4)
+    assert seconds_guess(scoring(0), 25e9) == 5, "nothing is known of it"
+    add_measurement(measured, large, Result(attempt=2, scores={}, seconds=1.0))
+    add_measurement(measured, large, Result(attempt=1, scores={}, seconds=1.0, status="diverged"))
+    assert not measured
+    add_measurement(measured, large, Result(attempt=1, scores={}, seconds=500.0))
+    add_measurement(measured, small, Result(attempt=1, scores={}, seconds=100.0))
+    assert seconds_guess(large, throughput(measured, "downstream", 25e9)) == pytest.approx(2.5 + 6e12 * 600 / 6.01e12)
+
+
+def test_training_is_measured_in_its_loop() -> None:
+    node = Node(spec=StageSpec(kind="pretrain", revisions={}, sections={}), label="", end_tokens=1_000,
+                flops_per_token=6e6)
+    measured: dict[str, tuple[float, float]] = {}
+    add_measurement(measured, node, Result(attempt=2, scores={"tokens_per_second": 100.0}, seconds=99.0))
+    assert measured == {"pretrain": (6e9, 10.0)}

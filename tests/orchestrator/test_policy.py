@@ -41,6 +41,11 @@ def test_what_lies_in_the_stage_is_not_tried_again(failure: Failure) -> None:
     assert actions(End(failure=failure, advanced=True)) == [A.GIVE_UP]
 
 
+def test_what_the_cluster_refuses_ends_the_sweep_and_counts_as_no_try() -> None:
+    refused = [End(failure=F.CODE, refused=True)] * 9
+    assert actions(*refused, End(failure=F.CODE), policy=Policy(code=2)) == [A.PAUSE] * 9 + [A.RESUME]
+
+
 def test_the_policy_of_a_sweep_counts() -> None:
     policy = Policy(code=2, unknown=1, oom_gpu="stop")
     assert actions(End(failure=F.CODE), End(failure=F.CODE), policy=policy) == [A.RESUME, A.GIVE_UP]

@@ -232,7 +232,7 @@ def test_a_candidate_that_fails_leaves_its_cell_undecided_and_retry_decides_it(t
     assert read_choices(plan.layout, "search")
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.data())
 def test_the_same_is_chosen_wherever_the_controller_dies(data: Any) -> None:
     with TemporaryDirectory() as one, TemporaryDirectory() as two:

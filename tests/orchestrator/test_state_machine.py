@@ -340,7 +340,7 @@ def explore(examples: int, steps: int, *, quick: bool) -> str:
     """Run the machine; return what was seen. Quick: the same examples every time, and a failing one is not shrunk."""
     Machine.states, Machine.counts = set(), Counter()
     run_state_machine_as_test(Machine, settings=settings(
-        max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=quick, database=None,
+        max_examples=examples, stateful_step_count=steps, derandomize=quick, database=None,
         phases=(Stage.generate,) if quick else (Stage.generate, Stage.shrink), report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck), print_blob=True,
     ))

@@ -8,6 +8,7 @@ from orchestrator.commands.doctor import sandbox_lines
 from tests.orchestrator.verb_stores import answer, called
 from workloads.sandbox import escapes, kinds
 from workloads.sandbox.escapes import QUICK
+from workloads.sandbox.escapes.outside import WRITING
 from workloads.sandbox.examine import Tried
 from workloads.sandbox.ladder import Examined
 
@@ -35,6 +36,14 @@ def test_where_none_holds_the_exit_code_says_so(capsys: Captured, monkeypatch: p
     code, out, _ = called(capsys, "doctor", "--sandbox")
     assert code == 4 and "none        not tried: no-such-program is not installed" in out
     assert "No sandbox holds here: what needs one is not evaluated" in out
+
+
+def test_a_kind_that_lets_one_case_out_does_not_hold(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinds, "LADDER", (kinds.UNSAFE,))
+    monkeypatch.setattr(escapes, "CASES", [case for case in WRITING if case.name == "modes of the secret"])
+    code, out, _ = called(capsys, "doctor", "--sandbox")
+    assert code == 4 and "unsafe      does not stop 1 of 1: modes of the secret" in out
+    assert "No sandbox holds here" in out
 
 
 def test_the_table_names_what_escaped() -> None:

@@ -321,7 +321,7 @@ def planned_or_refused(text: str) -> None:
 @given(mutated())
 @example('a: "\\UFFFFFFFF"')
 @example("%TAG ! tag:x,2000:\n---\na: !<!> b")
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 def test_mutations_of_a_good_file_are_planned_or_refused_and_nothing_else(text: str) -> None:
     planned_or_refused(text)
 
@@ -330,7 +330,7 @@ MARKS = "".join(s for s in SCRAPS if len(s) == 1) + " \nab1"
 
 
 @given(st.one_of(st.text(max_size=200), st.text(alphabet=MARKS, max_size=60)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_garbage_is_planned_or_refused_and_nothing_else(text: str) -> None:
     planned_or_refused(text)
 
@@ -339,7 +339,7 @@ def test_garbage_is_planned_or_refused_and_nothing_else(text: str) -> None:
     ["domain=[web]", "pretrain.lr=1e-3", "seed=3", "name=x", "fields=3", "axes=[1]", "nca.n=[1]", "nca=1",
      "a.b=&a [*a]"]
 )), max_size=3), st.one_of(st.none(), st.text(max_size=8)), st.one_of(st.none(), st.text(max_size=8)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_flags_are_taken_or_refused_and_nothing_else(sets: list[str], scale: str | None, seeds: str | None) -> None:
     from sweeps.language.spec import apply
 

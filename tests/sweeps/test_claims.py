@@ -61,7 +61,7 @@ def test_a_claim_of_a_newer_release_is_not_passed_over(tmp_path: Path) -> None:
 
 
 @given(takers=st.integers(2, 6), rounds=st.integers(1, 3))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_exactly_one_taker_holds_each_number(
     tmp_path_factory: pytest.TempPathFactory, takers: int, rounds: int
 ) -> None:

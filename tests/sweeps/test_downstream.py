@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+from sweeps.language.downstream import CHOICES, PROMPT, scoring_flops
 from sweeps.language.graph import Graph
+from sweeps.language.science import ModelScience
 from tests.sweeps.test_parts import plan, refused, stages
+from workloads.tasks.arithmetic import ArithmeticScience
 
 TASKS = {"downstream.tasks": ["arithmetic", "brackets"]}
 
@@ -40,6 +45,31 @@ def test_a_task_reads_the_model_and_every_training_text() -> None:
     assert {i.role for i in items.inputs} == {"text:code", "text:math", "text:web"}
     twin = graph.nodes[by_role(graph, trial, "downstream_twin")[0]].spec
     assert [i.role for i in twin.inputs] == ["items", "tokenizer"]
+
+
+def work(task: str, **fields: int) -> float:
+    found, graph = plan(["none"], {"downstream.tasks": [task], **{f"{task}.{name}": n for name, n in fields.items()}})
+    scored, twin = (graph.nodes[by_role(graph, found[0].id, role)[0]] for role in ("downstream", "downstream_twin"))
+    assert scored.work == twin.work == scored.scoring_flops > 0 and scored.tokens == 0
+    return scored.work
+
+
+def test_what_scoring_takes_grows_with_its_items_and_with_what_is_written() -> None:
+    assert work("arithmetic", items=80) == pytest.approx(2 * work("arithmetic", items=40))
+    assert work("python_functions") == pytest.approx(4 / 3 * work("arithmetic", items=40))
+    assert work("arithmetic", items=40, shots=1) > work("arithmetic", items=40)
+    drawn = {"generation.max_new_tokens": 100, "generation.samples": 10}
+    assert work("python_functions", **drawn) > 10 * work("python_functions")
+    assert 1.8 < work("python_functions", **{**drawn, "generation.samples": 20}) / work("python_functions", **drawn) < 2
+
+
+def test_a_forward_pass_is_a_third_of_training() -> None:
+    model, task = ModelScience(sequence_length=256), ArithmeticScience()
+    assert scoring_flops(1, task, model, 1_024) == pytest.approx(
+        (PROMPT + CHOICES) * model.flops_per_token(1_024) / 3)
+    many = ArithmeticScience(shots=32)
+    assert scoring_flops(1, many, model, 1_024) == pytest.approx(
+        (256 + CHOICES) * model.flops_per_token(1_024) / 3), "a prompt is no longer than the model's sequence"
 
 
 def test_twins_are_one_for_all_arms_and_domains() -> None:

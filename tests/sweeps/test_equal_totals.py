@@ -42,7 +42,7 @@ def plan(axes: dict[str, Any], **changes: Any) -> tuple[dict[str, Trial], Graph]
 
 
 @given(budget=st.integers(UPDATE, 250_000), states=st.sampled_from([2, 4, 6]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_totals_never_exceed_scratchs_and_miss_them_by_less_than_an_update(budget: int, states: int) -> None:
     found, _ = plan({EQUAL: TOTALS, "token_budget": [budget]}, fields={"nca.n": states})
     model = found["scratch"].core["model"]

@@ -88,7 +88,7 @@ def test_a_budget_shares_the_trunk_of_a_smaller_one_whatever_else_the_sweep_has(
 
 
 @given(st.randoms())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_order_of_keys_never_moves_a_fingerprint(rng: random.Random) -> None:
     def shuffled(value: Any) -> Any:
         if isinstance(value, dict):

@@ -63,7 +63,7 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_only_what_a_term_wrote_before_its_successor_counts(before: list[bool]) -> None:
     import tempfile
 

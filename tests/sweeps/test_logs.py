@@ -75,7 +75,7 @@ def test_what_is_wrong_in_the_sweep_file_is_told(tmp_path: Path, log: str, words
         plan(tmp_path, f"logs:\n  theirs: {log}\n")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.dictionaries(st.tuples(st.integers(0, 9), st.integers(1, 10**12)), st.floats(1e-3, 1e3), min_size=1))
 def test_what_was_written_is_read(tmp_path: Path, losses: dict[tuple[int, int], float]) -> None:
     path = written(tmp_path, "seed,tokens,val_loss\n" + "".join(f"{s},{t},{x!r}\n" for (s, t), x in losses.items()))

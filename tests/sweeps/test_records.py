@@ -18,7 +18,7 @@ from sweeps.store import claims, files, integrity, records
 from sweeps.store.layout import AttemptFolder, Layout, StageFolder
 from sweeps.store.rows import row_of
 
-RELAXED = settings(deadline=None, max_examples=200)
+RELAXED = settings(max_examples=200)
 LOSSES = st.floats(allow_nan=True, allow_infinity=True)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

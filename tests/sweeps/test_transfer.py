@@ -52,7 +52,7 @@ def test_what_means_nothing_is_refused_before_any_job(fields: dict[str, Any], wo
 
 
 @given(component=st.sampled_from(["attention", "mlp", "norm"]), first=st.integers(0, 99), more=st.integers(0, 99))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_range_of_layers_has_one_spelling(component: str, first: int, more: int) -> None:
     redrawn = Redrawn(f" {component}@{first:02}-{first + more} ")
     assert redrawn == Redrawn(redrawn) and redrawn.component == component

@@ -11,4 +11,4 @@ class ArithmeticScience(DrawnScience):
 
 
 PLUGIN = ItemTask(science=ArithmeticScience, revision=2, implementation="workloads.tasks._arithmetic:items",
-                  training=training)
+                  training=training, count=lambda science: 3 * science.items)

@@ -11,4 +11,4 @@ class AutomataScience(DrawnScience):
 
 
 PLUGIN = ItemTask(science=AutomataScience, revision=1, implementation="workloads.tasks._automata:items",
-                  training=training)
+                  training=training, count=lambda science: 3 * science.items)

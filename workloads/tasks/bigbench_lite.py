@@ -40,6 +40,7 @@ def training(science: BigBenchLiteScience, recipe: FinetuneScience) -> BigBenchL
 
 PLUGIN = ItemTask(
     science=BigBenchLiteScience, revision=1, implementation="workloads.tasks._bigbench_lite:items", identity=identity,
-    fetch="workloads.tasks._official:fetch", elsewhere=lambda science: not science.paths, training=training,
+    count=lambda science: science.count, fetch="workloads.tasks._official:fetch",
+    elsewhere=lambda science: not science.paths, training=training,
     recipes={"1.6b": {"lr": 5e-6, "batch_sequences": 64}},  # release: and one epoch, whose updates the tasks decide
 )

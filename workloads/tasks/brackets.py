@@ -11,4 +11,4 @@ class BracketsScience(DrawnScience):
 
 
 PLUGIN = ItemTask(science=BracketsScience, revision=1, implementation="workloads.tasks._brackets:items",
-                  training=training)
+                  training=training, count=lambda science: 3 * science.items)

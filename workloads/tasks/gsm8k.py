@@ -69,7 +69,8 @@ def training(science: Gsm8kScience, recipe: FinetuneScience) -> Gsm8kScience:
 
 PLUGIN = ItemTask(
     science=Gsm8kScience, revision=2, implementation="workloads.tasks._gsm8k:items", identity=identity,
-    fetch="workloads.tasks._official:fetch", elsewhere=lambda science: not science.paths, training=training,
+    count=lambda science: science.count, fetch="workloads.tasks._official:fetch",
+    elsewhere=lambda science: not science.paths, training=training,
     judge="workloads.tasks._gsm8k:right", stops=("\nQuestion:",),
     protocols={"paper": {"generation.samples": 10}, "release": {"generation.samples": 10}},
     recipes={"1.6b": {"lr": 1e-5, "batch_sequences": 512, "updates": 146}, "paper": {"worked": True},

@@ -37,5 +37,6 @@ class HumanEvalScience(OfficialScience):
 
 PLUGIN = ItemTask(
     science=HumanEvalScience, revision=1, implementation="workloads.tasks._humaneval:items", identity=identity,
-    fetch="workloads.tasks._official:fetch", elsewhere=lambda science: not science.paths, rungs=("answer_bits",),
+    count=lambda science: science.count, fetch="workloads.tasks._official:fetch",
+    elsewhere=lambda science: not science.paths, rungs=("answer_bits",),
 )

@@ -11,4 +11,4 @@ class InductionScience(DrawnScience):
 
 
 PLUGIN = ItemTask(science=InductionScience, revision=1, implementation="workloads.tasks._induction:items",
-                  training=training)
+                  training=training, count=lambda science: 3 * science.items)

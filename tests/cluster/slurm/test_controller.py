@@ -146,7 +146,9 @@ def check_ended(shell: Shell, job: str, watcher: subprocess.Popen[str]) -> None:
     assert submitted_twice(shell.folder) == []
     wait_for(lambda: not shell.ask("squeue", "-h", "-t", "running,pending,completing", "-j", job))
     assert (shell.folder / "store" / "sweeps" / "faults" / "report" / "report.html").exists()
-    assert shell.ask("sacct", "-n", "-X", "-P", "-j", job, "-o", "State,ExitCode").strip() == "COMPLETED|0:0"
+    accounts = "sacct", "-n", "-X", "-P", "-j", job, "-o", "State,ExitCode"
+    wait_for(lambda: not shell.ask(*accounts).startswith("RUNNING"))  # they are told after the queue
+    assert shell.ask(*accounts).strip() == "COMPLETED|0:0"
 
 
 def test_a_controllers_job_whose_node_dies_goes_on_elsewhere(repaired: Rehearsal, tmp_path: Path) -> None:

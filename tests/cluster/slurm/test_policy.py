@@ -113,13 +113,21 @@ def test_an_exception_is_code_and_not_tried_again(slurm: Rehearsal, tmp_path: Pa
         assert run.attempts(stage) == 1
 
 
-def test_a_wrong_partition_names_the_reason_and_runs_nothing(slurm: Rehearsal, tmp_path: Path) -> None:
+def test_a_wrong_partition_is_code_and_ends_the_sweep_until_the_profile_is_right(
+        slurm: Rehearsal, tmp_path: Path) -> None:
     stage = spec()
-    with reign(toys(tmp_path, {"a": stage}), slurm, partition="nowhere") as run:
-        with pytest.raises(EnvironmentError_, match="(?i)refused it.*invalid partition"):
+    plan = toys(tmp_path, {"a": stage})
+    with reign(plan, slurm, partition="nowhere") as run:
+        with pytest.raises(EnvironmentError_, match="(?is)refused it.*invalid partition.*the same command goes on"):
             run.drive()
-        assert run.attempts(stage) == 0 and not run.events("failed")
+        assert run.attempts(stage) == 0 and not run.events("failed", "interrupted")
         assert [e["detail"] for e in run.events("ended")] == ["not submitted"]
+        event, = run.events("refused")
+        assert (event["class"], event["action"], event["stages"]) == ("code", "pause", [stage.fingerprint])
+        assert "invalid partition" in event["evidence"][0].lower()
+    with reign(plan, slurm) as run:
+        run.drive()
+        assert run.reconciler.board.status[stage.fingerprint] is Status.DONE and run.attempts(stage) == 1
 
 
 def test_what_a_person_cancels_stays_cancelled_until_retry_and_is_told_with_when_and_by_whom(

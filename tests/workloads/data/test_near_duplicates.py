@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.language.science import TextScience
@@ -72,7 +72,6 @@ def test_off_by_default_and_then_nothing_is_another(planted: Path, tmp_path: Pat
 
 
 @given(st.lists(st.text(max_size=120), max_size=12))
-@settings(deadline=None)
 def test_what_is_left_is_a_part_without_copies_and_stays_itself(texts: list[str]) -> None:
     documents = [document(str(n), text) for n, text in enumerate(texts)]
     near = NearDuplicates(0.8)

@@ -51,7 +51,7 @@ def corpora(draw: st.DrawFn) -> list[Document]:
     return found
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(documents=corpora(), sizes=st.tuples(st.integers(1, 400), st.integers(1, 40), st.integers(1, 5)),
        science=st.builds(TextScience, validation_share=st.sampled_from(["10%", "30%", "50%"]),
                          overlap_limit=st.sampled_from(["0.01%", "2%", "40%"]),
@@ -91,7 +91,7 @@ def test_a_stop_is_honoured_while_it_splits(tmp_path: Path) -> None:
             split(shelf, TextScience())
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(hashes=st.lists(st.lists(st.integers(0, 2**64 - 1), max_size=9), max_size=9), run=st.integers(1, 12))
 def test_grams_are_read_once_each_and_equal_ones_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashes: list[list[int]], run: int
@@ -113,7 +113,6 @@ def test_grams_are_read_once_each_and_equal_ones_together(
                 assert (np.diff(rows.astype(int)) >= 0).all()
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 5), max_size=6), max_size=20))
 def test_seen_numbers_are_known_and_no_others(groups: list[list[int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:

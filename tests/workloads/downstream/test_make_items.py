@@ -68,7 +68,6 @@ words = st.lists(st.sampled_from("abcdef"), max_size=40)
 
 
 @given(words, st.lists(words, max_size=3))
-@settings(deadline=None)
 def test_a_share_is_that_of_grams_found_by_looking(question: list[str], texts: list[list[str]]) -> None:
     one = item(prompt=" ".join(question) + ".", answer=" z", distractors=())
     asked = [*question, "z"]
@@ -104,7 +103,7 @@ words = st.lists(st.sampled_from(["one", "two", "Three", "four"]), min_size=1, m
 
 
 @given(st.lists(st.tuples(words, words), min_size=1, unique=True), st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_items_are_apart_just_where_no_question_with_its_answer_is_in_both(
         pairs: list[tuple[str, str]], data: st.DataObject) -> None:
     found = [posed("t", item(id=str(n), prompt=p, answer=f" {a}", distractors=())) for n, (p, a) in enumerate(pairs)]

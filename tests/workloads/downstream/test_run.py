@@ -17,6 +17,7 @@ from tests.workloads.downstream.conftest import Made, StageContext, asked, downs
 from workloads.contract import Diverged, Item, Stopped
 from workloads.downstream import journal
 from workloads.downstream.run import JOURNAL, RECORDS, run
+from workloads.downstream.scoring import scores
 from workloads.tasks._arithmetic import items
 from workloads.tasks.arithmetic import ArithmeticScience
 
@@ -146,6 +147,19 @@ def test_a_corpus_of_another_tokenizer_is_refused(
 def test_items_that_are_missing_are_no_result(store: Layout, made: Made, model: Path, tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="has no items"):
         run(downstream(store, made, asked(tmp_path / "none", []), model))
+
+
+def test_items_of_one_id_are_no_result(store: Layout, made: Made, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="two items have one id"):
+        run(downstream(store, made, asked(tmp_path / "twice", [*TESTS, TESTS[0]]), model))
+
+
+def test_a_part_of_the_items_is_no_result(
+        store: Layout, made: Made, posed_items: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workloads.downstream.run.scores", lambda model, encoded, endings_V: scores(
+        model, encoded[1:], endings_V))
+    with pytest.raises(RecordError, match="23 of 24 items have a score"):
+        run(downstream(store, made, posed_items, model))
 
 
 @pytest.mark.parametrize(("limit", "scored"), [("5%", False), ("50%", True)])

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.language.ladder import ANSWERED, CHOSEN, LADDER, rung_of
@@ -46,7 +46,6 @@ def test_the_rungs_of_one_item() -> None:
 
 
 @given(st.lists(st.floats(-50, 0), min_size=2, max_size=6), st.data())
-@settings(deadline=None)
 def test_a_tie_shares_the_point_and_all_choices_together_get_one(nats: list[float], data: st.DataObject) -> None:
     nats += data.draw(st.lists(st.sampled_from(nats), max_size=3))
     by_gold = [choice_rungs(nats, gold) for gold in range(len(nats))]
@@ -60,7 +59,6 @@ def test_choices_that_are_all_alike_get_chance() -> None:
 
 
 @given(st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
-@settings(deadline=None)
 def test_pass_at_k_is_the_share_of_the_subsets_with_a_right_one(nck: tuple[int, int, int]) -> None:
     n, c, k = nck
     subsets = list(itertools.combinations([True] * c + [False] * (n - c), k))
@@ -68,7 +66,6 @@ def test_pass_at_k_is_the_share_of_the_subsets_with_a_right_one(nck: tuple[int, 
 
 
 @given(st.floats(0, 1), st.integers(1, 4))
-@settings(deadline=None)
 def test_known_chances_give_what_the_estimate_expects(chance: float, k: int) -> None:
     n = 6
     expected = sum(math.comb(n, c) * chance**c * (1 - chance)**(n - c) * pass_at_k(n, c, k) for c in range(n + 1))

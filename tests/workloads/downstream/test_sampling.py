@@ -71,7 +71,7 @@ def whole(model: Any, tokenizer: Tokenizer) -> dict[Key, Sample]:
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 3 * len(ASKS)))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_neither_order_nor_neighbours_nor_a_restart_change_a_bit(
         model: Any, tokenizer: Tokenizer, whole: dict[Key, Sample], rng: random.Random, count: int) -> None:
     kept = rng.sample(sorted(whole), count)
@@ -223,7 +223,6 @@ def test_impossible_samples_are_refused(how: Sampling, reason: str, model: Any, 
 
 
 @given(st.lists(st.floats(-8, 8), min_size=2, max_size=12), st.floats(0, 1, exclude_max=True), st.floats(0.25, 4))
-@settings(deadline=None)
 def test_a_token_is_the_inverse_of_the_distribution_function(
         logits: list[float], uniform: float, temperature: float) -> None:
     [token], [margin] = choose(torch.tensor([logits], dtype=torch.float64), np.array([uniform]), temperature)

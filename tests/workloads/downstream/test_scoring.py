@@ -44,7 +44,7 @@ def scored(model: Any, tokenizer: Tokenizer, asked: list[Posed]) -> dict[str, Sc
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, len(TESTS)))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_neither_order_nor_neighbours_nor_a_restart_change_a_bit(
         made: Made, model: Any, rng: random.Random, count: int) -> None:
     tokenizer = made.load()

@@ -31,7 +31,7 @@ def model() -> Any:
 
 
 @given(st.lists(texts, min_size=1, max_size=3), texts, st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_step_says_what_the_model_says_of_the_whole_text(
         model: Any, begun: list[list[int]], later: list[int], added: list[int]) -> None:
     """Rows of several lengths, one of which is given another text on the way."""

@@ -14,7 +14,7 @@ from workloads.contract import SequenceBatch
 from workloads.tasks._guesses import context_nats, copy_nats, ngram_nats, unigram_law
 
 V = 4
-RELAXED = settings(deadline=None, max_examples=40)
+RELAXED = settings(max_examples=40)
 rows = st.lists(st.lists(st.integers(0, V - 1), min_size=7, max_size=7), min_size=1, max_size=4)
 
 

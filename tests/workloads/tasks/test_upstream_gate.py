@@ -146,7 +146,7 @@ def test_the_margin_by_hand() -> None:
     assert mean == pytest.approx(17 / 6) and error == pytest.approx(math.sqrt(2 * 2 * 4.5**2) / 6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 4))
 def test_repeating_a_token_s_gain_inside_its_sequence_tells_nothing_new(seed: int, times: int) -> None:
     gain_BT = np.random.default_rng(seed).normal(size=(12, 5))
@@ -155,7 +155,7 @@ def test_repeating_a_token_s_gain_inside_its_sequence_tells_nothing_new(seed: in
     assert many == pytest.approx(once)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.floats(-3, 3), st.floats(0, 1), st.floats(0, 1))
 def test_verdicts_are_apart_from_the_margin_by_two_errors(mean: float, error: float, least: float) -> None:
     said = verdict(mean, error, MIN_SEQUENCES, least=least)

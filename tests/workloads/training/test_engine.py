@@ -186,7 +186,7 @@ def test_a_loss_in_chunks_is_the_loss_and_no_more_logits_are_held(precision: str
 
 
 @given(seed=st.integers(0, 99), chunk=st.integers(1, 70), tied=st.booleans())
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_gradients_of_a_loss_in_chunks_are_those_of_the_whole(seed: int, chunk: int, tied: bool) -> None:
     """In float64, with targets at some of the 64 positions, or at none."""
     draw = torch.Generator().manual_seed(seed)

@@ -22,7 +22,7 @@ from workloads.training import engine, runs
 from workloads.training.engine import Engine
 from workloads.training.incidents import SPIKE_LEAST, SPIKE_NATS, Divergence, first_not_finite, spike_in
 
-RELAXED = settings(deadline=None, max_examples=60)
+RELAXED = settings(max_examples=60)
 PLAIN = Execution(checkpoint_seconds=1e9)
 
 

@@ -13,7 +13,7 @@ from sweeps.store.layout import Layout
 from workloads.training.checkpoints import prune
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(1, 3),
        st.sets(st.integers(1, 20).map(lambda save: 64 * save)))
 def test_old_checkpoints_go_and_what_is_needed_stays(saves: list[int], keep: int, points: set[int]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -101,7 +101,6 @@ def test_no_room_for_one_sequence_is_what_it_is() -> None:
         search(prober(), 16, ONE)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 600))
 def test_every_size_divides_the_share_and_is_at_least_twice_the_one_before(share: int) -> None:
     found = sizes(share)

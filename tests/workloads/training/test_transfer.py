@@ -56,7 +56,7 @@ choice = st.sampled_from(["reinit", "keep"])
 
 @given(reinit=components, embeddings=choice, head=choice | st.just("as_embeddings"), rescale=st.booleans(),
        tied=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_tensor_is_the_upstreams_or_scratchs(
     reinit: list[str], embeddings: str, head: str, rescale: bool, tied: bool
 ) -> None:

@@ -67,7 +67,7 @@ def slow_eca(row: list[int], rule: int) -> list[int]:
     return [patterns[f"{row[x - 1]}{row[x]}{row[(x + 1) % width]}"] for x in range(width)]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(COUNTS, COUNTS, st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 5), st.integers(1, 3))
 def test_a_life_frame_follows_from_the_one_before(  # noqa: PLR0913 - one argument for each field
     born: str, survives: str, rows: int, columns: int, patch: int, burn_in: int, stride: int
@@ -87,7 +87,7 @@ def test_a_life_frame_follows_from_the_one_before(  # noqa: PLR0913 - one argume
             np.testing.assert_array_equal(found, state)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 255), st.integers(1, 12), st.integers(1, 9), st.integers(0, 5), st.integers(1, 3))
 def test_an_eca_row_follows_from_the_one_before(rule: int, patches: int, patch: int, burn_in: int, stride: int) -> None:
     width = max(patches * patch, patch * math.ceil(3 / patch))

@@ -49,7 +49,7 @@ def still_open(language: str, row: npt.NDArray[np.int32], k: int) -> tuple[list[
 
 
 @BOTH
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 70), st.integers(1, 80), st.floats(0, 1), st.integers(1, 20), st.integers(0, 2**40))
 def test_every_type_is_balanced_and_no_depth_is_exceeded(
     language: str, k: int, length: int, p_open: float, max_depth: int, first: int
@@ -70,7 +70,7 @@ def test_shuffle_dyck_crosses_its_brackets_and_dyck_does_not() -> None:
 
 
 @BOTH
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 9), st.integers(1, 40), st.floats(0, 1), st.integers(1, 9), st.integers(0, 2**62))
 def test_numpy_and_numba_give_the_same_bits(
     language: str, k: int, length: int, p_open: float, max_depth: int, first: int

@@ -57,7 +57,7 @@ def test_the_schedule_changes_at_the_sequence_whose_first_token_is_there() -> No
     assert parts == "a" * 10 + "b" * 11 + "c" * 19
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 2**40), min_size=1, max_size=20), st.integers(1, 9), st.integers(1, 9))
 def test_a_sequence_is_its_parts_sequence_of_that_number_whatever_the_batch(index: list[int], a: int, b: int) -> None:
     made = mixture({"a": a, "b": b, "c": 3})

@@ -78,7 +78,7 @@ def banks(draw: st.DrawFn, largest: int = 16) -> NcaBankScience:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(bank=banks(), batch=st.integers(1, 4), frames=st.integers(1, 4))
 def test_every_path_gives_the_same_bits(bank: NcaBankScience, batch: int, frames: int) -> None:
     number = numbers(batch)
@@ -109,7 +109,7 @@ def rules_for(draw: st.DrawFn, bank: NcaBankScience) -> Rules:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), bank=banks())
 def test_ties_and_huge_weights_give_the_same_bits(data: st.DataObject, bank: NcaBankScience) -> None:
     rules = data.draw(rules_for(bank))
@@ -117,7 +117,7 @@ def test_ties_and_huge_weights_give_the_same_bits(data: st.DataObject, bank: Nca
     np.testing.assert_array_equal(native.rollout(bank, rules, KEY, numbers(1), 3), expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), bank=banks())
 def test_no_float32_sum_is_further_off_than_the_bound(data: st.DataObject, bank: NcaBankScience) -> None:
     rules = data.draw(rules_for(bank))

@@ -23,7 +23,7 @@ def test_patches_are_row_major() -> None:
     assert patch_tokens(corners, 10, 2)[0, 0].tolist() == [0, 1, 0, 0]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(2, 10), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2**32))
 def test_tokens_can_be_turned_back_into_cells(n: int, p: int, rows: int, columns: int, seed: int) -> None:
     frames = np.random.default_rng(seed).integers(0, n, (2, 3, rows * p, columns * p), np.uint8)
@@ -34,7 +34,7 @@ def test_tokens_can_be_turned_back_into_cells(n: int, p: int, rows: int, columns
     assert tokens.max() < n ** (p * p)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(2, 9), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2**32))
 def test_frames_are_read_back_from_finished_sequences_and_a_cut_frame_is_left_out(
     n: int, p: int, rows: int, columns: int, seed: int

@@ -57,7 +57,7 @@ def losses(found: Machine, tokens_T: npt.NDArray[np.int32], science: RegularScie
     return out
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_every_string_is_accepted_by_its_automaton_and_all_limits_hold(data: st.DataObject) -> None:
     states_low, edges_low = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 8))

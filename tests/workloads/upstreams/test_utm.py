@@ -76,7 +76,7 @@ def test_symbols_cells_steps_and_output_have_their_limits() -> None:
     assert printed("+[]", machine()) == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(INSTRUCTIONS, max_size=60), st.integers(2, 9), st.integers(1, 5), st.integers(5, 300))
 def test_both_interpreters_agree_on_any_program(text: str, symbols: int, cells: int, steps: int) -> None:
     science = machine(symbols=symbols, cells=cells, steps=steps, max_output=min(steps, 40))
@@ -84,7 +84,7 @@ def test_both_interpreters_agree_on_any_program(text: str, symbols: int, cells: 
     assert len(output) <= science.max_output and all(0 <= symbol < symbols for symbol in output)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 4), st.integers(0, 20), st.integers(16, 40), st.integers(1, 150), st.integers(0, 2**40))
 def test_a_sequence_is_the_outputs_of_its_programs_that_print_enough(
     least: int, more: int, program_length: int, length: int, first: int
