@@ -31,6 +31,7 @@ from sweeps.language.ladder import (
     NO_SANDBOX,
     PASS,
     SANDBOX,
+    SHARE,
     TEXT,
     TEXT_RUNG,
     TEXT_TASK,
@@ -285,6 +286,8 @@ def _score(study: Study, found: _Values, cell: tuple[str, str], trials: list[str
     if not own:
         beats = NO_BOX if sandbox == NO_SANDBOX else NOT_EVALUABLE if lost else ""
     value = found.interval(name, [_Pair(t) for t in own])
+    if rung.unit == SHARE:  # t knows no bounds; what lies beyond them cannot be the mean
+        value = replace(value, low=max(value.low, 0.0), high=min(value.high, 1.0))
     return Score(
         domain=cell[0], arm=cell[1], task=task, level=level, name=rung_name, rung=rung, beats=beats, items=items,
         value=_bounded(value, items if level == ALL else value.items) if rung_name.startswith(ZERO_OR_ALL) else value,

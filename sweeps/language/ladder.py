@@ -43,6 +43,8 @@ CHOICES = ("probability", "margin", "cloze")
 TEXT = "bits_per_byte"
 """The lowest rung, of no item: bits per byte of a domain's held-out text, which `TEXT_TASK` measures."""
 TEXT_TASK = "domain_loss"
+SHARE = "share"
+"""Unit of what lies between 0 and 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +61,8 @@ class Rung:
 
 
 LADDER: Mapping[str, Rung] = {
-    "answer_bits": Rung(unit="bits/byte", higher_is_better=False), "probability": Rung(unit="share"),
-    "margin": Rung(unit="nats"), "cloze": Rung(unit="share"), EXACT: Rung(unit="share"), PASS: Rung(unit="share"),
+    "answer_bits": Rung(unit="bits/byte", higher_is_better=False), "probability": Rung(unit=SHARE),
+    "margin": Rung(unit="nats"), "cloze": Rung(unit=SHARE), EXACT: Rung(unit=SHARE), PASS: Rung(unit=SHARE),
 }
 """Of items, in the order of the ladder."""
 TEXT_RUNG = Rung(unit="bits/byte", higher_is_better=False)

@@ -143,6 +143,11 @@ def test_none_or_all_right_has_the_exact_bound(value: float, low: float, high: f
     assert row["low"] == pytest.approx(low) and row["high"] == pytest.approx(high)
 
 
+def test_an_interval_of_shares_ends_where_shares_do(tmp_path: Path) -> None:
+    row = table(tmp_path, {SCRATCH: [scored(v) for v in (0.05, 0.5, 0.95)]}).iloc[0]
+    assert (row["low"], row["high"]) == (0.0, 1.0)
+
+
 def test_bits_are_better_when_fewer(tmp_path: Path) -> None:
     own = [{"items": 40.0, "not_evaluable": 0.0, "all.answer_bits": v, "all.answer_bits.chance": 8.0}
            for v in (2.0, 2.1, 1.9)]
