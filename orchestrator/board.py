@@ -52,8 +52,6 @@ class Board:
         """Stages that must not run any more, and why: they never wait again."""
         search = planned.file.search
         self.promotions = Promotions(search.brackets if search else (), search.eta if search else 1)
-        self.overtaken = False
-        """A stage that runs was excluded by its search since the reconciler last asked jobs to leave."""
         self.waiting: set[str] = set(self.graph.nodes)
         self.done: set[str] = set()
         self.ended: set[str] = set()
@@ -150,7 +148,6 @@ class Board:
         for stage in excluded:
             if self.status[stage] is Status.WAITING:
                 self.set(stage, Status.WAITING)
-            self.overtaken |= self.status[stage] is Status.RUNNING
 
     def skip_undecidable(self) -> None:
         """Give up what waits for a promotion that cannot come any more."""

@@ -94,15 +94,14 @@ class Endings:
 
     # -- asked by the reconciler ---------------------------------------------------------------------------------
 
-    def job_ended(self, job: Job, report: JobReport) -> bool:
-        """Say what follows for every stage that the job left; True where a person cancelled it."""
+    def job_ended(self, job: Job, report: JobReport) -> None:
+        """Say what follows for every stage that the job left."""
         cancelled: list[str] = []
         for key in job.stages:
             if cancelled or self._left(key, job, report) is Action.CANCEL:
                 cancelled.append(key)
         if cancelled:
             self._cancel(cancelled, report.detail)
-        return bool(cancelled)
 
     def job_restarted(self, job: Job, report: JobReport) -> None:
         """Record that the cluster itself has started a job again, and count it; `job.spent` where that is enough.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from sweeps.store.ledger import fold, read_events
 from sweeps.store.records import read_result
 
 FEW_UPDATES = 2_000
-"""Below this many updates a scale of 10m and more has learned little (docs/protocol.md, section 4)."""
+"""Below this many updates little is learned (docs/protocol.md, section 4)."""
 SAMPLE = 50
 """Finished stages of a kind that are read to measure this machine's speed."""
 
@@ -52,7 +53,9 @@ def summary(planned: Planned, states: Mapping[str, StageState], found: Sequence[
     seconds |= {key: seconds[key] + more for search in found for key, more in search.stages.items()}
     to_run = [n for k, n in nodes.items() if states[k].state in ("run", "blocked", "live")]
     slots = slots_of(planned.sweep.run)
-    unshared = sum(n.tokens * n.trials for n in nodes.values())
+    unshared = sum(n.tokens_alone * n.trials for n in nodes.values())
+    alone = sum(n.trials * (seconds_guess(replace(n, start_tokens=0), speeds[n.spec.kind]) if n.tokens_alone else
+                            0.0 if n.tokens else seconds[k]) for k, n in nodes.items())
     return {
         "tokens_to_run": sum(n.tokens for n in to_run),
         "flops_to_run": sum(n.tokens * n.flops_per_token for n in to_run),
@@ -61,7 +64,7 @@ def summary(planned: Planned, states: Mapping[str, StageState], found: Sequence[
         "storage_bytes": sum(storage_bytes(planned, n) for n in to_run),
         "free_bytes": shutil.disk_usage(_existing(planned.layout.root)).free,
         "tokens_unshared": unshared, "tokens_saved": unshared - sum(n.tokens for n in nodes.values()),
-        "seconds_saved": sum(seconds[k] * (n.trials - 1) for k, n in nodes.items()),
+        "seconds_saved": alone - sum(seconds.values()),
         "warnings": [*_warnings(planned), *warnings(found)],
         **_budget(planned, [n.spec.fingerprint for n in to_run], seconds),
     }
@@ -102,17 +105,37 @@ def _existing(path: Path) -> Path:
 
 def _warnings(planned: Planned) -> list[str]:
     """Return what a person should know before paying for it."""
-    found = dict.fromkeys([*_too_few_slots(planned.sweep.run), *_on_the_edge(planned)])
-    if planned.sweep.scale in ("tiny", "1m"):
-        return list(found)
+    return [*_too_few_slots(planned.sweep.run), *_on_the_edge(planned), *_few_updates(planned), *_schedules(planned)]
+
+
+def _few_updates(planned: Planned) -> Iterator[str]:
+    """Yield, in one line, the fewest and most updates of the budgets that have few."""
+    few: dict[str, set[int]] = {}
     for trial in planned.trials:
         length = trial.core["model"].sequence_length
         upstream = 0 if trial.brought_flops else trial.upstream_tokens
         for name, tokens in (("prepretrain", upstream), ("pretrain", trial.pretrain_tokens)):
             updates = tokens // (trial.core[name].batch_sequences * length)
             if 0 < updates < FEW_UPDATES:
-                found[f"{name}: only {updates} updates; under {FEW_UPDATES:,} little is learned"] = None
-    return list(found)
+                few.setdefault(name, set()).add(updates)
+    if few:
+        text = ", ".join(f"{name} {'-'.join(f'{u:,}' for u in sorted({min(of), max(of)}))}" for name, of in few.items())
+        yield f"few updates ({text}): under {FEW_UPDATES:,} teach little"
+
+
+def _schedules(planned: Planned) -> Iterator[str]:
+    """Yield the ends that are hardly annealed, or not at all, and the runs that go on where their rate has ended."""
+    found: dict[str, None] = {}
+    for node in planned.graph.nodes.values():
+        if not node.tokens_alone:
+            continue
+        segment, kind, end = node.spec.sections["segment"].values, node.spec.kind, node.end_tokens
+        warmup, begin, horizon = segment["warmup_tokens"], segment["decay_from"], segment["horizon_tokens"]
+        if begin is not None and warmup > begin:
+            found[f"{kind}.warmup, {warmup:,} tokens: the decay to {end:,} begins within it"] = None
+        if horizon is not None and end > horizon:
+            found[f"{kind}.horizon, {horizon:,} tokens: the run of {end:,} goes on beyond it at the last rate"] = None
+    yield from found
 
 
 def _on_the_edge(planned: Planned) -> Iterator[str]:

@@ -75,8 +75,7 @@ class Reconciler:
     @property
     def leaving(self) -> bool:
         """True while a job runs, or may run, that nobody wants: it is asked to leave, and is killed if it does not."""
-        unwanted = (j.stages and not any(map(self._wanted_somewhere, j.stages)) for j in self._jobs)
-        return bool(self._doubts) or any(unwanted)
+        return bool(self._doubts) or any(map(self._unwanted, self._jobs))
 
     def _notify(self, kind: str, stage: str, text: str) -> None:
         self.notify(Notice(kind=kind, stage=stage, text=text))
@@ -120,7 +119,7 @@ class Reconciler:
         if not self._jobs:
             return
         reports = self.executor.poll([j.handle for j in self._jobs])
-        still, cancelled = [], False
+        still = []
         for job, report in zip(self._jobs, reports, strict=True):
             # After the poll: what a job that has ended committed is there to see.
             left = [k for k in job.stages if not self._settle(k)]
@@ -131,16 +130,13 @@ class Reconciler:
             job.stages = left
             self._tell_why_it_waits(job, report)
             if report.state is JobState.ENDED:
-                cancelled |= self.endings.job_ended(job, report)
+                self.endings.job_ended(job, report)
                 self.ledger.append("ended", name=job.handle.submission, index=job.handle.index, detail=report.detail)
             else:
                 still.append(job)
         self._jobs = still
-        if spent := [j for j in still if j.spent and not j.asked]:
-            self._ask_to_leave(spent)
-        if cancelled or self.board.overtaken:
-            self.board.overtaken = False
-            self._cancel_unwanted()
+        if useless := [j for j in still if not j.asked and (j.spent or self._unwanted(j))]:
+            self._ask_to_leave(useless)
         self.endings.raise_pause()
 
     def _tell_why_it_waits(self, job: Job, report: JobReport) -> None:
@@ -223,7 +219,11 @@ class Reconciler:
         """Stop following, and ask the jobs to leave, where neither a trial of this sweep nor another sweep wants it."""
         for key in [k for k in self._following if not self.board.wanted(k)]:
             self._leave(key)
-        self._ask_to_leave([j for j in self._jobs if j.stages and not any(map(self._wanted_somewhere, j.stages))])
+        self._ask_to_leave([j for j in self._jobs if self._unwanted(j)])
+
+    def _unwanted(self, job: Job) -> bool:
+        """Tell whether nobody wants the stage that a job has in hand; what else it has waits for another job then."""
+        return bool(job.stages) and not self._wanted_somewhere(job.stages[0])
 
     def _ask_to_leave(self, jobs: Sequence[Job]) -> None:
         """Ask jobs to checkpoint and leave; first into the ledger: no successor is to take it for a person's doing."""
@@ -237,8 +237,8 @@ class Reconciler:
 
     def _wanted_somewhere(self, key: str) -> bool:
         """Tell whether a trial, or another sweep that somebody controls, wants a stage: killed ones leave interest."""
-        others = set(claims.interested(self._stage(key))) - {self.planned.sweep.name}
-        return self.board.wanted(key) or any(lives(self._other(sweep)) for sweep in others)
+        return self.board.wanted(key) or any(lives(self._other(sweep)) for sweep in claims.interested(self._stage(key))
+                                             if sweep != self.planned.sweep.name)
 
     # -- submitting ----------------------------------------------------------------------------------------------
 

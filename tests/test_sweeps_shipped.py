@@ -93,13 +93,23 @@ def test_the_paper_at_its_own_size_has_the_published_budgets_and_says_what_they_
     [warmup] = {n.spec.sections["segment"].values["warmup_tokens"] for n in planned.graph.nodes.values()
                 if n.label.startswith("pretrain code")}
     assert warmup == 750 * update
-    assert {t.upstream_tokens for t in planned.trials} == {0, 5_004 * 32 * 1024}
+    assert {t.upstream_tokens for t in planned.trials} == {0, 5_000 * 32 * 1024}
+    assert not planned.file.departures
     totals = summary(planned, stage_states(planned, {}))
     flops = sum(node.tokens * node.flops_per_token for node in planned.graph.nodes.values())
     assert totals["gpu_hours"] == pytest.approx(flops / (0.4 * 989e12) / 3600, rel=0.01)
     assert totals["basis"] == "guessed at 40% of the 989 TFLOP/s of an H100 or H200 in bf16"
     stages = sum(bool(node.tokens) for node in planned.graph.nodes.values())
     assert totals["storage_bytes"] == pytest.approx(stages * 32 * (1_610_713_088 + 2 * 16_384 * 2_048), rel=0.01)
+
+
+def test_ten_times_the_papers_budget_goes_on_from_it(tmp_path: Path) -> None:
+    planned = make_plan(next(p for p in SWEEPS if p.stem == "paper_budgets"), Overrides(), tmp_path)
+    found = {s.fingerprint: s.tokens for t in planned.file.trials for s in t.path if s.role == "prepretrain"}
+    trained = [planned.graph.nodes[f].tokens for f in found]
+    assert len(found) == 2 * 2 * 4 and sum(trained) == 2 * 4 * 50_000 * 32 * 1024
+    assert {t.pretrain_tokens for t in planned.trials} == {9_020_000_000 // (512 * 1024) * 512 * 1024}
+    assert not planned.file.departures
 
 
 @pytest.mark.parametrize("ranks", [1, 4])

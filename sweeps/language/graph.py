@@ -52,6 +52,13 @@ class Node:
         """FLOPs of its training or scoring; 0: other things decide how long it takes."""
         return self.tokens * self.flops_per_token + self.scoring_flops
 
+    @property
+    def tokens_alone(self) -> int:
+        """Tokens of the run that it is the end of, if that run shared nothing; 0: a trunk point, which ends none."""
+        segment = self.spec.sections.get("segment")
+        ends = segment is not None and (segment.values["decay_from"], segment.values["horizon_tokens"]) != (None, None)
+        return self.end_tokens if ends else 0
+
 
 @dataclass(kw_only=True)
 class Graph:

@@ -31,7 +31,7 @@ from sweeps.language.gate import GATE
 from sweeps.language.manifest import value_text
 from sweeps.language.parts import Part, domains_of, trained, vocabulary_of
 from sweeps.language.plugins import ItemTask
-from sweeps.language.presets import SCALES, SEARCHED
+from sweeps.language.presets import SCALES, SEARCHED, pretrain_reference
 from sweeps.language.resolve import Resolver
 from sweeps.language.science import ModelScience
 from sweeps.language.units import Amount
@@ -97,10 +97,12 @@ def trials(resolver: Resolver) -> list[Trial]:
 def _cell(resolver: Resolver, arm: Mapping[str, Any], domain: str) -> dict[str, Any]:
     """Return what the trials of an arm share on one domain, which may have fields of pre-training of its own."""
     science = resolver.pretrain(domain, arm["extras"])
-    if science is None or science is arm["core"]["pretrain"]:
+    if science is None:
         return {**arm, "domain": domain}
-    core = {**arm["core"], "pretrain": science}
-    check_amounts(resolver, core, domain)
+    core = arm["core"]
+    if science is not core["pretrain"]:
+        core = {**core, "pretrain": science}
+        check_amounts(resolver, core, domain)
     tokens = _pretrain_tokens(resolver, arm, core, domain)
     return {**arm, "domain": domain, "core": core, "pretrain_tokens": tokens or 0}
 
@@ -203,10 +205,11 @@ def _sizes(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any], 
 def _pretrain_tokens(resolver: Resolver, arm: Mapping[str, Any], core: Mapping[str, Any], domain: str = ""
                      ) -> int | None:
     """Return an arm's PT tokens on a domain, whole updates; None where a problem was noted."""
-    science, scale = core["pretrain"], SCALES[resolver.sweep.scale]
+    science, sweep = core["pretrain"], resolver.sweep
     update = science.batch_sequences * core["model"].sequence_length
     key = written(resolver, "pretrain.tokens", domain)
-    tokens = amount_of(resolver, key, science.tokens, reference=scale.pretrain_tokens)
+    reference = pretrain_reference(sweep.scale, sweep.protocol, domain)
+    tokens = amount_of(resolver, key, science.tokens, reference=reference)
     if tokens is None:
         return None
     whole = tokens // update * update  # what scratch has

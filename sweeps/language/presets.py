@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+PAPER_SCALE = "1.6b"
+"""The scale of the published runs; no other one inherits their budgets, rates or warm-up."""
 PROTOCOLS = ("fair", "paper", "release")
 """`fair` is this project's recommendation; `paper` follows the text and `release` the code of arXiv 2603.10055."""
 
@@ -59,6 +61,12 @@ class Scale:
             return self.upstream_reference
         return max(self.pretrain_tokens // 55, 2_000 * 32 * self.sequence_length)
 
+    @property
+    def upstream_horizon(self) -> int:
+        """Tokens of the cosine that every budget is a point of: `10x`, whose warm-up of 10 % ends at `1x`."""
+        update = self.upstream_batch * self.sequence_length
+        return 10 * self.upstream_tokens // update * update
+
     def fields(self) -> dict[str, Any]:
         """Science fields that the scale sets, by dotted name."""
         layers, width, mlp, heads = self.body
@@ -88,14 +96,15 @@ SCALES: Mapping[str, Scale] = {
     "60m": Scale(body=(14, 512, 2048, 8), lr=1.5e-3, batch_sequences=128, **_LARGE),  # type: ignore[arg-type]
     "160m": Scale(body=(17, 768, 3072, 12), lr=1e-3, batch_sequences=256, **_LARGE),  # type: ignore[arg-type]
     "400m": Scale(body=(24, 1024, 4096, 16), lr=7e-4, batch_sequences=512, **_LARGE),  # type: ignore[arg-type]
-    "1.6b": Scale(body=(24, 2048, 8192, 32), lr=5e-4, batch_sequences=512, upstream_reference=164_000_000,
+    "1.6b": Scale(body=(24, 2048, 8192, 32), lr=5e-4, batch_sequences=512,
+                  upstream_reference=5_000 * 32 * 1_024,  # "164M": 163.84M, a tenth of the release's 50,000 updates
                   upstream_lr=1e-4, **_LARGE),  # type: ignore[arg-type]
 }
 
 _PAPER: dict[str, Any] = {
     "pretrain.schedule": "cosine", "pretrain.warmup": "10%", "pretrain.ends": ["100%"], "pretrain.beta2": 0.999,
-    "prepretrain.schedule": "cosine", "prepretrain.warmup": "10%", "prepretrain.horizon": "1000%",
-    "prepretrain.beta2": 0.999, "prepretrain.clip": 0.0,
+    "prepretrain.schedule": "cosine", "prepretrain.warmup": "10%", "prepretrain.beta2": 0.999,
+    "prepretrain.clip": 0.0,
 }
 
 PROTOCOL_FIELDS: Mapping[str, Mapping[str, Any]] = {
@@ -104,6 +113,28 @@ PROTOCOL_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "release": _PAPER,
 }
 """Fields outside the plug-ins; a plug-in states its own per protocol. `fair` is the defaults themselves."""
+
+_TOKENS = {"web": 9_020_000_000, "math": 4_190_000_000, "code": 12_580_000_000}
+_FIELDS = {"code": {"lr": 2e-4, "warmup": 750 * 512 * 1_024}}
+_CORPORA = {"openwebtext": "web", "open_web_math": "math", "codeparrot": "code"}
+"""The corpora behind the paper's domains."""
+
+
+def preset_fields(scale: str, protocol: str) -> dict[str, Any]:
+    """Return what scale and protocol set outside the plug-ins, by dotted name."""
+    horizon = {} if protocol == "fair" else {"prepretrain.horizon": SCALES[scale].upstream_horizon}
+    return {**SCALES[scale].fields(), **horizon, **PROTOCOL_FIELDS[protocol]}
+
+
+def domain_fields(scale: str, protocol: str, domain: str) -> Mapping[str, Any]:
+    """Return what was published of pre-training on one domain alone: fields of `pretrain` without that prefix."""
+    return _FIELDS.get(_CORPORA.get(domain, domain), {}) if protocol != "fair" and scale == PAPER_SCALE else {}
+
+
+def pretrain_reference(scale: str, protocol: str, domain: str) -> int:
+    """Return the tokens of `pretrain.tokens: 1x`: as published, where that was (`domain` may be empty)."""
+    published = _TOKENS.get(_CORPORA.get(domain, domain)) if protocol != "fair" and scale == PAPER_SCALE else None
+    return published or SCALES[scale].pretrain_tokens
 
 SEARCHED = ("pretrain.lr", "transfer.embedding_init")
 """What a search chooses. `fair` asks for it per arm, on held-out runs; until then it is reported as a departure."""

@@ -13,7 +13,7 @@ from pydantic_core import to_jsonable_python
 from sweeps.errors import Problem, SweepFileError, nearest
 from sweeps.language.manifest import Departure, PlanChoice
 from sweeps.language.plugins import ItemTask, Plugin, Registries, Science, Upstream
-from sweeps.language.presets import PROTOCOL_FIELDS, SCALES, SEARCHED
+from sweeps.language.presets import SCALES, SEARCHED, domain_fields, preset_fields
 from sweeps.language.problems import given as as_given
 from sweeps.language.problems import in_order, shown, told
 from sweeps.language.read import Source
@@ -202,11 +202,18 @@ class Resolver:
                 self.pretrain(prefix.partition(".")[0], first)
 
     def preset(self, prefix: str) -> Fields:
-        """Return what scale and protocol set below a prefix, without the prefix."""
+        """Return what scale and protocol set below a prefix, without the prefix.
+
+        Of one domain's pre-training (`code.pretrain`): what they set for it alone and the file does not for all.
+        """
+        domain, of_domain, _ = prefix.partition(f".{OF_DOMAIN}")
+        if of_domain:
+            published = domain_fields(self.sweep.scale, self.sweep.protocol, domain)
+            return {k: v for k, v in published.items() if k not in self._written(OF_DOMAIN)}
         plugin = None if prefix in AUTHORED else self.family(prefix)
         if plugin is not None:
             return {**plugin[1].scales.get(self.sweep.scale, {}), **plugin[1].protocols.get(self.sweep.protocol, {})}
-        layers = {**SCALES[self.sweep.scale].fields(), **PROTOCOL_FIELDS[self.sweep.protocol],
+        layers = {**preset_fields(self.sweep.scale, self.sweep.protocol),
                   **({} if self.sweep.search is None else {SPLIT: "search"})}
         return {k.partition(".")[2]: v for k, v in layers.items() if k.startswith(prefix + ".")}
 
@@ -293,7 +300,7 @@ class Resolver:
         """Return the fields of pre-training on a domain: those of all domains, then the domain's own."""
         prefix = f"{domain}.{OF_DOMAIN}"
         values = {k.partition(".")[2]: v for k, v in own.items() if k.startswith(OF_DOMAIN + ".")}
-        if not self._written(prefix):
+        if not self._written(prefix) and not self.preset(prefix):
             return self._model(SECTIONS[OF_DOMAIN], OF_DOMAIN, values)
         axes = {field: f"{OF_DOMAIN}.{field}" for field in values}
         return self._model(SECTIONS[OF_DOMAIN], prefix, values, parents=[OF_DOMAIN], axes=axes)
@@ -324,11 +331,8 @@ class Resolver:
         """
         found = []
         for key, value in self.sweep.fields.items():
-            prefix, rest = self.split(key)
-            prefix = OF_DOMAIN if "." in prefix else prefix
-            preset = self.preset(prefix).get(rest, self._default(prefix, rest))
-            if str(preset) != str(value):
-                found.append(Departure(field=key, given=value, preset=preset, source="sweep file"))
+            found += [Departure(field=field, given=value, preset=preset, source="sweep file")
+                      for field, preset in self._presets(key).items() if str(preset) != str(value)]
         for axis, values in self.sweep.axes.items():
             if "." in axis:
                 prefix, _, rest = axis.partition(".")
@@ -348,6 +352,20 @@ class Resolver:
             found.append(Departure(field="seed", given=len(self.sweep.axes["seed"]), preset="3 or more seeds",
                                    source="sweep file"))
         return tuple(found)
+
+    def _presets(self, key: str) -> dict[str, Any]:
+        """Return what scale and protocol say in the place of a field of the file, by the name of a departure.
+
+        A field of pre-training takes the place of each domain's own preset too.
+        """
+        prefix, rest = self.split(key)
+        domain, of_domain, _ = prefix.partition(f".{OF_DOMAIN}")
+        section = OF_DOMAIN if of_domain else prefix
+        domains = [domain] if of_domain else self.sweep.axes["domain"] if section == OF_DOMAIN else []
+        own = {str(d): domain_fields(self.sweep.scale, self.sweep.protocol, str(d)) for d in domains}
+        apart = {f"{d}.{OF_DOMAIN}.{rest}": fields[rest] for d, fields in own.items() if rest in fields}
+        found = {key: self.preset(section).get(rest, self._default(section, rest)), **apart}
+        return {field: preset for field, preset in found.items() if field == key or field not in self.sweep.fields}
 
     def _default(self, prefix: str, rest: str) -> Any:
         plugin = None if prefix in AUTHORED else self.family(prefix)

@@ -116,8 +116,8 @@ class OptimScience(Science):
     """WSD: the last share of an annealed end's own tokens over which the rate falls linearly. Independent of the
     trunk's horizon, so that budgets are points on one trunk."""
     horizon: Amount = Amount("100%")
-    """Cosine: length of the schedule, in tokens or as a share of the stage's tokens (release: ten times the 164M
-    budget, so that its checkpoint is the last warm-up step)."""
+    """Cosine: length of the schedule, in tokens or as a share of the stage's tokens (release: 1.64B for every upstream
+    budget, so that its checkpoint at 164M is the last warm-up step)."""
     final_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Rate at the end over the peak rate."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9

@@ -40,8 +40,9 @@ class _Run:
     inputs: tuple[Input, ...]
     label: str
     flops_per_token: float
-    points: dict[int, str] = field(default_factory=dict)
-    """Trunk points: tokens -> fingerprint."""
+    points: dict[tuple[int | None, int], dict[int, str]] = field(default_factory=dict)
+    """Schedule (horizon and warm-up in tokens) -> its points: tokens -> fingerprint. Those of one schedule continue one
+    another; cosines to different horizons share no state."""
     made: dict[int, str] = field(default_factory=dict)
     """id of a segment -> fingerprint of the stage that ends it."""
 
@@ -125,7 +126,7 @@ class GraphBuilder(DownstreamStages):
         )
         run.made[id(segment)] = fingerprint
         if segment.decay_from is None:
-            run.points[segment.end_tokens] = fingerprint
+            run.points.setdefault((segment.horizon_tokens, segment.warmup_tokens), {})[segment.end_tokens] = fingerprint
         return fingerprint
 
     def _segments(self, optim: OptimScience, end: int, update: int) -> list[SegmentScience]:
@@ -330,9 +331,9 @@ class GraphBuilder(DownstreamStages):
 
     def _order_trunks(self) -> None:
         """Let each trunk point come after the one before it, and count only the tokens between them."""
-        for run in self._runs:
+        for points in (points for run in self._runs for points in run.points.values()):
             before: str | None = None
-            for _, fingerprint in sorted(run.points.items()):
+            for _, fingerprint in sorted(points.items()):
                 node = self.graph.nodes[fingerprint]
                 if before is not None:
                     node.after = self.graph.nodes[before].key

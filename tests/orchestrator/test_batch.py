@@ -239,9 +239,11 @@ def test_what_a_sweep_file_says_about_running_reaches_the_jobs(tmp_path: Path) -
 
 def test_a_plan_says_that_the_sweep_file_leaves_a_cluster_idle(tmp_path: Path) -> None:
     few = make_plan(Path(SMOKE), Overrides(cluster="gpu"), tmp_path).with_slots(2)
-    states = stage_states(few, {})
-    told, = summary(few, states)["warnings"]
+
+    def idle(plan: Planned) -> list[str]:
+        return [w for w in summary(plan, stage_states(plan, {}))["warnings"] if "slots" in w]
+
+    told, = idle(few)
     assert "run.slots: 2 jobs at once" in told and "gpu allows 100" in told
-    assert not summary(few.with_slots(100), states)["warnings"]
-    laptop = make_plan(Path(SMOKE), Overrides(), tmp_path).with_slots(1)
-    assert not summary(laptop, states)["warnings"]
+    assert not idle(few.with_slots(100))
+    assert not idle(make_plan(Path(SMOKE), Overrides(), tmp_path).with_slots(1))

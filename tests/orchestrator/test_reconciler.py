@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -143,6 +144,35 @@ def test_a_kill_inside_a_pack_costs_only_its_own_stage(tmp_path: Path) -> None:
     assert attempts == {key: 2 if key in killed else 1 for key in plan.graph.nodes}
     assert set(reconciler.board.status.values()) == {Status.DONE}
     assert [e["fingerprint"] for e in read_events(plan.layout.sweep("t")) if e["event"] == "interrupted"] == killed
+
+
+def test_a_job_leaves_when_nobody_wants_its_stage_in_hand_and_another_runs_the_rest_of_its_pack(tmp_path: Path) -> None:
+    plan = planned(tmp_path, axes={"upstream": ["none"], "domain": ["web"], "seed": [0, 1]},
+                   run={"cluster": "memory", "pack": 40})
+    executor = MemoryExecutor(slots=1, seconds=math.inf)
+    reconciler, _ = begin(plan, executor)
+    reconciler.step()
+    [job] = reconciler._jobs
+    (trial, loser), (_, wanted) = ((t, {s.fingerprint for s in path}) for t, path in plan.graph.paths.items())
+    while job.stages[0] in wanted:
+        executor.advance(job.handle)
+        reconciler.step()
+    in_hand = job.stages[0]
+    assert wanted & set(job.stages) and not job.asked
+    executor.advance(job.handle)  # it has begun
+    requests.ask(plan.layout.sweep("t"), requests.Wish.CANCEL, [trial])
+    reconciler.step()
+    assert job.asked and in_hand not in wanted
+    for _ in range(400):
+        reconciler.step()
+        for handle in executor.running():
+            executor.advance(handle)
+    assert reconciler.finished
+    status = reconciler.board.status
+    stages = {k: plan.layout.stage(node.spec.kind, k) for k, node in plan.graph.nodes.items()}
+    assert {status[k] for k in wanted} == {Status.DONE} and status[in_hand] is Status.CANCELLED
+    assert all(len(list(stages[k].attempts.iterdir())) == 1 for k in wanted | {in_hand})
+    assert not any(stages[k].attempts.is_dir() for k in loser if status[k] is Status.CANCELLED and k != in_hand)
 
 
 def test_a_controller_that_vanished_leaves_everything_to_its_successor(tmp_path: Path) -> None:

@@ -48,6 +48,39 @@ def test_departures_name_it() -> None:
     assert found["code.pretrain.lr"] == (2e-4, 0.004) and found["code.pretrain.tokens"] == ("2x", "1x")
 
 
+def published(**changes: Any) -> dict[str, Any]:
+    axes = {"upstream": ["none"], "domain": ["web", "math", "code"], "seed": [0]}
+    return values(**{"protocol": "paper", "scale": "1.6b", "axes": axes, **changes})
+
+
+def test_the_paper_trains_on_each_domain_as_published_at_its_own_scale_alone() -> None:
+    update = 512 * 1_024
+    tokens = {"web": 9_020_000_000, "math": 4_190_000_000, "code": 12_580_000_000}
+    for share in (1, 0.5):
+        found, _ = plan(published(fields={"pretrain.tokens": f"{share}x"}))
+        assert {t.domain: t.pretrain_tokens for t in found} == {
+            d: int(share * n) // update * update for d, n in tokens.items()}
+    assert {t.domain: t.core["pretrain"].lr for t in found} == {"web": 5e-4, "math": 5e-4, "code": 2e-4}
+    warmups = {t.domain: t.core["pretrain"].warmup for t in found}
+    assert warmups == {"web": "10%", "math": "10%", "code": str(750 * update)}
+    for changes in ({"scale": "400m"}, {"protocol": "fair"}):
+        same, _ = plan(published(**changes))
+        assert len({id(t.core["pretrain"]) for t in same}) == len({t.pretrain_tokens for t in same}) == 1
+
+
+def test_its_own_values_are_no_departures_and_one_value_for_all_domains_departs_from_codes() -> None:
+    def departures(**fields: Any) -> dict[str, tuple[Any, Any]]:
+        source = Source(name="t.yaml", values=published(fields=fields))
+        return {d.field: (d.given, d.preset) for d in Resolver(check(source), source, registries()).departures()}
+
+    assert not departures() and not departures(**{"code.pretrain.lr": 2e-4})
+    assert departures(**{"pretrain.lr": 5e-4}) == {"code.pretrain.lr": (5e-4, 2e-4)}
+    both = {"pretrain.lr": 1e-3, "code.pretrain.lr": 5e-4}
+    assert departures(**both) == {"pretrain.lr": (1e-3, 5e-4), "code.pretrain.lr": (5e-4, 2e-4)}
+    found, _ = plan(published(fields={"pretrain.lr": 1e-3}))
+    assert {t.core["pretrain"].lr for t in found} == {1e-3}, "what the file gives is above what a protocol sets"
+
+
 @pytest.mark.parametrize(("fields", "words"), [
     ({"code.pretrain.lrr": 1}, r"fields.code.pretrain.lrr.*Did you mean 'lr'"),
     ({"code.pretrain.lr": "fast"}, r"fields.code.pretrain.lr = 'fast'.*number"),
