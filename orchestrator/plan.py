@@ -362,7 +362,7 @@ def storage_bytes(planned: Planned, node: Node) -> int:
         body = planned.file.body_parameters
         vocabulary = int(planned.trials[0].core["tokenizer"].vocabulary)
         run, end = planned.sweep.run, int(node.spec.sections["segment"].values["end_tokens"])
-        kept = run.keep_checkpoints + sum(amount.tokens() < end for amount in run.keep_at)
+        kept = run.keep_checkpoints + sum(node.start_tokens < amount.tokens() < end for amount in run.keep_at)
         return (WEIGHT_BYTES + kept * CHECKPOINT_BYTES) * (body + 2 * vocabulary * int(model["width"])) + 20_000
     if node.spec.kind == "body":
         return BODY_BYTES * planned.file.body_parameters

@@ -140,7 +140,7 @@ class Run(Written):
     checkpoint_share: Fraction = Fraction("5%")
     """Largest share of its time that a job spends on checkpoints: where one takes long, they come less often."""
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
-    """The newest so many checkpoints of an attempt are kept."""
+    """The newest so many checkpoints of a stage are kept, whatever attempts made them."""
     keep_at: tuple[Annotated[Amount, AfterValidator(_absolute)], ...] = ()
     """Tokens of a run at which a checkpoint is made and kept, whatever comes after it: `[10M, 100M]`."""
     pack: Pack = Pack("5 min")

@@ -135,7 +135,7 @@ class Execution(Frozen):
     checkpoint_share: float = 0.05
     """Largest share of the wall time that writing checkpoints may take, by the time that the last one took."""
     keep_checkpoints: int = 2
-    """The newest so many checkpoints of an attempt stay."""
+    """The newest so many checkpoints of a stage stay."""
     keep_at_tokens: tuple[int, ...] = ()
     """Tokens of a run at which a checkpoint is made and stays."""
     ranks: int = 1
