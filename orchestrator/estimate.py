@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.budget import cap_of, rest
 from orchestrator.clusters import cluster, slots_of
+from orchestrator.memory import without_room
 from orchestrator.meter import spent
 from orchestrator.packer import Packer, add_measurement, throughput
 from orchestrator.pilots import Search, warnings
@@ -101,7 +102,7 @@ def _existing(path: Path) -> Path:
 
 def _warnings(planned: Planned) -> list[str]:
     """Return what a person should know before paying for it."""
-    found = dict.fromkeys([*_too_few_slots(planned.sweep.run), *_on_the_edge(planned)])
+    found = dict.fromkeys([*_too_few_slots(planned.sweep.run), *_on_the_edge(planned), *without_room(planned)])
     if planned.sweep.scale in ("tiny", "1m"):
         return list(found)
     for trial in planned.trials:

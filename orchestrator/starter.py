@@ -91,7 +91,7 @@ run:
   # slots: 2                   # jobs at once on this machine; default: by cores and memory
   # ranks: 1                   # processes of one training stage
   # zero_stage: 0              # DeepSpeed ZeRO, 0 to 3; default: the scale's
-  # micro_batch: auto          # sequences per forward pass and rank (auto: by a short search); default: the whole share
+  # micro_batch: auto          # sequences per forward pass and rank; default: by a short search, or at tiny all
   # activation_checkpointing: true   # compute layers again in the backward pass: less memory, the same bits
   # offload: optimizer         # into the host's memory (ZeRO 1 to 3); optimizer+parameters (ZeRO 3)
   # policy: {unknown: 3}       # how often a stage may end in each way before it is given up

@@ -158,7 +158,8 @@ class Run(Written):
     """DeepSpeed ZeRO stage; None: the scale's."""
     micro_batch: Annotated[
         int | Literal["auto"] | None, PlainValidator(_micro_batch), WithJsonSchema(_MICRO_BATCH)] = None
-    """Sequences per forward pass and rank; None: the whole share; `auto`: found by a short search when a run begins."""
+    """Sequences per forward pass and rank; `auto`: found by a short search when a run begins. None: `auto` from scale
+    10m up and wherever the cluster profile has GPUs, else a rank's whole share of the batch."""
     activation_checkpointing: Annotated[bool, Field(strict=True)] = False
     """Compute layers again in the backward pass instead of keeping what they computed: less memory, the same bits."""
     offload: Offload = "none"

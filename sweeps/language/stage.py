@@ -123,6 +123,8 @@ def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
 
 AUTO = "auto"
 """`run.micro_batch: auto`: found by a search when a run begins."""
+SEARCHED_ON_CPU = 8
+"""Sequences beyond which a search on a CPU does not go: there nothing says in time that memory is short."""
 Offload = Literal["none", "optimizer", "optimizer+parameters"]
 """What ZeRO keeps in the host's memory."""
 
@@ -156,8 +158,9 @@ class Execution(Frozen):
     """A person has typed `--unsafe-exec`: where no sandbox holds, programs that models write run without one."""
 
     def sequences(self, share: int) -> int:
-        """Return the sequences of a forward pass of a rank with this share of the batch; before a search the most."""
-        return min(self.micro_batch, share) if isinstance(self.micro_batch, int) else share
+        """Return the sequences of a forward pass of a rank with this share; before a search the most on a CPU."""
+        most = SEARCHED_ON_CPU if self.micro_batch == AUTO else self.micro_batch
+        return share if most is None else min(most, share)
 
 
 class TicketStage(Frozen):
