@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -121,7 +121,7 @@ def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
     return changed
 
 
-AUTO = "auto"
+AUTO: Final = "auto"
 """`run.micro_batch: auto`: found by a search when a run begins."""
 SEARCHED_ON_CPU = 8
 """Sequences beyond which a search on a CPU does not go: there nothing says in time that memory is short."""
@@ -159,8 +159,9 @@ class Execution(Frozen):
 
     def sequences(self, share: int) -> int:
         """Return the sequences of a forward pass of a rank with this share; before a search the most on a CPU."""
-        most = SEARCHED_ON_CPU if self.micro_batch == AUTO else self.micro_batch
-        return share if most is None else min(most, share)
+        if self.micro_batch is None:
+            return share
+        return min(self.micro_batch if isinstance(self.micro_batch, int) else SEARCHED_ON_CPU, share)
 
 
 class TicketStage(Frozen):
