@@ -152,6 +152,8 @@ class SlurmProfile(Frozen):
     """GPUs that a node has; each rank gets one. 0: jobs compute on CPUs."""
     gpu_type: Name | None = None
     """Type of GPU, where nodes have several: `a100`."""
+    gpu_memory_mb: Count | None = None
+    """Memory of one GPU, MB: `plan` warns of a micro-batch that has no room there; None: not known."""
     cpus_per_task: Count | None = None
     """CPUs of one rank; None: the sweep's threads per rank."""
     memory_mb: Count | None = None

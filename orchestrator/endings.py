@@ -258,16 +258,19 @@ class Endings:
         return probe(self.planned.layout.stage(node.spec.kind, node.spec.fingerprint).path) is None
 
     def _half_batch(self, node: Node) -> int | None:
-        """Return half of what a forward pass takes now; None: it was halved before, or cannot be."""
+        """Return half of what a forward pass takes now, or the next less that divides a rank's share of the batch.
+
+        None: it takes one sequence already, or its search has found no room for one.
+        """
         optim = node.spec.sections.get("optim")
-        if optim is None or node.spec.fingerprint in self._micro_batch:
+        if optim is None:
             return None
-        execution = self.planned.execution(node.spec.kind)
+        execution = self.execution(node.spec.fingerprint)
         share = int(optim.values["batch_sequences"]) // execution.ranks
         micro = execution.sequences(share)
         if execution.micro_batch == AUTO:
-            micro = last_noted(self.planned.layout.stage(node.spec.kind, node.spec.fingerprint)) or micro
-        return None if micro % 2 else micro // 2
+            micro = last_noted(self.planned.layout.stage(node.spec.kind, node.spec.fingerprint)) or 1
+        return next((n for n in range(micro // 2, 0, -1) if share % n == 0), None)
 
     def _cancel(self, keys: Sequence[str], detail: str) -> None:
         """Run no further what a person has cancelled on the cluster: every trial that needs one of the stages."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.budget import cap_of, rest
 from orchestrator.clusters import cluster, slots_of
+from orchestrator.memory import without_room
 from orchestrator.meter import spent
 from orchestrator.packer import Packer, add_measurement, throughput
 from orchestrator.pilots import Search, warnings
@@ -105,7 +106,9 @@ def _existing(path: Path) -> Path:
 
 def _warnings(planned: Planned) -> list[str]:
     """Return what a person should know before paying for it."""
-    return [*_too_few_slots(planned.sweep.run), *_on_the_edge(planned), *_few_updates(planned), *_schedules(planned)]
+    found = (_too_few_slots(planned.sweep.run), _on_the_edge(planned), without_room(planned), _few_updates(planned),
+             _schedules(planned))
+    return [line for lines in found for line in lines]
 
 
 def _few_updates(planned: Planned) -> Iterator[str]:

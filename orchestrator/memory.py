@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from orchestrator.clusters import profile
 from orchestrator.plan import Planned
 from sweeps.language.graph import Node
 from sweeps.language.science import EngineScience, ModelScience, OptimScience
+from sweeps.language.stage import AUTO
 
 BASE_MB = 1_000
 """A process that has imported torch, deepspeed and transformers and trains a model of next to no size: 605 MB measured
@@ -42,6 +44,20 @@ def process_mb(planned: Planned, node: Node) -> tuple[float, float]:
     numbers = tokens * layers + min(chunk, tokens) * LOGITS * matrix / model.width
     parameters = model.body_parameters + 2 * matrix
     return BASE_MB + BYTES_PER_PARAMETER * parameters / 1e6, 4 * numbers / 1e6
+
+
+def without_room(planned: Planned) -> Iterator[str]:
+    """Yield the kinds of stages whose micro-batch was given and has no room on a GPU, as far as the profile tells."""
+    card = profile(planned.sweep.run).get("gpu_memory_mb")
+    if card is None or planned.sweep.run.micro_batch in (None, AUTO):
+        return
+    needs: dict[str, float] = {}
+    for node in planned.graph.nodes.values():
+        needs[node.spec.kind] = max(needs.get(node.spec.kind, 0.0), process_mb(planned, node)[1])
+    for kind, activations in needs.items():
+        if activations > card:
+            yield (f"run.micro_batch {planned.sweep.run.micro_batch}: the activations of {kind} take about "
+                   f"{activations:,.0f} MB, a GPU has {card:,} MB; leave it out, so that a search finds what has room")
 
 
 def job_mb(planned: Planned, stages: Iterable[str]) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 from orchestrator.choices import read_choices
 from orchestrator.clusters import profile
@@ -27,7 +28,7 @@ from sweeps.language.read import Source
 from sweeps.language.resolve import Resolver
 from sweeps.language.search import SELECT, plan_search, with_choices
 from sweeps.language.spec import Overrides, SweepFile, load_draft
-from sweeps.language.stage import Execution
+from sweeps.language.stage import AUTO, Execution
 from sweeps.language.stages import GraphBuilder
 from sweeps.store.files import sha256_file
 from sweeps.store.layout import Layout
@@ -38,6 +39,8 @@ WEIGHT_BYTES, CHECKPOINT_BYTES = 4, 14
 their fp32 master copy and Adam's two moments (fp32 alone: 12 of the 14)."""
 BODY_BYTES = 4
 """Bytes per parameter of a body that is brought from elsewhere."""
+LAPTOP = ("tiny", "1m")
+"""Scales at which a rank's whole share of a batch is one forward pass, unless a GPU is to be filled."""
 VERSIONED = ("torch", "deepspeed", "ray", "transformers", "tokenizers", "numpy", "pandas")
 
 
@@ -70,15 +73,20 @@ class Planned:
         return Execution(
             checkpoint_seconds=run.checkpoint_every.seconds, checkpoint_share=run.checkpoint_share.ratio,
             keep_checkpoints=run.keep_checkpoints, keep_at_tokens=tuple(a.tokens() for a in run.keep_at), ranks=ranks,
-            zero_stage=zero, micro_batch=run.micro_batch, activation_checkpointing=run.activation_checkpointing,
-            offload=run.offload, hang_floor_seconds=run.hang_floor.seconds, on_spike=run.on_spike,
-            unsafe_exec=self.unsafe_exec,
+            zero_stage=zero, micro_batch=run.micro_batch or self._micro_batch,
+            activation_checkpointing=run.activation_checkpointing, offload=run.offload,
+            hang_floor_seconds=run.hang_floor.seconds, on_spike=run.on_spike, unsafe_exec=self.unsafe_exec,
         )
 
     def on_gpus(self, key: str) -> bool:
         """Return whether a stage's job asks for GPUs where the cluster has some; all do, unless the profile says
         where those without a model run."""
         return "model" in self.graph.nodes[key].spec.sections or not self._data_apart
+
+    @cached_property
+    def _micro_batch(self) -> Literal["auto"] | None:
+        """What holds where the sweep says nothing: a GPU's room is found by a search, a laptop's scales need none."""
+        return AUTO if self.sweep.scale not in LAPTOP or profile(self.sweep.run).get("gpus_per_node") else None
 
     @cached_property  # asked for every stage of every pass
     def _data_apart(self) -> bool:
@@ -363,7 +371,7 @@ def storage_bytes(planned: Planned, node: Node) -> int:
         body = planned.file.body_parameters
         vocabulary = int(planned.trials[0].core["tokenizer"].vocabulary)
         run, end = planned.sweep.run, int(node.spec.sections["segment"].values["end_tokens"])
-        kept = run.keep_checkpoints + sum(amount.tokens() < end for amount in run.keep_at)
+        kept = run.keep_checkpoints + sum(node.start_tokens < amount.tokens() < end for amount in run.keep_at)
         return (WEIGHT_BYTES + kept * CHECKPOINT_BYTES) * (body + 2 * vocabulary * int(model["width"])) + 20_000
     if node.spec.kind == "body":
         return BODY_BYTES * planned.file.body_parameters

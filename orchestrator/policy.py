@@ -59,7 +59,7 @@ class End:
     trains: bool = True
     """It has a micro-batch, which a person may make smaller."""
     half_batch: int | None = None
-    """Sequences per forward pass and rank after halving; None: it was halved before, or cannot be."""
+    """Sequences per forward pass and rank after halving; None: it is one already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +102,8 @@ class Record:
                 return Decision(action=Action.RESUME, text="it is wanted again, and goes on")
             return Decision(action=Action.CANCEL, text="not run again before `orchestrator retry`")
         if failure is Failure.OOM_GPU and policy.oom_gpu == "halve" and end.half_batch is not None:
-            return Decision(action=Action.HALVE, text=f"goes on with micro_batch {end.half_batch}, accumulating twice "
-                                                      "as often")
+            return Decision(action=Action.HALVE, text=f"goes on with micro_batch {end.half_batch}, accumulating "
+                                                      "more often")
         if failure in INTERRUPTIONS and (end.advanced or (failure is Failure.TIMEOUT and not end.whole)):
             self.counts = Counter({f: n for f, n in self.counts.items() if f not in INTERRUPTIONS})
             return Decision(action=Action.RESUME, text="goes on from its last checkpoint")

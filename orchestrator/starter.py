@@ -83,7 +83,7 @@ run:
   cluster: local               # executor profile
   checkpoint_every: 2 min      # longest time between checkpoints of a job
   # checkpoint_share: 5%       # of a job's time at most: where a checkpoint takes long, they come less often
-  # keep_checkpoints: 2        # the newest so many of an attempt are kept
+  # keep_checkpoints: 2        # the newest so many of a stage are kept
   # keep_at: [100k, 200k]      # tokens of a run at which a checkpoint is made and kept
   pack: 5 min                  # short stages share a job of about this length; or a number: at most so many
   hang_floor: 10 min           # a stage that makes no step for as long is killed and tried again
@@ -91,7 +91,7 @@ run:
   # slots: 2                   # jobs at once on this machine; default: by cores and memory
   # ranks: 1                   # processes of one training stage
   # zero_stage: 0              # DeepSpeed ZeRO, 0 to 3; default: the scale's
-  # micro_batch: auto          # sequences per forward pass and rank (auto: by a short search); default: the whole share
+  # micro_batch: auto          # sequences per forward pass and rank; default: by a short search, or at tiny all
   # activation_checkpointing: true   # compute layers again in the backward pass: less memory, the same bits
   # offload: optimizer         # into the host's memory (ZeRO 1 to 3); optimizer+parameters (ZeRO 3)
   # policy: {unknown: 3}       # how often a stage may end in each way before it is given up

@@ -36,7 +36,7 @@ class Policy(Written):
     data: Tries = 1
     """Could not use what it reads."""
     oom_gpu: Literal["halve", "stop"] = "halve"
-    """Ran out of GPU memory: `halve` the micro-batch once, with accumulation doubled, or `stop`."""
+    """Ran out of GPU memory: `halve` the micro-batch, down to one sequence, accumulating more often; or `stop`."""
     exclude_node_after: Annotated[int, Field(ge=1)] = 2
     """Different stages that fail on a node before no more jobs are sent there."""
     breaker: Annotated[int, Field(ge=2)] | None = 3

@@ -130,6 +130,9 @@ class OptimScience(Science):
     """Decoupled weight decay on matrices (paper: 1e-4 in pre-training, none in pre-pre-training)."""
     clip: Annotated[float, Field(ge=0)] = 1.0
     """Largest global gradient norm; 0: no clipping."""
+    summed_steps: Positive = 1
+    """Accumulation steps whose gradients are summed, not averaged, before clipping: what is clipped is so many times
+    the mean gradient (release: 32, so that `clip` cuts 32 times harder). A factor, whatever the micro-batch is."""
 
 
 class PretrainScience(OptimScience):

@@ -140,7 +140,7 @@ class Run(Written):
     checkpoint_share: Fraction = Fraction("5%")
     """Largest share of its time that a job spends on checkpoints: where one takes long, they come less often."""
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
-    """The newest so many checkpoints of an attempt are kept."""
+    """The newest so many checkpoints of a stage are kept, whatever attempts made them."""
     keep_at: tuple[Annotated[Amount, AfterValidator(_absolute)], ...] = ()
     """Tokens of a run at which a checkpoint is made and kept, whatever comes after it: `[10M, 100M]`."""
     pack: Pack = Pack("5 min")
@@ -158,7 +158,8 @@ class Run(Written):
     """DeepSpeed ZeRO stage; None: the scale's."""
     micro_batch: Annotated[
         int | Literal["auto"] | None, PlainValidator(_micro_batch), WithJsonSchema(_MICRO_BATCH)] = None
-    """Sequences per forward pass and rank; None: the whole share; `auto`: found by a short search when a run begins."""
+    """Sequences per forward pass and rank; `auto`: found by a short search when a run begins. None: `auto` from scale
+    10m up and wherever the cluster profile has GPUs, else a rank's whole share of the batch."""
     activation_checkpointing: Annotated[bool, Field(strict=True)] = False
     """Compute layers again in the backward pass instead of keeping what they computed: less memory, the same bits."""
     offload: Offload = "none"

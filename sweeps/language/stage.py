@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -121,8 +121,10 @@ def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
     return changed
 
 
-AUTO = "auto"
+AUTO: Final = "auto"
 """`run.micro_batch: auto`: found by a search when a run begins."""
+SEARCHED_ON_CPU = 8
+"""Sequences beyond which a search on a CPU does not go: there nothing says in time that memory is short."""
 Offload = Literal["none", "optimizer", "optimizer+parameters"]
 """What ZeRO keeps in the host's memory."""
 
@@ -135,7 +137,7 @@ class Execution(Frozen):
     checkpoint_share: float = 0.05
     """Largest share of the wall time that writing checkpoints may take, by the time that the last one took."""
     keep_checkpoints: int = 2
-    """The newest so many checkpoints of an attempt stay."""
+    """The newest so many checkpoints of a stage stay."""
     keep_at_tokens: tuple[int, ...] = ()
     """Tokens of a run at which a checkpoint is made and stays."""
     ranks: int = 1
@@ -156,8 +158,10 @@ class Execution(Frozen):
     """A person has typed `--unsafe-exec`: where no sandbox holds, programs that models write run without one."""
 
     def sequences(self, share: int) -> int:
-        """Return the sequences of a forward pass of a rank with this share of the batch; before a search the most."""
-        return min(self.micro_batch, share) if isinstance(self.micro_batch, int) else share
+        """Return the sequences of a forward pass of a rank with this share; before a search the most on a CPU."""
+        if self.micro_batch is None:
+            return share
+        return min(self.micro_batch if isinstance(self.micro_batch, int) else SEARCHED_ON_CPU, share)
 
 
 class TicketStage(Frozen):

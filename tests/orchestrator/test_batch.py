@@ -19,10 +19,11 @@ from orchestrator.__main__ import main
 from orchestrator.clusters import profile
 from orchestrator.estimate import summary
 from orchestrator.memory import BASE_MB, FLOOR_MB, job_mb, process_mb
-from orchestrator.plan import Planned, make_plan, stage_states
+from orchestrator.plan import Planned, make_plan, resolve, stage_states
 from orchestrator.reconciler import Reconciler
+from sweeps.language.presets import SCALES
 from sweeps.language.spec import Overrides, Run
-from sweeps.language.stage import Ticket
+from sweeps.language.stage import SEARCHED_ON_CPU, Ticket
 from sweeps.store.ledger import begin_term
 from tests.orchestrator.test_cli import SMOKE
 
@@ -206,7 +207,7 @@ class TestMemory:
         assert process_mb(plan, node)[0] == pytest.approx(BASE_MB + 24 * parameters / 1e6)
 
     def test_the_micro_batch_bounds_activations_and_ranks_multiply_the_rest(self, tmp_path: Path) -> None:
-        plan = planned(tmp_path, scale="400m")
+        plan = running(planned(tmp_path, scale="400m"), micro_batch=512)
         key = next(k for k, n in plan.graph.nodes.items() if n.spec.kind == "pretrain")
         run = plan.sweep.run.model_copy(update={"ranks": 2, "micro_batch": 8})
         small = replace(plan, sweep=plan.sweep.model_copy(update={"run": run}))
@@ -217,12 +218,44 @@ class TestMemory:
         def activations(plan: Planned) -> float:
             return process_mb(plan, next(n for n in plan.graph.nodes.values() if n.spec.kind == "pretrain"))[1]
 
-        whole, chunked = planned(tmp_path, scale="400m"), planned(tmp_path, "engine.loss_chunk=1024", scale="400m")
+        whole, chunked = (running(planned(tmp_path, *sets, scale="400m"), micro_batch=512)
+                          for sets in ((), ("engine.loss_chunk=1024",)))
         tokens, logits, layer = 512 * 1_024, 4 * 16_384, 16 * 1_024 + 6 * 4_096
         assert activations(whole) == pytest.approx(4e-6 * tokens * (24 * layer + logits))
         assert activations(chunked) == pytest.approx(4e-6 * (tokens * 24 * layer + 1_024 * logits))
-        assert activations(running(whole, activation_checkpointing=True)) == pytest.approx(
+        assert activations(running(whole, micro_batch=512, activation_checkpointing=True)) == pytest.approx(
             4e-6 * tokens * (24 * 1_024 + layer + logits))
+
+
+    def test_before_a_search_the_most_counts_that_it_may_find_on_a_cpu(self, tmp_path: Path) -> None:
+        searched = planned(tmp_path, scale="400m")
+        key = next(k for k, n in searched.graph.nodes.items() if n.spec.kind == "pretrain")
+        assert job_mb(searched, [key]) == job_mb(running(searched, micro_batch=SEARCHED_ON_CPU), [key])
+
+
+def test_a_gpu_is_filled_by_a_search_unless_the_sweep_says_how(tmp_path: Path) -> None:
+    def found(scale: str, **run: object) -> object:
+        return running(planned(tmp_path, scale=scale), **run).execution("pretrain").micro_batch
+
+    assert [found(scale) for scale in SCALES] == [None, None, *["auto"] * 5], "a laptop's scales fit whole"
+    assert [found(scale, cluster="gpu") for scale in SCALES] == ["auto"] * 7
+    assert found("1.6b", cluster="gpu", micro_batch=4) == 4
+    plain, told = planned(tmp_path, scale="10m"), running(planned(tmp_path, scale="10m"), micro_batch=4)
+    assert plain.graph.nodes.keys() == resolve(told).graph.nodes.keys(), "execution moves no fingerprint"
+
+
+def test_plan_warns_of_a_micro_batch_that_a_gpu_has_no_room_for(tmp_path: Path) -> None:
+    card = tmp_path / "card.yaml"
+    card.write_text("executor: slurm\ngpus_per_node: 1\ngpu_memory_mb: 80000\n", encoding="utf-8")
+
+    def warnings(**run: object) -> list[str]:
+        plan = running(planned(tmp_path, scale="1.6b"), **run)
+        return [w for w in summary(plan, stage_states(plan, {}))["warnings"] if "micro_batch" in w]
+
+    [upstream, domain] = sorted(warnings(cluster=str(card), micro_batch=32))
+    assert "prepretrain" in upstream and "80,000 MB" in domain and "leave it out" in domain
+    assert not warnings(cluster=str(card), micro_batch=1) and not warnings(cluster=str(card)), "a search finds its own"
+    assert not warnings(cluster="gpu", micro_batch=512), "its profile does not say what a GPU has"
 
 
 def running(plan: Planned, **run: object) -> Planned:

@@ -273,7 +273,7 @@ def test_a_time_limit_counts_only_against_a_stage_that_had_the_whole_job(tmp_pat
     assert [(e["class"], e["action"]) for e in events(plan, "failed")] == [("timeout", "give up")]
 
 
-def test_half_the_micro_batch_is_tried_once_recorded_and_known_to_the_next_reign(tmp_path: Path) -> None:
+def test_half_the_micro_batch_is_tried_recorded_and_known_to_the_next_reign(tmp_path: Path) -> None:
     plan = planned(tmp_path, axes=ONE)
     cluster = Cluster(slots=1, seconds=0.0, fail=only("pretrain", "OutOfMemoryError", attempts=1))
     reconciler, ledger = begin(plan, cluster)
@@ -302,19 +302,21 @@ def test_a_searched_micro_batch_is_halved_from_what_was_found(tmp_path: Path) ->
     plan = planned(tmp_path, axes=ONE, run={"cluster": "memory", "micro_batch": "auto"})
     reconciler, _ = begin(plan, MemoryExecutor())
     node = next(n for n in plan.graph.nodes.values() if n.spec.kind == "pretrain")
-    share = node.spec.sections["optim"].values["batch_sequences"]
-    assert reconciler.endings._half_batch(node) == share // 2, "nothing was found yet"
+    assert reconciler.endings._half_batch(node) is None, "its search has found no room for one sequence"
     attempt = open_attempt(plan.layout.stage("pretrain", node.spec.fingerprint), {})
     note(attempt.folder, 2, "searched")
     attempt.close()
     assert reconciler.endings._half_batch(node) == 1
 
 
-def test_a_gpu_that_has_no_room_for_half_either_is_given_up_with_advice(tmp_path: Path) -> None:
+def test_a_gpu_that_has_no_room_for_one_sequence_is_given_up_with_advice(tmp_path: Path) -> None:
     plan = planned(tmp_path, axes=ONE, run=UNBROKEN)
     reconciler, _ = begin(plan, MemoryExecutor(slots=1, fail=only("pretrain", "OutOfMemoryError")))
     drive(reconciler)
     key = next(e["fingerprint"] for e in events(plan, "failed"))
+    share = plan.graph.nodes[key].spec.sections["optim"].values["batch_sequences"]
+    halved = [e["micro_batch"] for e in events(plan, "interrupted") if e["fingerprint"] == key]
+    assert share == 4 and halved == [2, 1]
     assert "ran out of GPU memory" in reconciler.board.reasons[key]
     assert "run.micro_batch" in reconciler.board.reasons[key]
 

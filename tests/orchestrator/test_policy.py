@@ -53,7 +53,7 @@ def test_the_policy_of_a_sweep_counts() -> None:
     assert actions(End(failure=F.OOM_GPU, half_batch=4), policy=policy) == [A.GIVE_UP]
 
 
-def test_a_gpu_without_room_gets_half_the_micro_batch_once() -> None:
+def test_a_gpu_without_room_gets_half_the_micro_batch_while_there_is_one() -> None:
     record = Record()
     decision = record.decide(End(failure=F.OOM_GPU, half_batch=4), DEFAULT)
     assert decision.action is A.HALVE and "micro_batch 4" in decision.text

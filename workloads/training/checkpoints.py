@@ -13,7 +13,7 @@ import logging
 import random
 import shutil
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from sweeps.errors import RecordError, StorageError, UsageError
 from sweeps.language.science import SegmentScience
 from sweeps.language.stage import Execution
 from sweeps.store import files, integrity, records, space
-from sweeps.store.layout import AttemptFolder, StageFolder
+from sweeps.store.layout import StageFolder
 from sweeps.store.records import Attempt, Checkpoint
 from workloads.contract import StageContext
 from workloads.training.engine import TAG, Engine
@@ -35,6 +35,8 @@ from workloads.training.universal import to_universal
 STATE = "state.json"
 UNIVERSAL = "universal"
 """Folder inside an attempt that holds a converted checkpoint while it is loaded."""
+GONE = ".gone"
+"""What follows the token count in the name of a checkpoint that is being deleted."""
 PARAMETER_BYTES = 16
 """Bytes of a checkpoint per parameter: weights, master copy and two moments of Adam."""
 SPARE_BYTES = 16_000_000
@@ -137,7 +139,7 @@ def save(
     engine: Engine, attempt: Attempt, tokens: int, progress: Progress, execution: Execution,
     points: Collection[int] = (),
 ) -> None:
-    """Write and commit a checkpoint; every rank must call it. Older ones of this attempt are deleted.
+    """Write and commit a checkpoint; every rank must call it. Older ones of the stage are deleted (`prune`).
 
     Args:
         engine: what is saved.
@@ -169,7 +171,7 @@ def save(
         if place.first:
             attempt.commit_checkpoint(tokens)
     if place.first:
-        prune(attempt.folder, execution.keep_checkpoints, points)
+        prune(attempt, execution.keep_checkpoints, points)
     place.barrier()
 
 
@@ -281,16 +283,36 @@ def layout_of(execution: Execution) -> dict[str, Any]:
     return layout if execution.offload == "none" else layout | {"offload": execution.offload}
 
 
-def prune(attempt: AttemptFolder, keep: int, points: Collection[int]) -> None:
-    """Delete an attempt's checkpoints but the newest `keep` and those at `points` (tokens).
+def prune(attempt: Attempt, keep: int, points: Collection[int]) -> None:
+    """Delete a stage's checkpoints but its newest `keep`, this attempt's newest `keep`, and those at `points` (tokens).
 
-    The manifest goes first, so that no half of one counts.
+    Those of earlier attempts go by the same rule, with what they left half written or half deleted; later attempts are
+    not ours to touch. Nothing goes where somebody else may be reading: beside a later attempt, which began with the
+    furthest it found, or once the stage has a result, whose checkpoint branches and longer budgets go on from. What is
+    read elsewhere was the furthest when it was chosen, so it stays for `keep` further saves.
     """
-    newest_first = sorted((p for p in attempt.checkpoints.iterdir() if p.name.isdigit()), reverse=True)
-    for folder in newest_first[keep:]:
-        if int(folder.name) not in points:
-            (folder / integrity.MANIFEST).unlink(missing_ok=True)
-            shutil.rmtree(folder, ignore_errors=True)  # who finds it damaged meanwhile sets it aside
+    stage, own = attempt.stage, attempt.folder.number
+    if stage.result.exists() or records.newest_attempt(stage) > own:
+        return
+    counting = records.checkpoints(stage)
+    mine = [c for c in counting if c.owner.attempt == own]
+    staying = {c.folder for c in (*counting[:keep], *mine[:keep])} | {c.folder for c in counting if c.tokens in points}
+    for number in range(1, own + 1):
+        for folder in stage.attempt(number).checkpoints.glob("*"):
+            if folder not in staying and (folder.name.isdecimal() or folder.name.endswith(GONE)):
+                _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a checkpoint: the manifest first, then its name, so that no half of one counts, nor is committed later.
+
+    What somebody else's rights or an earlier deletion hold up is left to the next save.
+    """
+    gone = folder.with_name(folder.name.removesuffix(GONE) + GONE)
+    with suppress(OSError):
+        (folder / integrity.MANIFEST).unlink(missing_ok=True)
+        folder.rename(gone)  # who finds it damaged meanwhile sets it aside
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _rank_state(progress: Progress) -> dict[str, Any]:

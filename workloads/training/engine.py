@@ -130,6 +130,7 @@ class Engine:
         self.zero_stage = execution.zero_stage
         self._micro = config["train_micro_batch_size_per_gpu"]
         self._accumulation = config["gradient_accumulation_steps"]
+        self._summed = optim.summed_steps
         self._chunk = engine.loss_chunk
         self._config_json = model.config.to_json_string()
         if execution.activation_checkpointing:
@@ -154,7 +155,8 @@ class Engine:
         Args:
             batch: this rank's sequences of the update.
             lr: learning rate.
-            want_norm: also return the gradient norm before clipping, which waits for the device.
+            want_norm: also return the norm of the gradient that is clipped (times `summed_steps`), which waits for
+                the device.
 
         Returns:
             This rank's part of the update's mean loss, nats per token (the parts of all ranks add up to it; not
@@ -164,7 +166,7 @@ class Engine:
             group["lr"] = lr
         labels_BT = labels_of(batch)
         targets = self._targets(labels_BT)
-        scale = self._accumulation * self.place.world / targets
+        scale = self._accumulation * self.place.world * self._summed / targets
         part, norm = torch.zeros((), device=self.place.device), math.nan
         for tokens, labels in self._micro_batches(batch.tokens_BT, labels_BT):
             total = summed_loss(self._engine, tokens, labels, self._chunk)

@@ -1,9 +1,9 @@
 """How many sequences a forward pass takes, found by a short search: `run.micro_batch: auto`.
 
-On a GPU the number is doubled until there is no room, on a CPU until it is a rank's whole share of the batch; of those
-that went, the smallest is taken that is nearly as fast as the fastest. What is timed are forward and backward passes
-of a copy of the model, so the run itself begins as if nothing had been searched. Costs five passes a size: under a
-second at `tiny`, and the model once more in memory meanwhile.
+The number is doubled from 1 until there is no room (on a GPU), it is a rank's whole share of the batch, or it passes
+`SEARCHED_ON_CPU` (on a CPU); of those that went, the smallest is taken that is nearly as fast as the fastest. What is
+timed are forward and backward passes of a copy of the model, so the run itself begins as if nothing had been searched.
+Costs five passes a size: under a second at `tiny`, and the model once more in memory meanwhile.
 
 The number is execution, and decides the last bits (order of sums). So it is searched once for a run: what an attempt
 has, those that continue its state take over, and so do later attempts at the same stage.
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from sweeps.language.science import EngineScience, ModelScience
-from sweeps.language.stage import AUTO, Execution
+from sweeps.language.stage import AUTO, SEARCHED_ON_CPU, Execution
 from sweeps.store import micro_batch as record
 from sweeps.store.records import Checkpoint
 from workloads.contract import StageContext
@@ -103,7 +103,8 @@ def search(probe: Probe, share: int, place: Place) -> list[Tried]:
         torch.OutOfMemoryError: not even one sequence has room.
     """
     tried: list[Tried] = []
-    for size in sizes(share):
+    most = share if place.device.type == "cuda" else SEARCHED_ON_CPU
+    for size in (n for n in sizes(share) if n <= most):
         speed, full = 0.0, False
         try:
             speed = probe(size)

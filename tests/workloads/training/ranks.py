@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from workloads.training import engine, loop, runs
 from workloads.training.process import join
 
 ROOT = Path(__file__).parents[3]
+PATIENCE_S = 600.0
+"""Seconds that ranks may take: one that hangs is killed in the end, a loaded machine is not. At a load above 10 two
+ranks have taken more than 110 s."""
 UPDATES, CUT, ROW = 12, 5, 4
 """Updates of a run; before it is asked to leave; between two rows."""
 
@@ -118,8 +122,9 @@ def in_ranks(count: int, *arguments: str) -> list[tuple[int, str]]:
             env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         ) for rank in range(count)
     ]
+    until = time.monotonic() + PATIENCE_S
     try:
-        said = [process.communicate(timeout=110)[0] for process in started]
+        said = [process.communicate(timeout=max(0.0, until - time.monotonic()))[0] for process in started]
     finally:
         for process in started:
             process.kill()

@@ -117,6 +117,33 @@ def test_accumulation_weighs_by_targets() -> None:
     assert torch.allclose(found[1][2], found[4][2], atol=1e-5)
 
 
+@pytest.mark.parametrize("stage", [0, 2])
+def test_summed_accumulation_clips_so_many_times_harder_and_does_nothing_else(stage: int) -> None:
+    """Adam does not see a constant factor (but for epsilon), clipping does: 32 times the gradient against a limit is
+    the gradient against a 32th of it. Batches differ in size of gradient, so that a clipped run is another one."""
+    def run(**optim: Any) -> tuple[list[float], list[float], torch.Tensor]:
+        fields = OPTIM.model_dump() | {"epsilon": 1e-8} | optim
+        engine, _ = make(Execution(zero_stage=stage, micro_batch=2), optim=OptimScience(**fields))
+        given = [batch(), batch()]
+        given[1].tokens_BT[:] = 3  # every prediction is the same token: other gradients
+        made = [engine.update(given[u % 2], lr=1e-2, want_norm=True) for u in range(4)]
+        weights = engine.weights()["model.layers.0.mlp.up_proj.weight"]
+        engine.close()
+        return [float(loss) for loss, _ in made], [norm for _, norm in made], weights
+
+    _, [norm, *_], mean = run(clip=0.0)
+    limit = 4 * norm
+    loose, _, summed_loose = run(clip=0.0, summed_steps=32, epsilon=32e-8)
+    assert torch.allclose(summed_loose, mean, atol=1e-6), "without clipping nothing changes"
+    losses, norms, summed = run(clip=limit, summed_steps=32, epsilon=32e-8)
+    assert norms[0] == pytest.approx(32 * norm, rel=1e-5) and norms[0] > limit > norm, "only the sum is clipped"
+    harder, _, by_hand = run(clip=limit / 32)
+    assert losses == pytest.approx(harder, abs=1e-5) and torch.allclose(summed, by_hand, atol=1e-5)
+    _, _, unclipped = run(clip=limit)
+    assert torch.allclose(unclipped, mean, atol=1e-6) and not torch.allclose(summed, mean, atol=1e-4)
+    assert loose[0] == pytest.approx(losses[0], abs=1e-6), "the loss itself is the mean in any case"
+
+
 @pytest.mark.parametrize(("precision", "stage"), [
     ("fp32", 1), ("fp32", 2), ("fp32", 3), ("bf16", 1), ("bf16", 2), ("bf16", 3), ("autocast", 0),
 ])

@@ -14,11 +14,14 @@ import pytest
 from sweeps.store import records
 from sweeps.store.layout import Layout
 from tests.workloads.training.fakes import UPDATE
-from tests.workloads.training.ranks import CUT, UPDATES, Case, in_ranks, made
+from tests.workloads.training.ranks import CUT, PATIENCE_S, UPDATES, Case, in_ranks, made
 from tests.workloads.training.test_runs import same
 from workloads.training.transfer import read_weights
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning")  # DeepSpeed's ZeRO 3 calls
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning"),  # DeepSpeed's ZeRO 3 calls
+    pytest.mark.timeout(2 * PATIENCE_S),  # a test starts its ranks twice at most
+]
 
 NEAR = {"fp32": 1e-5, "bf16": 3e-4, "autocast": 3e-4}
 """Nats by which losses may differ between layouts within these runs."""

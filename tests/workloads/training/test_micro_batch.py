@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sweeps.language.science import EngineScience
-from sweeps.language.stage import Execution
+from sweeps.language.stage import SEARCHED_ON_CPU, Execution
 from sweeps.store import files, micro_batch
 from sweeps.store.layout import Layout
 from tests.workloads.training.fakes import MODEL, UPDATE, VOCABULARY, FakeContext, science
@@ -99,6 +99,20 @@ def test_a_loss_in_chunks_makes_room_for_more_sequences() -> None:
 def test_no_room_for_one_sequence_is_what_it_is() -> None:
     with SmallDevice(logits_bytes(1) - 1), pytest.raises(torch.OutOfMemoryError, match="Tried to allocate"):
         search(prober(), 16, ONE)
+
+
+def test_a_search_begins_with_one_sequence_and_on_a_cpu_ends_while_there_is_memory() -> None:
+    """A kernel that kills is no error to be caught; a GPU says that it is full."""
+    def found(device: str, room: int) -> list[int]:
+        def probe(sequences: int) -> float:
+            if sequences > room:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return 1.0
+
+        return [t.micro_batch for t in search(probe, 512, Place(rank=0, world=1, device=torch.device(device)))]
+
+    assert found("cpu", room=512) == [1, 2, 4, SEARCHED_ON_CPU]
+    assert found("cuda", room=20) == [1, 2, 4, 8, 16, 32], "the last one had no room"
 
 
 @given(st.integers(1, 600))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,17 +12,11 @@ import pytest
 
 from orchestrator.health import notices, rows_of, straggler
 from sweeps.store.layout import Layout
-
-ROOT = Path(__file__).parents[3]
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
+from tests.workloads.training.ranks import PATIENCE_S, ROOT, free_port
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2 * PATIENCE_S)
 def test_a_slow_rank_and_a_broken_one_are_named(tmp_path: Path) -> None:
     shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     started = [
@@ -33,7 +26,7 @@ def test_a_slow_rank_and_a_broken_one_are_named(tmp_path: Path) -> None:
         for rank in range(2)
     ]
     try:
-        said = [process.communicate(timeout=110)[0] for process in started]
+        said = [process.communicate(timeout=PATIENCE_S)[0] for process in started]
     finally:
         for process in started:
             process.kill()
