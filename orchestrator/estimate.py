@@ -9,6 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from orchestrator import texts
 from orchestrator.budget import cap_of, rest
 from orchestrator.clusters import cluster, slots_of
 from orchestrator.meter import spent
@@ -101,7 +102,9 @@ def _existing(path: Path) -> Path:
 
 def _warnings(planned: Planned) -> list[str]:
     """Return what a person should know before paying for it."""
-    found = dict.fromkeys([*_too_few_slots(planned.sweep.run), *_on_the_edge(planned)])
+    found = dict.fromkeys([
+        *_too_few_slots(planned.sweep.run), *_on_the_edge(planned), *texts.epochs(planned.graph),
+        *texts.too_long(planned.graph, planned.sweep.run)])
     if planned.sweep.scale in ("tiny", "1m"):
         return list(found)
     for trial in planned.trials:

@@ -10,6 +10,7 @@ from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
+from orchestrator import texts
 from orchestrator.choices import read_choices
 from orchestrator.clusters import profile
 from orchestrator.promotion import outranked, surplus
@@ -349,7 +350,9 @@ def _missing_sources(node: Node) -> list[str]:
 
 def seconds_guess(node: Node, flops_per_second: float) -> float:
     """Return a stage's estimated seconds on one slot."""
-    fixed = {"text": 6.0, "tokenizer": 3.0, "corpus": 4.0, "rules": 2.0, "evaluate": 2.5}
+    fixed = {"rules": 2.0, "evaluate": 2.5}
+    if node.text is not None:
+        return texts.seconds(node)
     if node.tokens:
         return 0.3 + node.tokens * node.flops_per_token / flops_per_second
     return fixed.get(node.spec.kind, 5.0)
@@ -366,5 +369,7 @@ def storage_bytes(planned: Planned, node: Node) -> int:
         return (WEIGHT_BYTES + kept * CHECKPOINT_BYTES) * (body + 2 * vocabulary * int(model["width"])) + 20_000
     if node.spec.kind == "body":
         return BODY_BYTES * planned.file.body_parameters
-    return {"text": 6_000_000, "corpus": 5_000_000, "rules": 1_000_000}.get(node.spec.kind, 20_000)
+    if node.text is not None:
+        return texts.storage_bytes(node)
+    return {"rules": 1_000_000}.get(node.spec.kind, 20_000)
 
