@@ -20,8 +20,9 @@ from workloads.domains import c4, codeparrot, open_web_math, openwebtext
 
 def planned(root: Path, *sets: str, scale: str = "tiny") -> Planned:
     """The smoke sweep on domain `code`, with as much text as the scale has, unless `sets` say more."""
-    return make_plan(Path(SMOKE), Overrides(scale=scale, sets=(
-        "domain=[code]", "pretrain.tokens=1x", f"documents.max_bytes={SCALES[scale].fields()['documents.max_bytes']}", *sets)), root)
+    read = SCALES[scale].fields()["documents.max_bytes"]
+    usual = ("domain=[code]", "pretrain.tokens=1x", f"documents.max_bytes={read}")
+    return make_plan(Path(SMOKE), Overrides(scale=scale, sets=(*usual, *sets)), root)
 
 
 def repeated(plan: Planned) -> list[str]:
