@@ -10,6 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from orchestrator import texts
 from orchestrator.budget import cap_of, rest
 from orchestrator.clusters import cluster, slots_of
 from orchestrator.memory import without_room
@@ -106,7 +107,8 @@ def _existing(path: Path) -> Path:
 
 def _warnings(planned: Planned) -> list[str]:
     """Return what a person should know before paying for it."""
-    found = (_too_few_slots(planned.sweep.run), _on_the_edge(planned), without_room(planned), _few_updates(planned),
+    found = (_too_few_slots(planned.sweep.run), _on_the_edge(planned), without_room(planned),
+             texts.epochs(planned.graph), texts.too_long(planned.graph, planned.sweep.run), _few_updates(planned),
              _schedules(planned))
     return [line for lines in found for line in lines]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
+from orchestrator import texts
 from orchestrator.clusters import profile
 from orchestrator.plan import Planned
 from sweeps.language.graph import Node
@@ -15,7 +16,7 @@ BASE_MB = 1_000
 """A process that has imported torch, deepspeed and transformers and trains a model of next to no size: 605 MB measured
 with torch for CPUs; CUDA's libraries take more."""
 FLOOR_MB = 2_000
-"""What any job gets: stages that do not train read texts and compile kernels."""
+"""What any job gets: stages that do not train read short texts and compile kernels."""
 BYTES_PER_PARAMETER = 24
 """fp32 weights, gradient and Adam's two moments (16), a second copy of weights and gradient in mixed precision (4), and
 the copy that a checkpoint is written from (4). ZeRO spreads some of it over the ranks; that is not counted on."""
@@ -28,6 +29,8 @@ logarithm, the gradients of both). Chosen on CPUs: 1.06, 1.25 and 1.28 times wha
 def process_mb(planned: Planned, node: Node) -> tuple[float, float]:
     """Return what a rank of a stage needs, MB: of host memory, and for activations (on its GPU, if it has one)."""
     sections = node.spec.sections
+    if node.spec.kind == "text":
+        return texts.memory_mb(node), 0.0
     if not node.tokens or "model" not in sections:
         return 0.0, 0.0  # the floor covers it
     model, optim = (kind.model_validate(sections[key].values)

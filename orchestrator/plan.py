@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from orchestrator import texts
 from orchestrator.choices import read_choices
 from orchestrator.clusters import profile
 from orchestrator.promotion import outranked, surplus
@@ -357,7 +358,9 @@ def _missing_sources(node: Node) -> list[str]:
 
 def seconds_guess(node: Node, flops_per_second: float) -> float:
     """Return a stage's estimated seconds on one slot; 5 where nothing is known of it."""
-    fixed = {"text": 6.0, "tokenizer": 3.0, "corpus": 4.0, "rules": 2.0, "evaluate": 2.5}
+    fixed = {"rules": 2.0, "evaluate": 2.5}
+    if node.text is not None:
+        return texts.seconds(node)
     if node.work:
         start = 0.3 if node.tokens else fixed["evaluate"]  # what scores loads a model, too
         return start + node.work / flops_per_second
@@ -375,5 +378,7 @@ def storage_bytes(planned: Planned, node: Node) -> int:
         return (WEIGHT_BYTES + kept * CHECKPOINT_BYTES) * (body + 2 * vocabulary * int(model["width"])) + 20_000
     if node.spec.kind == "body":
         return BODY_BYTES * planned.file.body_parameters
-    return {"text": 6_000_000, "corpus": 5_000_000, "rules": 1_000_000}.get(node.spec.kind, 20_000)
+    if node.text is not None:
+        return texts.storage_bytes(node)
+    return {"rules": 1_000_000}.get(node.spec.kind, 20_000)
 

@@ -17,6 +17,7 @@ from sweeps.errors import UsageError
 from sweeps.language.plugins import Domain, ItemTask, Upstream
 from sweeps.language.science import ModelScience
 from sweeps.store.layout import Layout
+from workloads.data.rows import RowsScience
 
 if TYPE_CHECKING:  # NumPy, which planning does without
     from workloads.contract import Remote
@@ -50,13 +51,19 @@ class Source:
         return found
 
     def read_one(self) -> None:
-        """Read the first document or item, which tells whether the columns are there; see whether a body fits.
+        """Read a first row of every file, or a first item, which tells whether the columns are there; see whether a
+        body fits.
+
         Raises:
             EnvironmentError_: they are not, or a file is damaged.
             UsageError: the body does not fit.
         """
         if not isinstance(self.plugin, Upstream):
-            next(iter(self.plugin.load()(self.science)), None)
+            found = self.plugin.load()(self.science)
+            if hasattr(found, "read_one"):  # rows of files
+                found.read_one()
+            else:
+                next(iter(found), None)
             return
         wrong = self.plugin.misfits(self.science, self.model) if self.plugin.misfits else []
         if wrong:
@@ -64,20 +71,29 @@ class Source:
 
 
 def sources(planned: Planned) -> list[Source]:
-    """Return the sources of the stages `text`, `body` and `items` that are still to run, each once."""
+    """Return the sources elsewhere of the stages `text`, `body` and `items` that are still to run, each once."""
+    return [s for s in _read(planned) if s.plugin.fetch and (
+        not isinstance(s.plugin, ItemTask) or s.plugin.elsewhere is None or s.plugin.elsewhere(s.science))]
+
+
+def local_rows(planned: Planned) -> list[Source]:
+    """Return the domains that read rows of files which lie here, of stages that are still to run, each once."""
+    return [s for s in _read(planned) if not s.plugin.fetch and isinstance(s.science, RowsScience)]
+
+
+def _read(planned: Planned) -> list[Source]:
     readers = [n for n in planned.graph.nodes.values() if n.spec.kind in READERS]
     done = complete(planned.layout, readers)
     found = {}
     for node in readers:
         section = next(s for name, s in node.spec.sections.items() if name.startswith(READERS[node.spec.kind]))
         plugin = _plugin(planned, section.plugin)
-        if plugin is None or not plugin.fetch or node.spec.fingerprint in done:
+        if plugin is None or node.spec.fingerprint in done:
             continue
-        science, model = plugin.science.model_validate(section.values), node.spec.sections.get("model")
-        if not isinstance(plugin, ItemTask) or plugin.elsewhere is None or plugin.elsewhere(science):
-            found[section.identity] = Source(
-                key=section.plugin.partition(":")[2], plugin=plugin, science=science,
-                model=ModelScience.model_validate(model.values) if model else None)
+        model = node.spec.sections.get("model")
+        found[section.identity] = Source(
+            key=section.plugin.partition(":")[2], plugin=plugin, science=plugin.science.model_validate(section.values),
+            model=ModelScience.model_validate(model.values) if model else None)
     return list(found.values())
 
 

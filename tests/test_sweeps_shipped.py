@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.estimate import summary
 from orchestrator.plan import make_plan, stage_states
+from orchestrator.texts import epochs
 from sweeps.errors import SweepFileError
 from sweeps.language.presets import SCALES
 from sweeps.language.search import cell_keys
@@ -84,23 +85,26 @@ def test_one_rule_stays_one_whatever_nca_has(tmp_path: Path) -> None:
 def test_the_paper_at_its_own_size_has_the_published_budgets_and_says_what_they_cost(tmp_path: Path) -> None:
     planned = make_plan(next(p for p in SWEEPS if p.stem == "paper_1.6b"), Overrides(), tmp_path)
     update = 512 * 1024
-    for domain, published, lr in (("web", 9.02e9, 5e-4), ("math", 4.19e9, 5e-4), ("code", 12.58e9, 2e-4)):
+    for domain, published, lr in (
+            ("openwebtext", 9.02e9, 5e-4), ("open_web_math", 4.19e9, 5e-4), ("codeparrot", 12.58e9, 2e-4)):
         found = [t for t in planned.trials if t.domain == domain]
         assert {t.pretrain_tokens for t in found} == {int(published) // update * update}
         assert {t.core["pretrain"].lr for t in found} == {lr}
         bands = {f"nca {band}" for band in ("20-30", "30-40", "40-50", "50-100")}
         assert {t.arm for t in found} == {"scratch", "text", "dyck"} | bands
     [warmup] = {n.spec.sections["segment"].values["warmup_tokens"] for n in planned.graph.nodes.values()
-                if n.label.startswith("pretrain code")}
+                if n.label.startswith("pretrain codeparrot")}
     assert warmup == 750 * update
     assert {t.upstream_tokens for t in planned.trials} == {0, 5_000 * 32 * 1024}
     assert not planned.file.departures
     totals = summary(planned, stage_states(planned, {}))
     flops = sum(node.tokens * node.flops_per_token for node in planned.graph.nodes.values())
     assert totals["gpu_hours"] == pytest.approx(flops / (0.4 * 989e12) / 3600, rel=0.01)
+    assert not list(epochs(planned.graph)), "as published: one epoch"
     assert totals["basis"] == "guessed at 40% of the 989 TFLOP/s of an H100 or H200 in bf16"
     stages = sum(bool(node.tokens) for node in planned.graph.nodes.values())
-    assert totals["storage_bytes"] == pytest.approx(stages * 32 * (1_610_713_088 + 2 * 16_384 * 2_048), rel=0.01)
+    data = 2 * (39.8e9 + 56.7e9 + 50e9 + 3.2e9)  # texts and corpora: openwebtext, open_web_math, codeparrot, C4
+    assert totals["storage_bytes"] == pytest.approx(data + stages * 32 * (1_610_713_088 + 2 * 16_384 * 2_048), rel=1e-3)
 
 
 def test_ten_times_the_papers_budget_goes_on_from_it(tmp_path: Path) -> None:

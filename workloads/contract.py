@@ -59,6 +59,14 @@ class Oracle(Protocol):
         ...
 
 
+@runtime_checkable
+class Repeating(Protocol):
+    """What a `SequenceSource` may offer beside, and a `CorpusReader` has: its training stream begins again."""
+
+    train_sequences: int
+    """After so many sequences."""
+
+
 class MakeSource(Protocol):
     """`Upstream.implementation`."""
 

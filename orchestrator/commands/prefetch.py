@@ -2,6 +2,7 @@
 
 Compute nodes are often without one. The cache is $HF_HUB_CACHE, else $HF_HOME/hub, else huggingface/hub below --root,
 and jobs are told where. What was interrupted goes on when the command is run again; what is complete is left alone.
+Files that lie here are looked at too: whether they have their columns.
 """
 
 from __future__ import annotations
@@ -43,14 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Say what is missing, bring it, and read a first document of each."""
+    """Say what is missing, bring it, and read a first row of every file, of those that lie here too."""
     from orchestrator.plan import make_plan
-    from orchestrator.remotes import CACHE, cache, sources
+    from orchestrator.remotes import CACHE, cache, local_rows, sources
     from sweeps.store.space import filesystem, see_room
 
     store = layout(arguments)
     planned = make_plan(arguments.file, overrides(arguments), store.root)
-    found = sources(planned)
+    found, local = sources(planned), local_rows(planned)
+    for here in local:
+        here.read_one()
     folder = cache(store, os.environ)
     os.environ[CACHE] = str(folder)
     listed = _missing(found)
@@ -65,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     seconds = time.monotonic() - began
     if arguments.json:
         out_json({"name": planned.sweep.name, "cache": str(folder), "brought_bytes": needed, "seconds": seconds,
+                  "local": [s.key for s in local],
                   "sources": [{"domain": s.key, "label": s.remote.label, "brought_bytes": listed[s.remote.label]}
                               for s in found]})
     else:
@@ -103,4 +107,4 @@ def _text(found: list[Source], listed: dict[str, int], seconds: float) -> str:
     if not found:
         return "nothing to bring: all that this sweep reads is here"
     return (f"all here: {len(found)} sources, {size(sum(listed.values()))} brought in {duration(seconds)}; commits,\n"
-            "files, sizes and a first document of each were checked, not how many documents there are")
+            "files, sizes and the first row of each file were checked, not how many documents there are")

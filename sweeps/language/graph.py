@@ -13,6 +13,7 @@ from sweeps.language.plugins import Registries, Upstream
 from sweeps.language.presets import SCALES
 from sweeps.language.science import BlockScience, IdentityScience, SeedScience
 from sweeps.language.stage import Input, Section, StageSpec, section
+from sweeps.language.text_size import TextSize
 
 
 @dataclass(kw_only=True, slots=True)
@@ -36,6 +37,8 @@ class Node:
     trials: int = 0
     priority: int = 0
     """Position of the first trial that needs it."""
+    text: TextSize | None = None
+    """The most that a stage `text` keeps, or a stage `tokenizer` or `corpus` reads: no part of its identity."""
 
     @property
     def key(self) -> Input:
@@ -122,9 +125,16 @@ class DataStages:
                           "text": self._section(trial.core["text"]),
                           "identity": section(IdentityScience(sources=sources))},
             )
-            return self._add(spec, f"text {domain}")
+            limit = trial.core["text"].max_bytes
+            known = plugin.size(science) if plugin.size else None
+            return self._add(spec, f"text {domain}", text=(known or TextSize(bytes=limit)).within(limit))
 
         return str(self._once(("text", domain, id(trial.core["domains"][domain]), id(trial.core["text"])), make))
+
+    def _bytes(self, text: str) -> int:
+        size = self.graph.nodes[text].text
+        assert size is not None
+        return size.bytes
 
     def _tokenizer(self, trial: Trial) -> str:
         def make() -> str:
@@ -133,7 +143,10 @@ class DataStages:
                            for d in science.corpora)
             spec = StageSpec(kind="tokenizer", revisions=self._revision("tokenizer"),
                              sections={"tokenizer": self._section(science)}, inputs=inputs)
-            return self._add(spec, f"tokenizer {science.vocabulary}")
+            share, limit = trial.core["text"].validation_share.ratio, science.max_bytes
+            sizes = [self._bytes(i.fingerprint) for i in inputs]
+            return self._add(spec, f"tokenizer {science.vocabulary}", text=TextSize(
+                bytes=sum(min(limit, size) + min(limit, int(share * size)) for size in sizes)))
 
         return str(self._once(("tokenizer", *data_key(trial)), make))
 
@@ -143,7 +156,7 @@ class DataStages:
                       Input("tokenizer", "tokenizer", self._tokenizer(trial)))
             spec = StageSpec(kind="corpus", revisions=self._revision("corpus"),
                              sections={"corpus": self._section(trial.core["corpus"])}, inputs=inputs)
-            return self._add(spec, f"corpus {domain}")
+            return self._add(spec, f"corpus {domain}", text=self.graph.nodes[inputs[0].fingerprint].text)
 
         return str(self._once(("corpus", domain, *data_key(trial)), make))
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sweeps.errors import UsageError, nearest
 from sweeps.language.ladder import ANSWERED, LADDER
+from sweeps.language.text_size import TextSize
 
 
 class Science(BaseModel):
@@ -168,6 +169,8 @@ class Domain(Plugin):
     fetch: str = ""
     """`module:attribute`: science -> `workloads.contract.Remote`, what is brought here beforehand (`orchestrator
     prefetch`); empty: all is here."""
+    size: Callable[[Any], TextSize | None] | None = None
+    """science -> how much text its source holds at most, for plans; light. None, or where it returns None: unknown."""
 
     def load_fetch(self) -> Any:
         """Import and return what brings its data here. Heavy."""

@@ -14,6 +14,10 @@ PROTOCOLS = ("fair", "paper", "release")
 
 GPU_FLOPS_PER_SECOND = 989e12
 """bf16 peak of an H100 or H200 (SXM), dense, by NVIDIA's specification."""
+TEXT_BYTES_PER_TOKEN = 6
+"""Bytes of text that are read of a domain for each token of `1x`, so that `1x` is no more than one epoch. With 16,384
+token ids a token of the embedded domains stands for 3.14 (math), 3.95 (web) and 3.95 bytes (code), measured; one of
+openwebtext with GPT-2's 50,257 for 4.40, by its published counts; 8 % are held out, and copies are left out."""
 GUESSED_MFU = 0.4
 """Share of that peak which a run is taken to use until one has been measured; causal FLOPs (`flops_per_token`)."""
 
@@ -41,6 +45,8 @@ class Scale:
     """Tokens of `pretrain.tokens: 1x`; None: 20 per body parameter."""
     upstream_reference: int | None = None
     """Tokens of `token_budget: 1x`; None: max(PT/55, 2,000 updates of 32 sequences)."""
+    text_bytes: int | None = None
+    """`documents.max_bytes`; None: `TEXT_BYTES_PER_TOKEN` for each token of `pretrain.tokens: 1x`."""
     upstream_lr: float | None = None
     """Peak rate of pre-pre-training (1.6b: the release's 1e-4, inherited by no other scale); None: `lr`."""
     guessed_flops_per_second: float = GUESSED_MFU * GPU_FLOPS_PER_SECOND
@@ -78,13 +84,14 @@ class Scale:
             "prepretrain.lr": self.upstream_lr or self.lr, "prepretrain.batch_sequences": self.upstream_batch,
             "prepretrain.warmup": max(self.upstream_tokens // 20, 1),
             "finetune.lr": float(f"{self.lr / 10:.1g}"), "finetune.batch_sequences": self.batch_sequences,
+            "documents.max_bytes": self.text_bytes or TEXT_BYTES_PER_TOKEN * self.pretrain_tokens,
             "tokenizer.vocabulary": self.vocabulary,
             "engine.precision": self.precision, "engine.threads_per_rank": 1,
         }
 
 
-_SMALL = {"sequence_length": 256, "vocabulary": 1_024, "rules_per_block": 600, "precision": "fp32", "zero_stage": 0,
-          "guessed_flops_per_second": 25e9, "guess": "25 GFLOP/s of one CPU core"}
+_SMALL = {"sequence_length": 256, "vocabulary": 1_024, "text_bytes": 6_000_000, "rules_per_block": 600,
+          "precision": "fp32", "zero_stage": 0, "guessed_flops_per_second": 25e9, "guess": "25 GFLOP/s of one CPU core"}
 _LARGE = {"sequence_length": 1_024, "upstream_batch": 32, "vocabulary": 16_384, "rules_per_block": 16_384}
 
 SCALES: Mapping[str, Scale] = {

@@ -88,6 +88,17 @@ def see_room(folder: Path, needed: int, what: str) -> None:
             f"{filesystem(folder)}; free some space, or name another disk")
 
 
+def see_room_for_stage(folder: Path, needed: int, what: str) -> None:
+    """The same for a job, with nothing to spare: a small stage runs on a small disk.
+
+    Raises:
+        StorageError: they do not; so nothing is wrong with the stage, and the sweep pauses.
+    """
+    if needed > shutil.disk_usage(_existing(folder)).free:
+        raise StorageError(f"{what} needs about {needed / 1e9:,.3f} GB, but {filesystem(folder)}; nothing was written: "
+                           "free some space, then run the same command again")
+
+
 def describe(path: Path, number: int) -> str:
     """Return the message for a file that could not be written: file, filesystem, what is free, what to do."""
     if number == errno.EFBIG:

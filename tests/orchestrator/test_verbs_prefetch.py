@@ -148,3 +148,15 @@ def test_a_branch_is_refused_when_the_file_is_planned(
 ) -> None:
     assert prefetch(tmp_path, "--set", "hf.revision=main") == 2
     assert "40 hex digits" in capsys.readouterr().err
+
+
+def test_files_that_lie_here_are_looked_at_too(
+    hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_rows(tmp_path / "notes.jsonl", ROWS)
+    here = ("--set", "domain=[files]", "--set", f"files.paths=[{tmp_path / 'notes.jsonl'}]")
+    assert prefetch(tmp_path, *here, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["local"] == ["files"]
+    assert prefetch(tmp_path, *here, "--set", "files.column=body") == 4
+    assert "notes.jsonl has no column 'body'" in capsys.readouterr().err

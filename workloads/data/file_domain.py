@@ -24,8 +24,9 @@ from pydantic import BeforeValidator, Field
 
 from sweeps.errors import UsageError
 from sweeps.language.plugins import ASIDE, Domain
+from sweeps.language.text_size import TextSize
 from workloads.data.digests import digest_of
-from workloads.data.rows import DataFile, RowDocuments, RowsScience, known
+from workloads.data.rows import DataFile, RowDocuments, RowsScience, known, plain
 
 
 def absolute(paths: object) -> object:
@@ -49,7 +50,7 @@ class FilesScience(RowsScience):
 
 def file_domain(science: type[FilesScience], *, revision: int = 1) -> Domain:
     """Return the domain of the files that `science` names."""
-    return Domain(science=science, revision=revision, identity=identity,
+    return Domain(science=science, revision=revision, identity=identity, size=size_of,
                   implementation="workloads.data.file_domain:read")
 
 
@@ -72,6 +73,16 @@ def identity(science: FilesScience) -> Mapping[str, str | None]:
     for file in files_of(science.paths):
         digest.update(f"{file.name}\0{digest_of(file.path)}\n".encode(errors="surrogateescape"))
     return {"files": digest.hexdigest()}
+
+
+def size_of(science: FilesScience) -> TextSize | None:
+    """Return the bytes of the files; None where one is packed or parquet: it may hold more text than it has bytes.
+
+    Raises:
+        UsageError: a path leads to no file.
+    """
+    files = list(files_of(science.paths))
+    return TextSize(bytes=sum(f.path.stat().st_size for f in files)) if all(plain(f.name) for f in files) else None
 
 
 def files_of(paths: Sequence[str]) -> Iterator[DataFile]:

@@ -16,12 +16,13 @@ never changes, and the fields. `git ls-remote https://huggingface.co/datasets/RE
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
 from sweeps.language.plugins import Domain
+from sweeps.language.text_size import TextSize
 from workloads.data.rows import DataFile, RowDocuments, RowsScience
 
 
@@ -52,10 +53,15 @@ class HubScience(RowsScience):
     belongs to configuration and split."""
 
 
-def hub_domain(science: type[HubScience], *, revision: int = 1) -> Domain:
-    """Return the domain of the dataset that `science` names."""
+CHOSEN_BY = ("repository", "revision", "files")
+"""The fields that say what a dataset with named files holds; the others only leave rows out."""
+
+
+def hub_domain(science: type[HubScience], *, revision: int = 1,
+               size: Callable[[Any], TextSize | None] | None = None) -> Domain:
+    """Return the domain of the dataset that `science` names; `size`: as a domain's, by what its publishers say."""
     return Domain(science=science, revision=revision, identity=identity, fetch="workloads.data.hub:dataset",
-                  implementation="workloads.data.hub_domain:read")
+                  implementation="workloads.data.hub_domain:read", size=size)
 
 
 def read(science: HubScience) -> RowDocuments:

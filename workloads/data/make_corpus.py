@@ -26,7 +26,7 @@ from sweeps.errors import RecordError
 from sweeps.language.science import CorpusScience
 from sweeps.store import files
 from sweeps.store.records import checkpoints, damage
-from sweeps.store.space import writing
+from sweeps.store.space import see_room_for_stage, writing
 from workloads.contract import StageContext, Stopped
 from workloads.data import make_text
 from workloads.data.encoder import Encoder
@@ -37,6 +37,8 @@ from workloads.ranks import threads
 INDEX = "index.json"
 STATE = "corpus.json"
 """In a checkpoint: what is written, and where the text goes on."""
+TOKEN_BYTES = 2.0
+"""Bytes of text that a token stands for at least, over a text (2.16 measured: `math` with 1,024 ids)."""
 SMALL_VOCABULARY = 1 << 16
 """Ids of vocabularies up to this size fit two bytes."""
 
@@ -63,11 +65,13 @@ def run(context: StageContext) -> Mapping[str, float]:
 
     Raises:
         RecordError: an input is missing, or the tokenizer does not reproduce the text.
+        StorageError: there is too little space, said before anything is written.
         Stopped: the job was asked to leave.
     """
     text, tokenizer_folder = _input(context, "text"), _input(context, "tokenizer")
     encoder = Encoder(load_tokenizer(tokenizer_folder / TOKENIZER))
     writer = Writer(context, encoder)
+    writer.see_space({"train": text / make_text.TRAIN, "validation": text / make_text.VALIDATION})
     train = writer.write("train", text / make_text.TRAIN)
     validation = writer.write("validation", text / make_text.VALIDATION)
     files.create(context.attempt.artifacts / INDEX, files.to_json({
@@ -96,6 +100,16 @@ class Writer:
         self._saved = time.monotonic()
         self._saved_tokens = 0
         self._resume()
+
+    def see_space(self, sources: Mapping[str, Path]) -> None:
+        """See that the shards which are still to be written fit on the disk; `sources`: part -> its text.
+
+        Raises:
+            StorageError: they do not.
+        """
+        left = sum(path.stat().st_size - self._parts.get(name, Part()).place.offset for name, path in sources.items())
+        see_room_for_stage(self._context.attempt.artifacts, int(left / TOKEN_BYTES * self.dtype.itemsize),
+                           f"corpus of {sources['train']}")
 
     def write(self, name: str, source: Path) -> Part:
         """Write the shards of one part that are not there yet; return all of it.

@@ -6,6 +6,7 @@ a fixed number of bytes. Costs about 3 s for 6 MB on one core.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ BATCH_DOCUMENTS = 256
 
 
 def run(context: StageContext) -> Mapping[str, float]:
-    """Train the tokenizer; return its vocabulary and its bytes per token on the held-out text of its corpora.
+    """Train the tokenizer; return its vocabulary and its bytes per token on held-out text of its corpora.
 
     Raises:
         RecordError: an input text is missing.
@@ -33,7 +34,8 @@ def run(context: StageContext) -> Mapping[str, float]:
     """
     science: TokenizerScience = context.science["tokenizer"]
     folders = [folder for name in science.corpora for folder in _folders(context, f"text:{name}")]
-    tokenizer = train(_training_texts(folders, science.max_bytes), science.vocabulary)
+    tokenizer = train(itertools.chain.from_iterable(_first_texts(f / TRAIN, science.max_bytes) for f in folders),
+                      science.vocabulary)
     if context.should_stop():
         raise Stopped
     path = context.attempt.artifacts / TOKENIZER
@@ -41,7 +43,7 @@ def run(context: StageContext) -> Mapping[str, float]:
     loaded = load_tokenizer(path)
     tokens = size = 0
     for folder in folders:
-        for ids, text in encoded(loaded, read_texts(folder / VALIDATION)):
+        for ids, text in encoded(loaded, _first_texts(folder / VALIDATION, science.max_bytes)):
             tokens, size = tokens + len(ids), size + len(text.encode())
         if context.should_stop():
             raise Stopped
@@ -106,15 +108,14 @@ def _encode(tokenizer: Tokenizer, batch: list[str]) -> Iterator[tuple[list[int],
         yield found.ids, text
 
 
-def _training_texts(folders: list[Path], max_bytes: int) -> Iterator[str]:
-    """Yield training documents of each corpus until they reach `max_bytes`; the first is always read."""
-    for folder in folders:
-        size = 0
-        for text in read_texts(folder / TRAIN):
-            yield text
-            size += len(text.encode())
-            if size >= max_bytes:
-                break
+def _first_texts(path: Path, max_bytes: int) -> Iterator[str]:
+    """Yield documents of a corpus until they reach `max_bytes`; the first is always read."""
+    size = 0
+    for text in read_texts(path):
+        yield text
+        size += len(text.encode())
+        if size >= max_bytes:
+            break
 
 
 def _folders(context: StageContext, role: str) -> list[Path]:

@@ -30,6 +30,8 @@ PARQUET, JSONL, TEXT = (".parquet",), (".jsonl", ".ndjson", ".json"), (".txt", "
 PACKED = (".gz", ".zst")
 BATCH_ROWS = 256
 """Rows of a parquet file held at a time."""
+UNPACKED = 3
+"""Bytes of text in a byte of a packed or parquet file, about (C4 2.5, open-web-math 2.1 with all its columns)."""
 
 Value = str | int | float | bool
 
@@ -93,6 +95,22 @@ class RowDocuments:
         self._source, self._science = source, science
         self._files = sorted(files, key=lambda f: (path_hash(f.name), f.name))
 
+        self._columns = [science.column, *science.where]
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of text in the files, about; where none is packed it is no less."""
+        return sum(f.path.stat().st_size * (1 if plain(f.name) else UNPACKED) for f in self._files)
+
+    def read_one(self) -> None:
+        """Read the first row of every file, which tells whether it has the columns.
+
+        Raises:
+            EnvironmentError_: a file cannot be read, or lacks a column.
+        """
+        for file in self._files:
+            next(iter(read_rows(file, self._columns)), None)
+
     def __iter__(self) -> Iterator[Document]:
         """Yield the documents.
 
@@ -103,7 +121,7 @@ class RowDocuments:
 
         science = self._science
         for file in self._files:
-            for number, row in enumerate(read_rows(file, [science.column, *science.where])):
+            for number, row in enumerate(read_rows(file, self._columns)):
                 text = row.get(science.column)
                 if not isinstance(text, str) or not _fits(row, text, science):
                     continue
@@ -114,6 +132,11 @@ def known(name: str) -> bool:
     """Return whether a file's name is that of a known format."""
     plain = _unpacked(name)
     return name.endswith(PARQUET) or plain.endswith((*JSONL, *TEXT))
+
+
+def plain(name: str) -> bool:
+    """Return whether a file of this name holds no more text than it has bytes: it is neither packed nor parquet."""
+    return not name.endswith((*PARQUET, *PACKED))
 
 
 def _unpacked(name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sweeps.language.plugins import Domain, Science
 from sweeps.language.science import Positive
+from sweeps.language.text_size import TextSize, stated
 from workloads.data.installed import versions
 
 
@@ -24,4 +25,6 @@ def identity(science: CodeScience) -> Mapping[str, str | None]:
     return versions([], python=True)
 
 
-PLUGIN = Domain(science=CodeScience, revision=1, implementation="workloads.domains._code:read", identity=identity)
+PLUGIN = Domain(
+    science=CodeScience, revision=1, implementation="workloads.domains._code:read", identity=identity,
+    size=stated(TextSize(bytes=9_903_386, documents=570), "left_out"))  # measured with constraints.txt

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sweeps.language.plugins import Domain, Science
 from sweeps.language.science import Positive
+from sweeps.language.text_size import TextSize, stated
 from workloads.data.installed import versions
 
 
@@ -23,4 +24,6 @@ def identity(science: MathScience) -> Mapping[str, str | None]:
     return versions(science.packages)
 
 
-PLUGIN = Domain(science=MathScience, revision=1, implementation="workloads.domains._math:read", identity=identity)
+PLUGIN = Domain(
+    science=MathScience, revision=1, implementation="workloads.domains._math:read", identity=identity,
+    size=stated(TextSize(bytes=5_118_495, documents=680), "packages"))  # measured with constraints.txt

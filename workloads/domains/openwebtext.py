@@ -7,7 +7,8 @@ written, which are of no known format.
 
 from __future__ import annotations
 
-from workloads.data.hub_domain import HubScience, Revision, hub_domain
+from sweeps.language.text_size import TextSize, stated
+from workloads.data.hub_domain import CHOSEN_BY, HubScience, Revision, hub_domain
 
 
 class OpenWebTextScience(HubScience):
@@ -19,4 +20,6 @@ class OpenWebTextScience(HubScience):
     licence: str = "cc0-1.0"
 
 
-PLUGIN = hub_domain(OpenWebTextScience)
+PLUGIN = hub_domain(OpenWebTextScience, size=stated(TextSize(
+    bytes=39_769_494_896, documents=8_013_769, tokens=9_040_000_000, counted="with GPT-2's tokenizer (nanoGPT)"),
+    *CHOSEN_BY))

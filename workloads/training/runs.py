@@ -10,7 +10,7 @@ from typing import Any
 from sweeps.errors import RecordError, UsageError
 from sweeps.language.mixture import PART
 from sweeps.language.plugins import Upstream
-from workloads.contract import CorpusReader, MixturePart, SequenceSource, StageContext, Stopped
+from workloads.contract import CorpusReader, MixturePart, Repeating, SequenceSource, StageContext, Stopped
 from workloads.training.checkpoints import find_start
 from workloads.training.feeds import CorpusFeed, Feed, UpstreamFeed
 from workloads.training.loop import Run, Trainer, Validation
@@ -29,10 +29,12 @@ def prepretrain(context: StageContext) -> Mapping[str, float]:
         RecordError: a needed checkpoint or bank is damaged.
     """
     began = time.monotonic()
-    feed = UpstreamFeed(upstream_source(context, stream="train", role="bank"))
-    return train(context, feed, began=began, fresh=lambda: build_model(
+    source = upstream_source(context, stream="train", role="bank")
+    feed = UpstreamFeed(source)
+    scores = train(context, feed, began=began, fresh=lambda: build_model(
         context.science["model"], feed.vocabulary, seed=context.science["seed"].seed, purpose="prepretrain",
         embedding_std=PREPRETRAIN_EMBEDDING_STD))
+    return with_epochs(scores, source, source.sequence_length)
 
 
 def pretrain(context: StageContext) -> Mapping[str, float]:
@@ -53,8 +55,16 @@ def pretrain(context: StageContext) -> Mapping[str, float]:
         _transfer(context, model)
         return model
 
-    return train(context, CorpusFeed(reader), began=began, fresh=fresh,
-                 validation=Validation(science=science["validation"], reader=reader))
+    scores = train(context, CorpusFeed(reader), began=began, fresh=fresh,
+                   validation=Validation(science=science["validation"], reader=reader))
+    return with_epochs(scores, reader, reader.sequence_length)
+
+
+def with_epochs(scores: Mapping[str, float], data: object, sequence_length: int) -> Mapping[str, float]:
+    """Return the scores, and how many epochs of the data the run has consumed since it began, if that ever repeats."""
+    if not isinstance(data, Repeating):
+        return scores
+    return {**scores, "epochs": scores["tokens"] / (data.train_sequences * sequence_length)}
 
 
 def train(

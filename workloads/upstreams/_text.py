@@ -27,6 +27,7 @@ class TextSource:
         """Read the part of `reader` that belongs to `stream`."""
         self.vocabulary = reader.vocabulary
         self.sequence_length = reader.sequence_length
+        self.train_sequences = reader.train_sequences
         self._reader = reader
         self._held_out = stream == "held_out"
 

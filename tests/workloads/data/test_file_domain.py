@@ -16,7 +16,8 @@ from sweeps.language.stage import section
 from tests.workloads.data.contexts import make_texts
 from tests.workloads.data.rows_files import ROWS, write_rows
 from workloads.data import digests
-from workloads.data.file_domain import FilesScience
+from workloads.data.file_domain import FilesScience, files_of, size_of
+from workloads.data.rows import UNPACKED, DataFile, RowDocuments
 from workloads.domains.files import PLUGIN
 from workloads.registry import load_registries
 
@@ -149,3 +150,22 @@ def test_a_domain_of_ten_lines(tmp_path: Path) -> None:
     domain = load_registries([tmp_path / "notes.py"]).domains.find("notes")
     scores = make_texts(tmp_path / "store", "notes", domain)[1]
     assert scores["documents"] > 20, "some repeat others"
+
+
+def test_what_plain_files_hold_is_known_before_they_are_read(tmp_path: Path) -> None:
+    for name, known in (("a.jsonl", True), ("b.json.gz", False), ("c.parquet", False)):
+        path = write_rows(tmp_path / name, ROWS)
+        size = size_of(FilesScience(paths=(str(path),)))
+        assert (size is not None) == known
+        documents = RowDocuments("files", [DataFile(name=name, path=path)], FilesScience(paths=(str(path),)))
+        assert documents.text_bytes == path.stat().st_size * (1 if known else UNPACKED)
+        if size is not None:
+            assert sum(len(str(row["text"]).encode()) for row in ROWS) <= size.bytes == path.stat().st_size
+
+
+def test_the_columns_of_every_file_are_looked_at(tmp_path: Path) -> None:
+    write_rows(tmp_path / "a.jsonl", ROWS)
+    write_rows(tmp_path / "b.jsonl", [{"body": "other"}])
+    science = FilesScience(paths=(str(tmp_path),))
+    with pytest.raises(EnvironmentError_, match=r"b.jsonl has no column 'text'"):
+        RowDocuments("files", list(files_of(science.paths)), science).read_one()

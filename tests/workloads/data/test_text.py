@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sweeps.errors import EnvironmentError_, UsageError
+from sweeps.errors import EnvironmentError_, StorageError, UsageError
 from sweeps.language.science import IdentityScience, TextScience
 from sweeps.store import files
 from tests.workloads.data.conftest import fill, folder_domain
-from tests.workloads.data.contexts import make_texts, run, text_context
+from tests.workloads.data.contexts import corpus_context, make_texts, run, text_context
 from tests.workloads.data.test_split import shelf_of
 from workloads.contract import Document, Stopped
-from workloads.data import make_text
+from workloads.data import make_corpus, make_text
 from workloads.data.documents import path_hash
+from workloads.data.file_domain import FilesScience, Paths, file_domain
 from workloads.data.paragraphs import cut, normalise
 from workloads.data.split import smallest, split
 
@@ -146,3 +148,35 @@ def test_held_out_files_depend_on_their_names_alone() -> None:
 def test_paragraphs_join_to_the_text() -> None:
     text = "a\r\n\r\n  b\n \t\n\nc\rd\n\n\ud800\0e\n"
     assert "".join(cut(text)) == normalise(text) == "a\n\n  b\n \t\n\nc\nd\n\ne\n"
+
+
+def test_too_little_space_is_told_before_anything_is_written(
+    texts: tuple[Path, dict[str, float]], tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a source whose size is known, and of a corpus, whose text lies there."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": f"{n} " * 400}) + "\n" for n in range(100)))
+
+    class Rows(FilesScience):
+        paths: Paths = (str(rows),)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    usage = shutil.disk_usage("/")._replace(free=int(make_text.ROOM * rows.stat().st_size) - 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    context = text_context(tmp_path / "a", "rows", file_domain(Rows))
+    with pytest.raises(StorageError, match=r"text rows needs about 0\.\d+ GB.*nothing was written"):
+        run(context, make_text.run)
+    assert not any(context.attempt.artifacts.iterdir())
+    fits = text_context(tmp_path / "b", "rows", file_domain(Rows), max_bytes=rows.stat().st_size // 2)
+    assert run(fits, make_text.run)[1]["documents"] > 0, "no more is read than that"
+
+    size = sum((texts[0] / name).stat().st_size for name in (make_text.TRAIN, make_text.VALIDATION))
+    for free in (size - 1, size):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: usage._replace(free=free))
+        corpus = corpus_context(tmp_path / str(free), texts[0], tokenizer)
+        if free == size:
+            assert run(corpus, make_corpus.run)[1]["train_tokens"] > 0
+            continue
+        with pytest.raises(StorageError, match="corpus of .*nothing was written"):
+            run(corpus, make_corpus.run)
+        assert not any(corpus.attempt.artifacts.iterdir())

@@ -78,3 +78,15 @@ def test_a_missing_corpus_is_named(tmp_path: Path) -> None:
     science = TokenizerScience(corpora=("code",))
     with pytest.raises(RecordError, match="no input 'text:code'"):
         run(FakeContext(tmp_path, "tokenizer", {"tokenizer": science}), make_tokenizer.run)
+
+
+def test_no_more_held_out_text_is_measured_than_is_trained_on(
+    texts: tuple[Path, dict[str, float]], tmp_path: Path
+) -> None:
+    """All of a large corpus's would take hours."""
+    documents = list(make_text.read_texts(texts[0] / make_text.VALIDATION))
+    limit = len(documents[0].encode()) + 1
+    folder, scores = make_tokens(tmp_path, {"notes": texts[0]}, vocabulary=400, max_bytes=limit)
+    read = list(encoded(load_tokenizer(folder / TOKENIZER), iter(documents[:2])))
+    assert len(documents) > 2
+    assert scores["bytes_per_token"] == sum(len(text.encode()) for _, text in read) / sum(len(ids) for ids, _ in read)

@@ -83,6 +83,10 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(
     for name in ("loss", "updates", "adam_steps", "tokens", "flops"):
         assert scores[name] == resumed[name]
     assert scores["adam_steps"] == scores["updates"] == 45
+    if kind == "pretrain":
+        assert scores["epochs"] == resumed["epochs"] == 45 * 4 / 64, "batches of 4 of 64 sequences"
+    else:
+        assert "epochs" not in scores, "generated data does not repeat"
 
 
 @pytest.mark.parametrize(("run", "kind"), [(runs.pretrain, "pretrain"), (runs.prepretrain, "prepretrain")])

@@ -10,6 +10,7 @@ import pytest
 from sweeps.errors import UsageError
 from tests.workloads.data.conftest import corpus, texts, tokenizer  # noqa: F401 - fixtures
 from workloads.data.corpus import open_corpus
+from workloads.training.runs import with_epochs
 from workloads.upstreams._text import TextSource
 from workloads.upstreams.text import PLUGIN, TextUpstreamScience
 
@@ -56,3 +57,9 @@ def test_one_corpus_is_read(corpus: Corpus) -> None:  # noqa: F811
     for banks in ([], [corpus[0], corpus[0]]):
         with pytest.raises(UsageError, match=f"one corpus and {len(banks)} were given"):
             PLUGIN.load()(TextUpstreamScience(), seed=0, stream="train", sequence_length=LENGTH, banks=banks)
+
+
+def test_it_tells_how_many_epochs_a_run_reads(corpus: Corpus) -> None:  # noqa: F811
+    reader = open_corpus(corpus[0], seed=0, sequence_length=LENGTH)
+    tokens = 3 * reader.train_sequences * LENGTH
+    assert with_epochs({"tokens": float(tokens)}, source(corpus[0]), LENGTH) == {"tokens": tokens, "epochs": 3.0}
