@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from analysis.downstream import by_seed
+from analysis.downstream import by_seed, unsafe_mark
 from analysis.statistics import FEW_SEEDS, MIN_SEEDS, Interval, paired_t, t_critical
 from analysis.study import Study
 from sweeps.language.manifest import PlanFile, PlanTrial
@@ -71,6 +71,9 @@ class Number:
     """b minus a."""
     verdict: str
     """identical (same seeds, same values), agree (the interval holds zero), differ, or not tested."""
+    unsafe_a: bool = False
+    unsafe_b: bool = False
+    """It rests on programs that ran in no sandbox on that side, by --unsafe-exec."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +148,11 @@ def _numbers(a: Study, b: Study) -> Iterator[Number]:
         one, two = (s.losses.get((domain, arm), {}) if what == "loss" else s.gains(domain, arm) for s in (a, b))
         yield _number((domain, arm, what), one, two)
     scores = by_seed(b)
-    yield from (_number(key, seeds, scores[key]) for key, seeds in by_seed(a).items() if key in scores)
+    for (domain, arm, name), seeds in by_seed(a).items():
+        if (domain, arm, name) in scores:
+            marks = [bool(unsafe_mark(s, domain, name, arm)) for s in (a, b)]
+            found = _number((domain, arm, name), seeds, scores[domain, arm, name])
+            yield replace(found, unsafe_a=marks[0], unsafe_b=marks[1])
 
 
 def _number(key: tuple[str, str, str], one: Mapping[int, float], two: Mapping[int, float]) -> Number:

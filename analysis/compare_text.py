@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from analysis.compare import AGREE, DIFFER, IDENTICAL, UNKNOWN, Change, Comparison, Number
+from analysis.downstream import UNSAFE_MARK, UNSAFE_MEANS
 from analysis.wording import SIMULATED, count, interval, listed, nats, plain
 
 _WIDTH, _MOST = 80, 30
@@ -17,7 +18,7 @@ _LEGEND = (
     "loss: of a baseline at T_b; gain: over the baseline at T_b; nats per token, with 95 % intervals. task.level.rung: "
     "a downstream score, mean over seeds on the items that were asked. b - a: "
     "difference of the means with Welch's 95 % interval, seeds taken as independent. identical: the same seeds, the "
-    "same values. not tested: fewer than 3 seeds on a side. Each interval stands for itself."
+    f"same values. not tested: fewer than 3 seeds on a side. {UNSAFE_MEANS} Each interval stands for itself."
 )
 
 
@@ -74,10 +75,11 @@ def _numbers(verdict: str, numbers: Sequence[Number]) -> Iterator[str]:
     yield from ("", f"{verdict}:")
     for n in numbers[:_MOST]:
         yield from _wrapped(f"{plain(n.domain)}, {plain(n.arm)}", "    ", "  ")
+        one, two = (UNSAFE_MARK if unsafe else "" for unsafe in (n.unsafe_a, n.unsafe_b))
         if verdict == IDENTICAL:
-            yield f"    {n.what} {_value(n, n.a)}"
+            yield f"    {n.what} {_value(n, n.a)}{one or two}"
             continue
-        said = f"{n.what} a {_value(n, n.a)}, b {_value(n, n.b)}; b - a {interval(n.difference)}"
+        said = f"{n.what} a {_value(n, n.a)}{one}, b {_value(n, n.b)}{two}; b - a {interval(n.difference)}"
         yield from _wrapped(said, "      ", "    ")
     if len(numbers) > _MOST:
         yield f"  and {len(numbers) - _MOST} more: --json names them"

@@ -35,6 +35,7 @@ from sweeps.language.ladder import (
     TEXT,
     TEXT_RUNG,
     TEXT_TASK,
+    UNSAFE,
     Rung,
     rung_of,
 )
@@ -51,6 +52,9 @@ ROLES = {TWIN: DOWNSTREAM_TWIN, UNTUNED: DOWNSTREAM_UNTUNED, "": DOWNSTREAM}
 """What a score is of -> the role of the stage that has it; chance's and the unigram model's are beside the model's."""
 TEXT_ROLES = {"evaluate": DOWNSTREAM, "twin": DOWNSTREAM_TWIN}
 """Role of the stage that measures held-out text -> role of the one that scores the items on the same model."""
+UNSAFE_MARK = " (unsafe)"
+"""Stands behind what rests on programs that ran in no sandbox, wherever there is no column that says so."""
+UNSAFE_MEANS = "(unsafe): programs that models wrote ran in no sandbox, by --unsafe-exec."
 NOT_EVALUABLE, NO_BOX = "not evaluable", "not evaluated: no sandbox"
 
 
@@ -148,6 +152,23 @@ def by_seed(study: Study) -> dict[tuple[str, str, str], dict[int, float]]:
                                     if math.isfinite(value := found.mean(t, name))}
               for domain, arm, trials, name, _ in _rungs(study, found)}
     return {key: seeds for key, seeds in scored.items() if seeds}
+
+
+@once
+def unsafe(study: Study) -> set[tuple[str, str, str]]:
+    """Return (domain, arm, `TASK.LEVEL.RUNG`) of what rests on programs of which some ran in no sandbox."""
+    found = _Values(study)
+    return {(domain, arm, name) for domain, arm, trials, name, _ in _rungs(study, found)
+            if name.rpartition(".")[2].startswith(ZERO_OR_ALL)
+            and UNSAFE in found.sandboxes(trials, name.partition(".")[0]).split(", ")}
+
+
+def unsafe_mark(study: Study, domain: str, name: str, arm: str = "") -> str:
+    """Return `UNSAFE_MARK` for `TASK.LEVEL.RUNG` of an arm that rests on such programs; empty for others.
+
+    Without an arm: of any, scratch included, for what compares them.
+    """
+    return UNSAFE_MARK if any((d, n) == (domain, name) and a == (arm or a) for d, a, n in unsafe(study)) else ""
 
 
 def differences(study: Study, rung: str) -> dict[tuple[str, str], list[Floats]]:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.downstream import differences
-from analysis.item_records import Floats
+from analysis.downstream import differences, unsafe_mark
+from analysis.item_records import ALL, Floats
 from analysis.power import CAUTION, MOST_SEEDS, power_at
 from analysis.quantiles import chi_squared
 from analysis.statistics import MIN_SEEDS, POWER, detectable_effect, detectable_over_sd
@@ -87,11 +87,14 @@ class Needs:
     """With the pilot's items."""
     items: dict[int, list[tuple[int | None, int | None]]]
     """Seeds -> items."""
+    mark: str = ""
+    """`UNSAFE_MARK` where programs of the pilot ran in no sandbox, else empty."""
 
 
 def needs(study: Study, rung: str, effects: Sequence[float] = EFFECTS, power: float = POWER) -> list[Needs]:
     """Return what each task of each domain needs; none without records of items of two seeds of an arm and scratch."""
-    return [_needs(spread, effects, power) for (domain, task), tables in differences(study, rung).items()
+    return [replace(_needs(spread, effects, power), mark=unsafe_mark(study, domain, f"{task}.{ALL}.{rung}"))
+            for (domain, task), tables in differences(study, rung).items()
             if (spread := spread_of(domain, task, tables)) is not None]
 
 

@@ -55,7 +55,7 @@ fields:
   evaluate.every: 25%          # of the pre-training tokens
   evaluate.end_tokens: 8k      # held-out tokens at an end
   evaluate.gate_tokens: 8k     # held-out tokens that ask whether the upstream was learned
-  # downstream.tasks: [arithmetic, induction, automata, brackets, python_functions]   # scored item by item
+  # downstream.tasks: [arithmetic, copying_words, induction, automata, brackets, python_functions]   # scored by item
   # downstream.finetune: [arithmetic]   # fine-tuned on their training items first (finetune.*); scored before and after
   # python_functions.generation.samples: 10   # models write programs too, which a sandbox runs
   documents.max_bytes: 1000000 # text of each domain

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.downstream import NO_SIGNAL, Score, downstream
+from analysis.downstream import NO_SIGNAL, UNSAFE_MARK, UNSAFE_MEANS, Score, downstream, unsafe_mark
 from analysis.drawing import DOUBTFUL, INK, Drawing, FigurePlugin, Pen, label, legend, pens
 from analysis.item_records import ALL
 from analysis.study import Study
@@ -20,7 +20,7 @@ MOST = 24
 """Rows of one panel (tasks by rungs); the others are in the table `downstream`."""
 _SILENT: dict[str, Any] = {"marker": "x", "color": INK, "alpha": 0.45, "markersize": 4, "linestyle": ""}
 Rows = dict[str, dict[str, Score]]
-"""`task, rung` -> arm -> score."""
+"""`task, rung`, marked where programs ran in no sandbox -> arm -> score."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ def _drawings(study: Study) -> Iterator[Drawing]:
     for score in downstream(study):
         if score.level == ALL and score.arm not in study.records.baseline_arms and score.value.n:
             rows = groups.setdefault((score.domain, score.rung.unit), {})
-            rows.setdefault(f"{score.task}, {score.name}", {})[score.arm] = score
+            mark = unsafe_mark(study, score.domain, f"{score.task}.{ALL}.{score.name}")
+            rows.setdefault(f"{score.task}, {score.name}{mark}", {})[score.arm] = score
     for i, ((domain, unit), every) in enumerate(groups.items()):
         rows = dict(list(every.items())[:MOST])
         left = f"; {len(every) - MOST} more rows are in the table" if len(every) > MOST else ""
@@ -101,7 +102,7 @@ def _paint(axes: Axes, panel: _Panel) -> None:
                 axes.plot([0], [place], **_SILENT)
             place += 1
         place += 1
-    axes.set_yticks([at for at, _ in ticks], [short(name, 30) for _, name in ticks])
+    axes.set_yticks([at for at, _ in ticks], [short(name, 30 + len(UNSAFE_MARK)) for _, name in ticks])
     axes.set_ylim(place - 1, -1)
     axes.set(xlabel=f"difference to {panel.reference} ({panel.unit}), right is better", title=panel.title)
     legend(axes)
@@ -124,6 +125,6 @@ PLUGIN = FigurePlugin(
     title="Downstream tasks against scratch",
     caption="Mean difference over paired seeds with its 95 % interval (none below three seeds), every rung so that "
             "right is better. Grey crosses on zero: the arm beats neither chance nor a unigram model nor its untrained "
-            "twin, so it is not compared. " + DOUBTFUL,
+            f"twin, so it is not compared. {UNSAFE_MEANS} " + DOUBTFUL,
     build=_build, absent="no downstream task is scored (downstream.tasks)",
 )

@@ -35,7 +35,9 @@ COLUMNS = (
     Column("detectable", "float64", "", "difference that these items and seeds find with 80 % power (MDE)"),
     Column("over", "str", "", "what the intervals speak of: other items and seeds, or other seeds on these items; and "
                               "what there is too little of"),
-    Column("clean", "float64", "", "mean without the items of which a training text holds a 13-gram"),
+    Column("clean", "float64", "", "mean without the items of which a training text holds a 13-gram; items of "
+                                   "fewer than 13 words count as clean, though nothing can be told of them (how many: "
+                                   "score too_short_to_tell of the stage items)"),
     Column("items", "int64", "", "items of the task"),
     Column("not_evaluable", "int64", "", "seeds without a value: logits not finite, prompts too long, or no sandbox"),
     Column("sandbox", "str", "", "what the programs that models wrote ran in (rungs exact and pass@k of such tasks); "

@@ -94,6 +94,7 @@ def _of_items(arguments: argparse.Namespace) -> int:
     Raises:
         UsageError: there is no such rung, or nothing has run on it.
     """
+    from analysis.downstream import UNSAFE_MEANS
     from analysis.power_items import EFFECTS, needs
     from analysis.study import study
     from sweeps.language.ladder import LADDER, rung_of
@@ -112,13 +113,13 @@ def _of_items(arguments: argparse.Namespace) -> int:
     if arguments.json:
         out_json({"power": arguments.power, "simulated": pilot.records.simulated, "rung": arguments.rung,
                   "unit": known.unit, "effects": effects, "tasks": [
-            {**asdict(n.spread), "detectable": _finite(n.detectable), "seeds_needed": n.seeds, "items_needed": n.items}
-            for n in found]})
+            {**asdict(n.spread), "detectable": _finite(n.detectable), "seeds_needed": n.seeds, "items_needed": n.items,
+             "unsafe": bool(n.mark)} for n in found]})
     else:
         lines = [line for n in found for line in _item_lines(n, arguments.rung, known.unit, effects)]
         out("\n".join([*_made_up(pilot), *lines]))
         out(f"With power {arguments.power:g}, at a confidence of 95 % over items and seeds. In brackets: at the upper "
-            "80 % limit of each variance.")
+            "80 % limit of each variance." + (f" {UNSAFE_MEANS}" if any(n.mark for n in found) else ""))
     return 0
 
 
@@ -140,7 +141,7 @@ def _item_lines(found: Needs, rung: str, unit: str, effects: tuple[float, ...]) 
     rows = [(f"seeds, with {of.items} items", found.seeds, MOST_SEEDS)]
     rows += [(f"items, with {seeds} seeds", items, MOST_ITEMS) for seeds, items in found.items.items()]
     return [
-        f"{plain(of.task)}, {plain(of.domain)}: {count(of.items, 'item')}, {count(of.seeds, 'seed')}, "
+        f"{plain(of.task)}, {plain(of.domain)}{found.mark}: {count(of.items, 'item')}, {count(of.seeds, 'seed')}, "
         f"{count(of.arms, 'arm')}; {now} (sd of {spread})",
         f"  {f'{rung}, {unit}':26}" + "".join(f" {e:>19g}" for e in effects),
         *(f"  {name:26}" + "".join(f" {_cell(*pair, most):>19}" for pair in pairs) for name, pairs, most in rows), ""]

@@ -36,8 +36,9 @@ WRITTEN = (EXACT, PASS)
 """Rungs where the model writes the answer; `pass@` stands for every k."""
 ANSWERED = (*CHOSEN, *WRITTEN)
 """All rungs."""
-SANDBOX, NO_SANDBOX = "sandbox", "none"
-"""A score `TASK.sandbox.KIND` says what a model's programs ran in; `none`: no kind holds there, so none was run."""
+SANDBOX, NO_SANDBOX, UNSAFE = "sandbox", "none", "unsafe"
+"""A score `TASK.sandbox.KIND` says what a model's programs ran in; `none`: no kind holds there, so none was run;
+`unsafe`: in no sandbox, as a person has typed --unsafe-exec."""
 CHOICES = ("probability", "margin", "cloze")
 """Rungs that need wrong choices."""
 TEXT = "bits_per_byte"

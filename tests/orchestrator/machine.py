@@ -92,7 +92,8 @@ def plan_of(name: str) -> Planned:
         for spec in TRIALS[trial]:
             tokens = spec.sections["segment"].values.get("end_tokens", 0)
             node = nodes.setdefault(spec.fingerprint, Node(
-                spec=spec, label=f"{spec.kind} {tokens}", end_tokens=tokens, priority=position))
+                spec=spec, label=f"{spec.kind} {tokens}", end_tokens=tokens, priority=position,
+                flops_per_token=1.0))
             if earlier := _AFTER.get(spec.fingerprint):
                 node.after = Input(role="", kind=earlier.kind, fingerprint=earlier.fingerprint)
         paths[trial] = tuple(PathStep(role="", kind=s.kind, fingerprint=s.fingerprint) for s in TRIALS[trial])

@@ -15,15 +15,15 @@ from sweeps.language.plugins import ItemTask
 from sweeps.language.science import FinetuneScience
 from workloads.downstream.items import apart, checked, digest, posed
 from workloads.registry import load_registries
-from workloads.tasks import _arithmetic, _automata, _brackets, _induction, _python_functions
+from workloads.tasks import _arithmetic, _automata, _brackets, _copying_words, _induction, _python_functions
 from workloads.tasks._drawn import SPLITS, Draw, DrawnScience, Make, Question, alike, questions, split_of
 
 TASKS = {key: task for key, task in load_registries().tasks.items()
          if isinstance(task, ItemTask) and issubclass(task.science, DrawnScience)}
 MAKES: dict[str, tuple[Make, range]] = {
     "arithmetic": (_arithmetic.make, range(1, 4)), "automata": (_automata.make, range(1, 4)),
-    "brackets": (_brackets.make, range(1, 4)), "induction": (_induction.make, range(1, 4)),
-    "python_functions": (_python_functions.make, range(4))}
+    "brackets": (_brackets.make, range(1, 4)), "copying_words": (_copying_words.make, range(1, 4)),
+    "induction": (_induction.make, range(1, 4)), "python_functions": (_python_functions.make, range(4))}
 draws = st.integers(0, 10**6).map(lambda n: Draw(str(n)))
 levels = st.sampled_from([1, 2, 3])
 OLDER_FUNCTIONS = "cf1aeb3a42ffb018838dd7285455d17eae4899f34b7f639ce1e7e66c62edca9c"
@@ -136,6 +136,29 @@ def test_the_recalled_number_is_the_one_beside_the_word(draw: Draw, level: int) 
     told = dict(pair.split() for pair in pairs)
     assert question.answer == f" {told[asked]}"
     assert {question.answer, *question.distractors} == {f" {digit}" for digit in told.values()}
+
+
+@given(draws, levels)
+@settings(max_examples=50)
+def test_the_copy_goes_on_as_the_words_were_told(draw: Draw, level: int) -> None:
+    question = _copying_words.make(draw, level)
+    told, begun = (line.split() for line in question.prompt.split("\n"))
+    assert begun + question.answer.split() == told and len(set(told)) == len(told)
+    assert len(told) == _copying_words.BEGUN + _copying_words.COPIED[level - 1]
+
+
+@given(draws, levels)
+@settings(max_examples=50)
+def test_neither_the_words_nor_their_order_alone_say_what_is_copied(draw: Draw, level: int) -> None:
+    """Two choices have the told words and two have others, in orders that differ by two neighbours."""
+    question = _copying_words.make(draw, level)
+    right, exchanged, other, other_exchanged = (
+        choice.split() for choice in (question.answer, *question.distractors))
+    assert sorted(right) == sorted(exchanged) and sorted(other) == sorted(other_exchanged)
+    assert not set(other) & set(question.prompt.split()) and len(set(other)) == len(other) == len(right)
+    places = [[i for i, pair in enumerate(zip(a, b, strict=True)) if pair[0] != pair[1]]
+              for a, b in ((right, exchanged), (other, other_exchanged))]
+    assert places[0] == places[1] == [places[0][0], places[0][0] + 1]
 
 
 @given(draws, st.sampled_from([0, 1, 2, 3]))
