@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST = 24
-"""Rows of one panel (tasks by rungs); the others are in the table `downstream`."""
+"""Rows of one panel (tasks by rungs), those with a signal; the others are in the table `downstream`."""
 _SILENT: dict[str, Any] = {"marker": "x", "color": INK, "alpha": 0.45, "markersize": 4, "linestyle": ""}
 Rows = dict[str, dict[str, Score]]
 """`task, rung`, marked where programs ran in no sandbox -> arm -> score."""
@@ -56,8 +56,9 @@ def _drawings(study: Study) -> Iterator[Drawing]:
             mark = unsafe_mark(study, score.domain, f"{score.task}.{ALL}.{score.name}")
             rows.setdefault(f"{score.task}, {score.name}{mark}", {})[score.arm] = score
     for i, ((domain, unit), every) in enumerate(groups.items()):
-        rows = dict(list(every.items())[:MOST])
-        left = f"; {len(every) - MOST} more rows are in the table" if len(every) > MOST else ""
+        heard = {name: arms for name, arms in every.items() if any(s.beats != NO_SIGNAL for s in arms.values())}
+        rows = dict(list((heard or every).items())[:MOST])
+        left = f"; {len(every) - len(rows)} more rows are in the table" if len(rows) < len(every) else ""
         size = 5.5, 1.4 + 0.16 * sum(1 + len(arms) for arms in rows.values())
         yield Drawing(
             key=f"downstream_forest-{i}", title=f"Downstream, {plain(domain)}, {unit}",
@@ -125,6 +126,6 @@ PLUGIN = FigurePlugin(
     title="Downstream tasks against scratch",
     caption="Mean difference over paired seeds with its 95 % interval (none below three seeds), every rung so that "
             "right is better. Grey crosses on zero: the arm beats neither chance nor a unigram model nor its untrained "
-            f"twin, so it is not compared. {UNSAFE_MEANS} " + DOUBTFUL,
+            f"twin, so it is not compared; a rung where no arm does is in the table alone. {UNSAFE_MEANS} " + DOUBTFUL,
     build=_build, absent="no downstream task is scored (downstream.tasks)",
 )

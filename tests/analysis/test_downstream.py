@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.downstream import NO_SIGNAL, _beats
+from analysis.figures import registry as figures
 from analysis.item_records import STATED
 from analysis.load import load
 from analysis.statistics import detectable_effect, paired_t
@@ -116,6 +117,16 @@ def test_what_beats_nothing_is_not_ranked(tmp_path: Path) -> None:
                   {"all.cloze": 0.25})
     row = frame[frame["arm"] == NCA].iloc[0]
     assert row["beats"] == NO_SIGNAL and math.isnan(row["difference"]) and math.isnan(row["detectable"])
+
+
+def test_a_picture_leaves_out_what_has_no_signal_where_something_has(tmp_path: Path) -> None:
+    deaf = {"all.exact": 0.0, "all.exact.chance": 0.0}
+    both = ["t, cloze", "t, exact"]
+    for root, cloze, shown in ((tmp_path / "a", 0.5, both[:1]), (tmp_path / "b", 0.25, both)):
+        table(root, {arm: [scored(cloze + shift, **deaf) for shift in (0.0, 0.01, -0.01)] for arm in (SCRATCH, NCA)})
+        forest, = figures()["downstream_forest"].build(Study(load(root, "demo")))
+        assert list(forest.data.rows) == shown
+        assert ("1 more rows are in the table" in forest.description) == (cloze == 0.5)
 
 
 def test_fewer_than_three_seeds_have_no_interval_and_no_verdict(tmp_path: Path) -> None:
