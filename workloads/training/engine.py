@@ -201,7 +201,10 @@ class Engine:
             yield self._tensor(tokens_BT[rows]), self._tensor(labels_BT[rows])
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64)).to(self.place.device, non_blocking=True)
+        host = torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
+        if self.place.device.type == "cuda":  # only from pinned memory does a copy not wait
+            host = host.pin_memory()
+        return host.to(self.place.device, non_blocking=True)
 
     def held_out_loss(self, batch: SequenceBatch) -> tuple[float, int]:
         """Return the summed cross-entropy in nats of a batch, without gradients or dropout, and its number of targets.

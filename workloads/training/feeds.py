@@ -5,6 +5,7 @@ Shape suffixes: B sequences, T tokens of a sequence.
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -72,7 +73,11 @@ def labels_of(batch: SequenceBatch) -> npt.NDArray[np.int64]:
 
 
 class Window:
-    """This rank's share of each update's sequences, fetched a window of updates at a time."""
+    """This rank's share of each update's sequences, fetched a window of updates at a time.
+
+    On a GPU, whose host has a core to spare, a thread fetches the next window while this one is trained on. On a CPU it
+    would take turns with the rank's own thread, so there a window is fetched when its first update is asked for.
+    """
 
     def __init__(self, feed: Feed, *, batch: int, last_update: int, place: Place) -> None:
         """`batch` sequences per update over all ranks; updates up to `last_update` (exclusive) are asked for."""
@@ -83,23 +88,34 @@ class Window:
         self._last = last_update
         self._first = 0
         self._loaded: SequenceBatch | None = None
+        # one thread: feeds are read by one reader at a time
+        self._reader = ThreadPoolExecutor(1, "fetch") if place.device.type != "cpu" else None
+        self._coming: tuple[int, Future[SequenceBatch]] | None = None
 
     def update(self, number: int) -> SequenceBatch:
         """Return this rank's sequences of update `number`, in order of their index."""
         at = (number - self._first) * self._share
         if self._loaded is None or not 0 <= at < len(self._loaded.tokens_BT):
-            self._fetch(number)
+            self._loaded = self._fetch(number)
+            self._first = number
             at = 0
-        assert self._loaded is not None
         rows = slice(at, at + self._share)
         return SequenceBatch(tokens_BT=self._loaded.tokens_BT[rows], target_BT=self._loaded.target_BT[rows])
 
-    def _fetch(self, number: int) -> None:
+    def _fetch(self, number: int) -> SequenceBatch:
+        if self._reader is None:
+            return self._load(number)
+        first, coming = self._coming or (-1, None)
+        found = coming.result() if coming and first == number else self._reader.submit(self._load, number).result()
+        following = number + len(found.tokens_BT) // self._share
+        self._coming = (following, self._reader.submit(self._load, following)) if following < self._last else None
+        return found
+
+    def _load(self, number: int) -> SequenceBatch:
         count = max(1, min(WINDOW_SEQUENCES // self._share, self._last - number))
         updates = np.arange(number, number + count, dtype=np.int64)[:, None]
         index = updates * self._batch + self._offset + np.arange(self._share, dtype=np.int64)[None, :]
-        self._first = number
-        self._loaded = self._feed.load(index.reshape(-1))
+        return self._feed.load(index.reshape(-1))
 
     def indices(self, number: int) -> list[tuple[int, ...]]:
         """Return which sequences each rank reads in update `number`, by rank."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from sweeps.errors import UsageError
+from sweeps.errors import RecordError, UsageError
 from sweeps.language.science import EngineScience, OptimScience
 from sweeps.language.stage import Execution
 from tests.workloads.training.fakes import MODEL, FakeSource
 from tests.workloads.training.ranks import parted
-from workloads.contract import SequenceBatch
+from workloads.contract import Ints, SequenceBatch
 from workloads.training import engine as engine_module
 from workloads.training.engine import TAG, Engine, deepspeed_config, micro_batch
 from workloads.training.feeds import IGNORED, UpstreamFeed, Window, labels_of, text_batch
@@ -289,22 +291,47 @@ def test_decay_spares_the_norms() -> None:
 def test_ranks_share_an_update_and_windows_change_nothing() -> None:
     source = FakeSource(seed=0, stream="train", sequence_length=16)
     whole = source.sequences(np.arange(4 * 40)).tokens_BT.reshape(40, 4, 16)
-    for world in (1, 2):
+    for world, device in itertools.product((1, 2), ("cpu", "meta")):  # anything but a CPU is fetched for ahead
         parts = []
         for rank in range(world):
-            place = Place(rank=rank, world=world, device=torch.device("cpu"))
+            place = Place(rank=rank, world=world, device=torch.device(device))
             window = Window(UpstreamFeed(source), batch=4, last_update=40, place=place)
             parts.append(np.stack([window.update(u).tokens_BT for u in range(3, 40)]))
         assert (np.concatenate(parts, axis=1) == whole[3:]).all()
 
 
-def test_a_window_never_reads_beyond_the_stage() -> None:
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_window_never_reads_beyond_the_stage(device: str) -> None:
     source = FakeSource(seed=0, stream="train", sequence_length=16)
-    place = Place(rank=0, world=1, device=torch.device("cpu"))
+    place = Place(rank=0, world=1, device=torch.device(device))
     window = Window(UpstreamFeed(source), batch=4, last_update=5, place=place)
     for update in range(3, 5):
         window.update(update)
     assert source.asked == list(range(12, 20))
+
+
+class Broken:
+    """A feed whose second window cannot be read, and that says which thread asks."""
+
+    vocabulary = 10
+
+    def __init__(self) -> None:
+        self.threads: list[str] = []
+
+    def load(self, index_B: Ints) -> SequenceBatch:
+        self.threads.append(threading.current_thread().name)
+        if index_B[0]:
+            raise RecordError("shard 3 is damaged")
+        return text_batch(np.zeros((len(index_B), 4), np.int32))
+
+
+def test_what_a_fetching_thread_meets_is_raised_where_its_window_is_asked_for() -> None:
+    feed = Broken()
+    window = Window(feed, batch=64, last_update=3, place=Place(rank=0, world=1, device=torch.device("meta")))
+    window.update(0)
+    with pytest.raises(RecordError, match="shard 3"):
+        window.update(1)
+    assert all(name.startswith("fetch") for name in feed.threads)
 
 
 def test_text_has_every_token_but_the_first_as_target() -> None:
