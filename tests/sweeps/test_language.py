@@ -118,7 +118,7 @@ LEAVES = [
     ("transfer.embedding_init", 0.2), ("pretrain.lr", 1e-3), ("pretrain.decay", "20%"), ("pretrain.tokens", "2x"),
     ("prepretrain.lr", 1e-3), ("transfer.reinit", ["norm"]), ("transfer.rescale", True),
     ("prepretrain.clip", 0.5), ("evaluate.every", "10%"), ("evaluate.end_tokens", "8k"), ("engine.precision", "bf16"),
-    ("engine.threads_per_rank", 2), ("engine.loss_chunk", 512),
+    ("engine.threads_per_rank", 2), ("engine.loss_chunk", 512), ("engine.compile", True),
     ("tokenizer.vocabulary", 2048), ("documents.validation_share", "5%"),
     ("corpus.shard_tokens", 1000), ("nca.n", 5), ("nca.complexity.scale", "raw"),
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from sweeps.language.science import EngineScience, OptimScience
 from sweeps.language.stage import Execution
 from workloads.contract import SequenceBatch
 from workloads.training.feeds import IGNORED, labels_of
-from workloads.training.model import parameter_groups, recompute_activations, summed_loss
+from workloads.training.model import compile_body, parameter_groups, recompute_activations, summed_loss
 from workloads.training.process import Place
 
 TAG = "engine"
@@ -132,9 +133,12 @@ class Engine:
         self._accumulation = config["gradient_accumulation_steps"]
         self._summed = optim.summed_steps
         self._chunk = engine.loss_chunk
+        self._compiled = engine.compile
         self._config_json = model.config.to_json_string()
         if execution.activation_checkpointing:
             recompute_activations(model)
+        if engine.compile:
+            compile_body(model, zero_stage=execution.zero_stage)
         optimiser = AdamW(
             list(parameter_groups(model, optim.weight_decay)), lr=optim.lr, betas=(optim.beta1, optim.beta2),
             eps=optim.epsilon, fused=True,
@@ -214,7 +218,7 @@ class Engine:
         labels_BT = labels_of(batch)
         self._engine.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), torch.compiler.set_stance("force_eager") if self._compiled else nullcontext():
                 total = summed_loss(self._engine, self._tensor(batch.tokens_BT), self._tensor(labels_BT), self._chunk)
         finally:
             self._engine.train()

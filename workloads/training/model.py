@@ -11,6 +11,9 @@ Shape suffixes: B sequences, T tokens, N = B T rows, D width, V vocabulary.
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
+import shutil
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -54,6 +57,30 @@ def recompute_activations(model: Any) -> None:
     # the first is the name that this release of transformers has for it
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
+
+
+def compile_body(model: Any, *, zero_stage: int) -> None:
+    """Let torch.compile make the kernels of a model's body, for calls of one shape.
+
+    What an earlier stage of this process has compiled is forgotten, and what would fall back to other kernels without a
+    word is an error: a stage's bits must not depend on what ran before it.
+
+    Raises:
+        UsageError: ZeRO 3 (its hooks gather weights inside the body), or there is no compiler.
+    """
+    if zero_stage == 3:
+        raise UsageError("engine.compile is for ZeRO stages 0, 1 and 2; set run.zero_stage 2, or engine.compile: false")
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise UsageError(f"engine.compile needs a C++ compiler on {platform.node()}, which has no {compiler!r}: install "
+                         "one there, name it in the environment variable CXX, or set engine.compile: false")
+    from torch._dynamo import config as dynamo  # seconds of imports, for who compiles
+    from torch._inductor import config as inductor
+
+    torch.compiler.reset()
+    dynamo.fail_on_recompile_limit_hit = True
+    inductor.compile_threads = 1  # else a pool of processes, each with torch in memory
+    model.model.compile(fullgraph=True, dynamic=False)
 
 
 class Llama(LlamaForCausalLM):  # type: ignore[misc] # which states no types

@@ -1,4 +1,5 @@
-"""Training as the ranks of a job do it, in this process or in several: `python -m ... STORE PRECISION ZERO STEP...`
+"""Training as the ranks of a job do it, in this process or in several: `python -m ... STORE PRECISION ZERO COMPILED
+STEP...`
 
 A step is `whole` (a run of `UPDATES` updates), `cut` (of another run; it is asked to leave after `CUT` more updates) or
 `resume` (that run goes on to its end).
@@ -39,9 +40,10 @@ class Case:
     precision: Any
     zero: int
     ranks: int
+    compiled: bool = False
 
     def __str__(self) -> str:
-        return f"{self.precision}-zero{self.zero}-ranks{self.ranks}"
+        return f"{self.precision}-zero{self.zero}-ranks{self.ranks}{'-compiled' * self.compiled}"
 
 
 _zero = engine._zero
@@ -75,7 +77,8 @@ def one(store: Layout, name: str, case: Case, stop_after: int | None = None) -> 
     Weight decay is strong, so that a group of parameters with the wrong one is seen. Under ZeRO 3 parameters are
     parted, and layers computed again.
     """
-    fields = science(UPDATES, weight_decay=0.5) | {"engine": EngineScience(precision=case.precision)}
+    engine_science = EngineScience(precision=case.precision, compile=case.compiled)
+    fields = science(UPDATES, weight_decay=0.5) | {"engine": engine_science}
     fields["validation"] = fields["validation"].model_copy(update={"every_tokens": ROW * UPDATE})
     context = RankContext(
         "pretrain", name, fields, store, given={"corpus": [corpus_stage(store)]}, stop_after=stop_after,
@@ -109,7 +112,8 @@ def made(store: Layout, case: Case, *names: str) -> None:
     if case.ranks == 1:
         steps(store, case, *names)
         return
-    ended = in_ranks(case.ranks, "-m", __name__, str(store.root), case.precision, str(case.zero), *names)
+    ended = in_ranks(case.ranks, "-m", __name__, str(store.root), case.precision, str(case.zero),
+                     str(int(case.compiled)), *names)
     assert [code for code, _ in ended] == [0] * case.ranks, "\n".join(said for _, said in ended)[-5_000:]
 
 
@@ -140,9 +144,9 @@ def free_port() -> int:
 
 def main() -> None:
     """Make the steps that the command line names."""
-    store, precision, zero, *names = sys.argv[1:]
+    store, precision, zero, compiled, *names = sys.argv[1:]
     runs.open_reader = lambda folder, context: FakeCorpus(folder, seed=0, sequence_length=16)  # type: ignore
-    steps(Layout(Path(store)), Case(precision, int(zero), int(os.environ["WORLD_SIZE"])), *names)
+    steps(Layout(Path(store)), Case(precision, int(zero), int(os.environ["WORLD_SIZE"]), compiled == "1"), *names)
 
 
 if __name__ == "__main__":

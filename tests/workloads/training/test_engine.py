@@ -281,6 +281,19 @@ def test_a_checkpoint_for_any_number_of_ranks_loses_no_bit(precision: str, stage
     again.close()
 
 
+@pytest.mark.parametrize(("zero", "compiler", "said"), [
+    (3, None, "stages 0, 1 and 2; set run.zero_stage 2"), (0, "no-such-compiler", "no 'no-such-compiler': install one"),
+])
+def test_what_cannot_be_compiled_is_refused_before_training(
+    zero: int, compiler: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if compiler:
+        monkeypatch.setenv("CXX", compiler)
+    model = build_model(MODEL, 64, seed=0, purpose="pretrain", embedding_std=1.0)
+    with pytest.raises(UsageError, match=said):
+        Engine(model, OPTIM, EngineScience(compile=True), Execution(zero_stage=zero), join(1))
+
+
 def test_decay_spares_the_norms() -> None:
     engine, model = make(Execution(), optim=OptimScience(batch_sequences=4, weight_decay=0.5))
     decays = {p.ndim: g["weight_decay"] for g in engine._engine.optimizer.param_groups for p in g["params"]}

@@ -7,6 +7,7 @@ Every combination is a proof; the slow set has one of each kind.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +28,9 @@ NEAR = {"fp32": 1e-5, "bf16": 3e-4, "autocast": 3e-4}
 """Nats by which losses may differ between layouts within these runs."""
 ALLOWED = [(p, z) for p in NEAR for z in range(4) if (p, z) != ("bf16", 0)]
 CASES = [Case(*kind, ranks) for kind in ALLOWED for ranks in (1, 2)]
-SHOWN = {Case("fp32", 2, 2), Case("bf16", 3, 1)}
+COMPILED = [Case(precision, zero, ranks, compiled=True)
+            for precision, zero in (("fp32", 0), ("bf16", 1), ("autocast", 2)) for ranks in (1, 2)]
+SHOWN = {Case("fp32", 2, 2), Case("bf16", 3, 1), Case("fp32", 0, 1, compiled=True)}
 """These run in the slow set."""
 Row = tuple[int, str, dict[str, float]]
 
@@ -72,11 +75,14 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any], list[floa
     return measured
 
 
-@pytest.mark.parametrize("case", marked(CASES, SHOWN))
+@pytest.mark.parametrize("case", marked([*CASES, *COMPILED], SHOWN))
 def test_an_interruption_changes_no_bit_and_a_layout_next_to_nothing(
-    case: Case, store: Layout, alone: Callable[[str], list[float]]
+    case: Case, store: Layout, alone: Callable[[str], list[float]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    made(store, case, "whole", "cut", "resume")
+    """Whether kernels are compiled anew, as after a restart on another node, or found where they were, says nothing."""
+    for number, names in enumerate((["whole", "cut"], ["resume"])):
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / f"node{number}"))
+        made(store, case, *names)
     assert rows(store, "cut") == rows(store, "whole") and len(losses(rows(store, "whole"))) == 6
     assert same(weights(store, "cut"), weights(store, "whole"))
     parent = records.read_parent(store.stage("pretrain", "cut").attempt(2))
