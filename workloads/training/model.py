@@ -72,8 +72,8 @@ def compile_body(model: Any, *, zero_stage: int) -> None:
         raise UsageError("engine.compile is for ZeRO stages 0, 1 and 2; set run.zero_stage 2, or engine.compile: false")
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
-        raise UsageError(f"engine.compile needs a C++ compiler on {platform.node()}, which has no {compiler!r}: install "
-                         "one there, name it in the environment variable CXX, or set engine.compile: false")
+        raise UsageError(f"engine.compile needs a C++ compiler on {platform.node()}, and no {compiler!r} is there: "
+                         "install one, name it in the environment variable CXX, or set engine.compile: false")
     from torch._dynamo import config as dynamo  # seconds of imports, for who compiles
     from torch._inductor import config as inductor
 
