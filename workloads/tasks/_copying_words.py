@@ -2,8 +2,10 @@
 
 The four choices are two strings of words, each in two orders: the words that were told and words that were not, and of
 each the same with two neighbours exchanged. So a guess gets 1/4, who knows that what was said is said again 1/2, and
-who knows in which order all. All words are drawn alike and have four letters: neither length nor the frequencies of
-tokens say anything, and the two orders of the same words are a tie of the unigram model.
+who knows in which order all. At level 0 the words are a phrase of English, whose order need not have been told: who
+knows which words follow which, and copies nothing, gets 1/2. All words (of phrases, the nouns) are drawn alike
+and have four letters: neither length nor the frequencies of tokens say anything, and the two orders of the same words
+are a tie of the unigram model.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from workloads.downstream.items import drawn
 from workloads.tasks._drawn import Draw, Question
 
 COPIED = (2, 6, 18)
-"""Words to be copied."""
+"""Words to be copied, from level 1."""
+PHRASES = ("of the", "in the", "for the", "from the", "with the")
+"""What stands between the two nouns of a phrase (level 0)."""
 BEGUN = 2
 """Words of the repetition that the prompt has."""
 WORDS = (
@@ -30,15 +34,20 @@ WORDS = (
 
 def items(science: Any) -> list[Item]:
     """Return the items of all levels."""
-    return drawn("copying_words", science, make, range(1, len(COPIED) + 1))
+    return drawn("copying_words", science, make, range(len(COPIED) + 1))
 
 
 def make(draw: Draw, level: int) -> Question:
     """Return different words, the first of them again, and how that goes on."""
-    copied = COPIED[level - 1]
-    words = draw.shuffled(WORDS)[:BEGUN + 2 * copied]
-    begun, right, other = words[:BEGUN], words[BEGUN:-copied], words[-copied:]
-    place = draw.below(copied - 1)
+    if level:
+        copied = COPIED[level - 1]
+        words = draw.shuffled(WORDS)[:BEGUN + 2 * copied]
+        begun, right, other = words[:BEGUN], words[BEGUN:-copied], words[-copied:]
+        place = draw.below(copied - 1)
+    else:
+        between, nouns = draw.choice(PHRASES).split(), draw.shuffled(WORDS)
+        begun, place = ["the"], 1
+        right, other = ([first, *between, last] for first, last in (nouns[:2], nouns[2:4]))
     wrong = _exchanged(right, place), other, _exchanged(other, place)
     return Question(prompt=f"{' '.join(begun + right)}\n{' '.join(begun)}", answer=f" {' '.join(right)}",
                     distractors=tuple(f" {' '.join(choice)}" for choice in wrong))

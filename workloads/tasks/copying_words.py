@@ -11,8 +11,8 @@ from workloads.tasks._drawn import DrawnScience, training
 
 
 class CopyingWordsScience(DrawnScience):
-    """Two words are repeated in the prompt; 2 more (level 1), 6 (level 2) or 18 (level 3) are to be copied."""
+    """Level 0: a phrase of English; then words in any order, of which 2, 6 or 18 are to be copied (levels 1 to 3)."""
 
 
-PLUGIN = ItemTask(science=CopyingWordsScience, revision=1, implementation="workloads.tasks._copying_words:items",
-                  training=training, count=lambda science: 3 * science.items)
+PLUGIN = ItemTask(science=CopyingWordsScience, revision=2, implementation="workloads.tasks._copying_words:items",
+                  training=training, count=lambda science: 4 * science.items)

@@ -22,7 +22,7 @@ TASKS = {key: task for key, task in load_registries().tasks.items()
          if isinstance(task, ItemTask) and issubclass(task.science, DrawnScience)}
 MAKES: dict[str, tuple[Make, range]] = {
     "arithmetic": (_arithmetic.make, range(1, 4)), "automata": (_automata.make, range(1, 4)),
-    "brackets": (_brackets.make, range(1, 4)), "copying_words": (_copying_words.make, range(1, 4)),
+    "brackets": (_brackets.make, range(1, 4)), "copying_words": (_copying_words.make, range(4)),
     "induction": (_induction.make, range(1, 4)), "python_functions": (_python_functions.make, range(4))}
 draws = st.integers(0, 10**6).map(lambda n: Draw(str(n)))
 levels = st.sampled_from([1, 2, 3])
@@ -159,6 +159,20 @@ def test_neither_the_words_nor_their_order_alone_say_what_is_copied(draw: Draw, 
     places = [[i for i, pair in enumerate(zip(a, b, strict=True)) if pair[0] != pair[1]]
               for a, b in ((right, exchanged), (other, other_exchanged))]
     assert places[0] == places[1] == [places[0][0], places[0][0] + 1]
+
+
+@given(draws)
+@settings(max_examples=50)
+def test_a_phrase_is_told_from_another_and_from_its_exchanged_words(draw: Draw) -> None:
+    question = _copying_words.make(draw, 0)
+    told, begun = question.prompt.split("\n")
+    assert begun == "the" and f"the{question.answer}" == told
+    right, exchanged, other, other_exchanged = (
+        choice.split() for choice in (question.answer, *question.distractors))
+    for plain, moved in ((right, exchanged), (other, other_exchanged)):
+        assert f"{plain[1]} {plain[2]}" in _copying_words.PHRASES
+        assert [plain[0], plain[2], plain[1], plain[3]] == moved
+    assert other[1:3] == right[1:3] and len({right[0], right[3], other[0], other[3]}) == 4
 
 
 @given(draws, st.sampled_from([0, 1, 2, 3]))
