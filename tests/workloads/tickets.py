@@ -55,7 +55,8 @@ def run(context):
     if science.act == "write":
         (context.attempt.artifacts / "much").write_bytes(bytes(20_000_000))
     (context.attempt.artifacts / "text").write_text("hello")
-    return {"resumed_from": float(found[0].tokens) if found else 0.0, "inputs": float(len(context.inputs("before")))}
+    return {"resumed_from": float(found[0].tokens) if found else 0.0, "inputs": float(len(context.inputs("before"))),
+            "loss": float(science.salt)}
 
 
 PLUGIN = StageKind(science=ToyScience, revision=1, implementation=":run")
