@@ -55,6 +55,8 @@ TEXT_ROLES = {"evaluate": DOWNSTREAM, "twin": DOWNSTREAM_TWIN}
 UNSAFE_MARK = " (unsafe)"
 """Stands behind what rests on programs that ran in no sandbox, wherever there is no column that says so."""
 UNSAFE_MEANS = "(unsafe): programs that models wrote ran in no sandbox, by --unsafe-exec."
+GUESSED_AWAY = 0.99
+"""Share that guessing gets from which on nothing is corrected: what is divided by is next to nothing."""
 NOT_EVALUABLE, NO_BOX = "not evaluable", "not evaluated: no sandbox"
 
 
@@ -73,7 +75,8 @@ class Score:
     """Means of `REFERENCES` over the seeds that have both; NaN where there is none."""
     corrected: float
     """The mean corrected for guessing, (mean - g) / (1 - g) with g = 1 - (1 - 1/m)^k: what who names one of the m
-    choices at random gets in k tries. NaN where that is not known, or what is written is no choice."""
+    choices at random gets in k tries. NaN where that is not known or nearly all (`GUESSED_AWAY`), or what is written
+    is no choice."""
     beats: str
     """Which of them the arm beats: `chance, twin`; `no signal`; or why nobody can tell."""
     difference: TwoWay
@@ -345,7 +348,7 @@ def _bounded(value: TwoWay, items: int) -> TwoWay:
 
 
 def _corrected(mean: float, guessing: float) -> float:
-    return (mean - guessing) / (1.0 - guessing) if guessing < 1.0 else math.nan
+    return (mean - guessing) / (1.0 - guessing) if guessing < GUESSED_AWAY else math.nan
 
 
 def _mean(values: list[float]) -> float:

@@ -25,7 +25,8 @@ COLUMNS = (
     Column("high", "float64", "", "upper end"),
     Column("chance", "float64", "", "what every token or choice alike gets"),
     Column("corrected", "float64", "", "mean corrected for guessing: (mean - g) / (1 - g), g = 1 - (1 - 1/m)^k for k "
-                                       "tries among the m choices; 0: no better; empty where there are no choices"),
+                                       "tries among the m choices; 0: no better; empty where there are no choices, or "
+                                       "guessing gets 99 %"),
     Column("unigram", "float64", "", "what the tokens' shares in the training text get"),
     Column("twin", "float64", "", "mean of the untrained twins"),
     Column("beats", "str", "", f"which of these the arm beats; {NO_SIGNAL}: none, so it is not compared"),

@@ -259,6 +259,7 @@ def test_the_correction_is_that_of_the_items_and_of_nothing_where_it_is_not_know
     chance = (0.75 + 1 - 0.75**2) / 2
     assert mixed == pytest.approx((0.8 - chance) / (1 - chance))
     assert math.isnan(guessed("pass@2", 0.8, None, tmp_path / "unknown")), "the items' records alone say each m"
+    assert math.isnan(guessed("pass@100", 0.8, [0.25] * 40, tmp_path / "many")), "guessing gets all but 3e-13"
     assert guessed("cloze", 0.5, None, tmp_path / "one") == pytest.approx(1 / 3), "one try: the mean says it"
     for name in ("margin", "answer_bits"):
         assert math.isnan(guessed(name, 0.5, [0.25] * 40, tmp_path / name))
