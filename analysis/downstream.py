@@ -132,6 +132,8 @@ class Tuned:
     """Means over the seeds that have both."""
     difference: TwoWay
     """After minus before, on the same items and seeds."""
+    sandbox: str
+    """What the task's programs ran in, before or after; as of `Score`."""
 
 
 def tuned(study: Study) -> Iterator[Tuned]:
@@ -144,7 +146,8 @@ def tuned(study: Study) -> Iterator[Tuned]:
             task, level, rung_name = name.split(".")
             yield Tuned(domain=domain, arm=arm, task=task, level=level, name=rung_name, rung=rung,
                         before=_mean([found.mean(p.trial, name, UNTUNED) for p in pairs]),
-                        after=_mean([found.mean(p.trial, name) for p in pairs]), difference=found.interval(name, pairs))
+                        after=_mean([found.mean(p.trial, name) for p in pairs]), difference=found.interval(name, pairs),
+                        sandbox=found.sandboxes(trials, task, UNTUNED))
 
 
 @once
@@ -230,9 +233,10 @@ class _Values:
         own = self.own.get(trial, {})
         return name in own if f"{name.partition('.')[0]}.items" in own else trial not in self.diverged
 
-    def sandboxes(self, trials: Sequence[str], task: str) -> str:
-        """Return what the programs of these trials ran in."""
-        names = {name for trial in trials for name in self.own.get(trial, {}) if name.startswith(f"{task}.{SANDBOX}.")}
+    def sandboxes(self, trials: Sequence[str], task: str, *before: str) -> str:
+        """Return what the programs of these trials ran in; `before`: also those of other models, as in `ROLES`."""
+        names = {name for of in ("", *before) for trial in trials for name in self.by_role[ROLES[of]].get(trial, {})
+                 if name.startswith(f"{task}.{SANDBOX}.")}
         return ", ".join(sorted(name.rpartition(".")[2] for name in names))
 
     def guessing(self, trial: str, name: str) -> float:

@@ -10,6 +10,7 @@ from analysis.downstream import Score, downstream
 from analysis.schema import Column, frame_of
 from analysis.study import Study
 from analysis.table import Table
+from analysis.tables.downstream import SANDBOX
 from sweeps.language.ladder import PASS
 
 CEILING = 0.95
@@ -30,6 +31,7 @@ COLUMNS = (
     Column("items", "int64", "", "items of the level"),
     Column("mark", "str", "", f"{FLOOR}: no arm beats chance; {TOP}: every arm has {CEILING:.0%} or more; else "
                               f"{BETWEEN}; empty: with fewer than three seeds nobody can tell"),
+    SANDBOX,
 )
 
 
@@ -49,6 +51,7 @@ def _rows(study: Study) -> Iterator[dict[str, object]]:
             "chance": scores[0].references.get("chance", float("nan")), "lowest": min(means), "highest": max(means),
             "arms": len(scores), "above_chance": above, "seeds": min(s.value.n for s in scores),
             "items": max(s.value.items for s in scores), "mark": mark(scores, min(means), above),
+            "sandbox": ", ".join(sorted({kind for s in scores for kind in s.sandbox.split(", ") if kind})),
         }
 
 

@@ -10,6 +10,10 @@ from analysis.schema import Column, frame_of
 from analysis.study import Study
 from analysis.table import Table
 
+SANDBOX = Column("sandbox", "str", "", "what the programs that models wrote ran in (rungs exact and pass@k of such "
+                 "tasks); unsafe: in none, by --unsafe-exec; none: none holds, so they were not run")
+"""Column that tables of downstream scores share."""
+
 COLUMNS = (
     Column("domain", "str", "", "domain that the model was trained on"),
     Column("arm", "str", "", "what is compared"),
@@ -41,8 +45,7 @@ COLUMNS = (
                                    "score too_short_to_tell of the stage items)"),
     Column("items", "int64", "", "items of the task"),
     Column("not_evaluable", "int64", "", "seeds without a value: logits not finite, prompts too long, or no sandbox"),
-    Column("sandbox", "str", "", "what the programs that models wrote ran in (rungs exact and pass@k of such tasks); "
-                                 "unsafe: in none, by --unsafe-exec; none: none holds, so they were not run"),
+    SANDBOX,
 )
 
 

@@ -8,6 +8,7 @@ from analysis.downstream import tuned
 from analysis.schema import Column, frame_of
 from analysis.study import Study
 from analysis.table import Table
+from analysis.tables.downstream import SANDBOX
 
 COLUMNS = (
     Column("domain", "str", "", "domain that the model was trained on"),
@@ -26,6 +27,7 @@ COLUMNS = (
     Column("high", "float64", "", "upper end"),
     Column("detectable", "float64", "", "difference that these items and seeds find with 80 % power (MDE)"),
     Column("over", "str", "", "what the interval speaks of, and what there is too little of"),
+    SANDBOX,
 )
 
 
@@ -36,7 +38,7 @@ def _build(study: Study) -> pd.DataFrame:
         "better": "higher" if score.rung.higher_is_better else "lower",
         "seeds": score.difference.n, "before": score.before, "after": score.after,
         "difference": score.difference.mean, "low": score.difference.low, "high": score.difference.high,
-        "detectable": score.difference.detectable, "over": score.difference.over,
+        "detectable": score.difference.detectable, "over": score.difference.over, "sandbox": score.sandbox,
     } for score in tuned(study)), COLUMNS)
 
 

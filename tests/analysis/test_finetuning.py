@@ -15,7 +15,18 @@ from analysis.study import Study
 from analysis.tables import registry
 from analysis.two_way import two_way_t
 from tests.analysis.conftest import Arm
-from tests.analysis.test_downstream import ARMS, NCA, SCRATCH, Asked, Values, _asked, drawn, scored, write_items  # noqa: F401
+from tests.analysis.test_downstream import (  # noqa: F401
+    ARMS,
+    NCA,
+    SCRATCH,
+    Asked,
+    Values,
+    _asked,
+    drawn,
+    programs,
+    scored,
+    write_items,
+)
 
 
 @dataclass
@@ -58,6 +69,13 @@ def test_before_and_after_are_paired_by_item_and_seed(tmp_path: Path) -> None:
     assert row["after"] - row["before"] == pytest.approx(row["difference"]) and row["over"] == "items, seeds"
     shown = registry()["downstream"].build(Study(load(tmp_path, "demo"))).set_index("arm")
     assert shown.loc[NCA, "mean"] == pytest.approx(row["after"]), "the task's scores are the fine-tuned model's"
+
+
+def test_programs_without_a_sandbox_are_told_whether_they_were_before_or_after(tmp_path: Path) -> None:
+    ran = {kind: {SCRATCH: [programs(kind)] * 3} for kind in ("bubblewrap", "unsafe")}
+    for before, after in (("unsafe", "bubblewrap"), ("bubblewrap", "unsafe")):
+        frame = registry()["finetuning"].build(build(tmp_path / before, ran[before], ran[after]))
+        assert set(frame["sandbox"]) == {"bubblewrap, unsafe"}
 
 
 def test_a_sweep_without_fine_tuning_has_no_rows(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from analysis.downstream import UNSAFE_MARK, UNSAFE_MEANS, unsafe, unsafe_mark
 from analysis.figures import registry
 from analysis.load import load
 from analysis.study import Study
+from analysis.tables import registry as tables
 from orchestrator.__main__ import main
 from sweeps.language.ladder import UNSAFE
 from tests.analysis.test_downstream import NCA, SCRATCH, _asked, drawn, programs, table, write_items  # noqa: F401
@@ -58,6 +59,11 @@ def test_a_comparison_marks_the_side_of_which_it_is_true(tmp_path: Path) -> None
     assert [(n.arm, n.what, n.unsafe_a) for n in found.numbers if n.unsafe_b] == [(NCA, "t.all.pass@1", False)]
     text = " ".join(text_of(found).split())
     assert text.count(f"(n=3){UNSAFE_MARK}") == 1 and UNSAFE_MEANS in text
+
+
+def test_the_table_of_difficulty_says_what_any_arm_ran_in(tmp_path: Path) -> None:
+    rows = tables()["difficulty"].build(sweep(tmp_path, kind=UNSAFE))
+    assert set(rows["sandbox"]) == {"bubblewrap, unsafe"}
 
 
 def test_power_marks_what_a_pilot_without_a_sandbox_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
