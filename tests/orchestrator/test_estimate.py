@@ -97,3 +97,18 @@ def test_ends_within_the_warm_up_and_beyond_the_horizon_are_told(tmp_path: Path)
     axes = {**AXES, "token_budget": ["10x", "20x"]}
     long = [w for w in told(planned(tmp_path, axes=axes, protocol="paper"))["warnings"] if "beyond" in w]
     assert len(long) == 1 and "prepretrain.horizon, 2,999,296 tokens: the run of 5,999,616 goes on" in long[0]
+
+
+def test_a_gate_that_can_decide_nothing_is_told(tmp_path: Path) -> None:
+    def said(tokens: int, **values: Any) -> list[str]:
+        plan = planned(tmp_path, axes=AXES, fields={"evaluate.gate_tokens": tokens}, **values)
+        return [w for w in told(plan)["warnings"] if "gate" in w]
+
+    assert said(10 * 256) == []
+    [line] = said(10 * 256 - 1)
+    assert line.startswith("evaluate.gate_tokens: 9 sequences") and "withholds" not in line
+    [line] = said(9 * 256, gate="require")
+    assert line.endswith("so gate: require withholds all but controls")
+    scratch = planned(tmp_path, axes={"upstream": ["none"], "domain": ["web"], "seed": [0]},
+                      fields={"evaluate.gate_tokens": 256})
+    assert not [w for w in told(scratch)["warnings"] if "gate" in w], "scratch has no gate"
