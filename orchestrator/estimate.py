@@ -19,8 +19,10 @@ from orchestrator.packer import Packer, add_measurement, throughput
 from orchestrator.pilots import Search, warnings
 from orchestrator.plan import Planned, StageState, seconds_guess, storage_bytes
 from sweeps.language.gate import MIN_SEQUENCES
+from sweeps.language.mixture import MixtureScience
 from sweeps.language.presets import SCALES
 from sweeps.language.spec import Run
+from sweeps.language.units import tokens_text
 from sweeps.store.ledger import fold, read_events
 from sweeps.store.records import read_result
 
@@ -110,7 +112,7 @@ def _warnings(planned: Planned) -> list[str]:
     """Return what a person should know before paying for it."""
     found = (_too_few_slots(planned.sweep.run), _on_the_edge(planned), without_room(planned),
              texts.epochs(planned.graph), texts.too_long(planned.graph, planned.sweep.run), _few_updates(planned),
-             _schedules(planned), _gates(planned))
+             _schedules(planned), _gates(planned), _phases(planned))
     return [line for lines in found for line in lines]
 
 
@@ -152,6 +154,20 @@ def _gates(planned: Planned) -> Iterator[str]:
         then = ", so gate: require withholds all but controls" if planned.sweep.gate == "require" else ""
         yield (f"evaluate.gate_tokens: {max(min(few), 1)} sequences, and from fewer than {MIN_SEQUENCES} the upstream "
                f"gate decides nothing{then}")
+
+
+def _phases(planned: Planned) -> Iterator[str]:
+    """Yield that a curriculum's later law begins where no budget reaches: its arms are no curriculum."""
+    longest: dict[tuple[int, ...], int] = {}
+    for trial in planned.trials:
+        if isinstance(trial.trained.science, MixtureScience):
+            starts = tuple(trial.trained.science.weights)
+            longest[starts] = max(longest.get(starts, 0), trial.upstream_tokens)
+    for starts, tokens in longest.items():
+        late = [start for start in starts if start >= tokens]
+        if late:
+            yield (f"mixture.weights: the law from {tokens_text(late[0])} tokens on is never read; the longest budget "
+                   f"has {tokens_text(tokens)}")
 
 
 def _on_the_edge(planned: Planned) -> Iterator[str]:

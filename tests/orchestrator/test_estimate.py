@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from orchestrator.estimate import summary
-from orchestrator.plan import Planned, stage_states
+from orchestrator.plan import Planned, make_plan, stage_states
 from sweeps.language.science import SegmentScience
+from sweeps.language.spec import Overrides
 from sweeps.store import files
 from tests.orchestrator.plans import planned
+from tests.orchestrator.verb_stores import SHIPPED
 from workloads.training.checkpoints import _same_schedule
 
 AXES: dict[str, Any] = {"upstream": ["none", "nca"], "complexity": ["60-75"], "token_budget": ["0.5x", "1x"],
@@ -112,3 +114,14 @@ def test_a_gate_that_can_decide_nothing_is_told(tmp_path: Path) -> None:
     scratch = planned(tmp_path, axes={"upstream": ["none"], "domain": ["web"], "seed": [0]},
                       fields={"evaluate.gate_tokens": 256})
     assert not [w for w in told(scratch)["warnings"] if "gate" in w], "scratch has no gate"
+
+
+@pytest.mark.parametrize(("start", "budgets", "line"), [
+    ("0.5x", "[1x]", ""), ("2x", "[1x, 4x]", ""),
+    ("2x", "[1x]", "mixture.weights: the law from 600k tokens on is never read; the longest budget has 299k"),
+])
+def test_a_law_that_no_budget_reaches_is_told(start: str, budgets: str, line: str, tmp_path: Path) -> None:
+    sets = ("upstream=[none, mixture]", f"mixture.weights={{0: {{easy: 1}}, {start}: {{hard: 1}}}}",
+            f"token_budget={budgets}")
+    plan = make_plan(SHIPPED / "upstreams.yaml", Overrides(sets=sets), tmp_path)
+    assert [w for w in told(plan)["warnings"] if "mixture" in w] == [line] * bool(line)
