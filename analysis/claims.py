@@ -128,13 +128,18 @@ def _measured(study: Study, domain: str, fields: Mapping[str, Any]) -> tuple[str
         return _nothing(reason)
     if len(arms) == 1 and fields.get("arm") != BEST:
         interval = study.effect(domain, arms[0], reference)
-        return arms[0], interval, interval.note or _INTERVAL
+        return arms[0], interval, (interval.note or _INTERVAL) + _doubt(study, reference)
     made, kept, _ = study.family(domain, arms, reference or study.baseline_of(domain, arms[0]))
     if made is None:
         return _nothing("no seed is scored in the reference and in a band")
     interval = made.intervals[made.best]
     text = f"simultaneous 95 % max-t interval over {len(kept)} of {len(arms)} bands, variance pooled"
-    return kept[made.best], interval, interval.note or text
+    return kept[made.best], interval, (interval.note or text) + _doubt(study, reference)
+
+
+def _doubt(study: Study, reference: str) -> str:
+    """Return what a reader must know of an arm that others are compared with, and whose upstream was not learned."""
+    return f", over {study.named(reference)}" if study.doubtful(reference) else ""
 
 
 def _named(study: Study, domain: str, written: str) -> list[str]:
@@ -164,6 +169,9 @@ def _judge_bands(study: Study, name: str, fields: Mapping[str, Any]) -> Verdict:
         verdict = "supported" if all(below) else "inconclusive" if any(below) else "contradicted"
         reason = (f"bands that may be the best (Tukey, 97.5 % each): {listed(sorted(ours, key=_edges))} on {domain}, "
                   f"{listed(sorted(theirs, key=_edges))} on {than}")
+        doubts = {study.named(a) for d in (domain, than) for arms in study.bands(d).values() for a in arms
+                  if study.doubtful(a)}
+        reason += f"; {listed(sorted(doubts))}" * bool(doubts)
     return Verdict(claim=name, domain=domain, arm=BEST, over=f"{BEST} on {than}", statement=f"{side} band",
                    verdict=verdict, interval=Interval(mean=math.nan, n=seeds, note=reason), rule=reason,
                    says=str(fields.get("says", "")))

@@ -74,6 +74,9 @@ class Number:
     unsafe_a: bool = False
     unsafe_b: bool = False
     """It rests on programs that ran in no sandbox on that side, by --unsafe-exec."""
+    doubtful_a: bool = False
+    doubtful_b: bool = False
+    """The arm's upstream was not learned in every measured seed of that side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,21 +149,24 @@ def _numbers(a: Study, b: Study) -> Iterator[Number]:
             continue
         what = "loss" if a.cells[domain, arm][0]["is_baseline"] else "gain"
         one, two = (s.losses.get((domain, arm), {}) if what == "loss" else s.gains(domain, arm) for s in (a, b))
-        yield _number((domain, arm, what), one, two)
+        yield _number((domain, arm, what), one, two, (a, b))
     scores = by_seed(b)
     for (domain, arm, name), seeds in by_seed(a).items():
         if (domain, arm, name) in scores:
             marks = [bool(unsafe_mark(s, domain, name, arm)) for s in (a, b)]
-            found = _number((domain, arm, name), seeds, scores[domain, arm, name])
+            found = _number((domain, arm, name), seeds, scores[domain, arm, name], (a, b))
             yield replace(found, unsafe_a=marks[0], unsafe_b=marks[1])
 
 
-def _number(key: tuple[str, str, str], one: Mapping[int, float], two: Mapping[int, float]) -> Number:
+def _number(
+    key: tuple[str, str, str], one: Mapping[int, float], two: Mapping[int, float], studies: tuple[Study, Study]
+) -> Number:
     """Return one number from both sides' values by seed."""
     sides = list(one.values()), list(two.values())
     difference = welch(*sides)
     return Number(domain=key[0], arm=key[1], what=key[2], a=paired_t(sides[0]), b=paired_t(sides[1]),
-                  difference=difference, verdict=_verdict(one, two, difference))
+                  difference=difference, verdict=_verdict(one, two, difference),
+                  doubtful_a=studies[0].doubtful(key[1]), doubtful_b=studies[1].doubtful(key[1]))
 
 
 def _verdict(one: Mapping[int, float], two: Mapping[int, float], difference: Interval) -> str:

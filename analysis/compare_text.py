@@ -18,7 +18,8 @@ _LEGEND = (
     "loss: of a baseline at T_b; gain: over the baseline at T_b; nats per token, with 95 % intervals. task.level.rung: "
     "a downstream score, mean over seeds on the items that were asked. b - a: "
     "difference of the means with Welch's 95 % interval, seeds taken as independent. identical: the same seeds, the "
-    f"same values. not tested: fewer than 3 seeds on a side. {UNSAFE_MEANS} Each interval stands for itself."
+    "same values. not tested: fewer than 3 seeds on a side. ?: that side's upstream was not learned in every measured "
+    f"seed, so a missing gain says nothing. {UNSAFE_MEANS} Each interval stands for itself."
 )
 
 
@@ -75,7 +76,8 @@ def _numbers(verdict: str, numbers: Sequence[Number]) -> Iterator[str]:
     yield from ("", f"{verdict}:")
     for n in numbers[:_MOST]:
         yield from _wrapped(f"{plain(n.domain)}, {plain(n.arm)}", "    ", "  ")
-        one, two = (UNSAFE_MARK if unsafe else "" for unsafe in (n.unsafe_a, n.unsafe_b))
+        one, two = (UNSAFE_MARK * unsafe + " ?" * doubtful for unsafe, doubtful in (
+            (n.unsafe_a, n.doubtful_a), (n.unsafe_b, n.doubtful_b)))
         if verdict == IDENTICAL:
             yield f"    {n.what} {_value(n, n.a)}{one or two}"
             continue

@@ -91,7 +91,8 @@ def _by_field(study: Study) -> list[str]:
 def _at_values(study: Study, group: list[AtValue]) -> str:
     first, leaf = group[0], plain(group[0].field.rpartition(".")[2])
     sides = {"better": 1, "worse": -1, "not resolved": 0}
-    texts = [f"{side} at " + listed(f"{v.value} ({interval(v.gain)})" for v in group if v.gain.resolved == sign)
+    texts = [f"{side} at " + listed(f"{_value(study, v)} ({interval(v.gain)})" for v in group
+                                    if v.gain.resolved == sign)
              for side, sign in sides.items() if any(v.gain.resolved == sign for v in group)]
     sign = {v.gain.resolved for v in group}
     said = f"{plain(first.domain)}: {plain(first.group)} over scratch with the same {leaf}: {'; '.join(texts)}."
@@ -100,8 +101,12 @@ def _at_values(study: Study, group: list[AtValue]) -> str:
     best = max((v for v in group if v.over_best.n), key=lambda v: v.over_best.mean, default=None)
     if best is not None:
         said += (f" Over scratch at its own best ({plain(best.best_value)}, chosen on these seeds): at most "
-                 f"{interval(best.over_best)}, at {plain(best.value)}.")
+                 f"{interval(best.over_best)}, at {plain(_value(study, best))}.")
     return said
+
+
+def _value(study: Study, at: AtValue) -> str:
+    return at.value + (f", upstream learned in {study.learned(at.arm)}" if study.doubtful(at.arm) else "")
 
 
 def _structure(study: Study) -> list[str]:

@@ -70,8 +70,10 @@ class Board:
         speed = SCALES[planned.sweep.scale].guessed_flops_per_second
         self._guess = {kind: planned.execution(kind).ranks * speed for kind in planned.registries.stages}
         self._measured: dict[str, tuple[float, float]] = {}
-        for key in complete(self.layout, self.graph.nodes.values()):
-            self._check(key)
+        done = complete(self.layout, self.graph.nodes.values())
+        banks = self.graph.banks_to_read(done)
+        for key in done:
+            self._check(key, thorough=key in banks)
 
     # -- estimates -----------------------------------------------------------------------------------------------
 
@@ -161,11 +163,11 @@ class Board:
         return sum(self.status[r] is Status.WITHHELD and self.graph.nodes[r].gate == key
                    for r in self.packer.readers(key))
 
-    def _check(self, key: str) -> None:
+    def _check(self, key: str, *, thorough: bool = False) -> None:
         """Settle a stage that an earlier run left; one that was changed since then is not believed."""
         node = self.graph.nodes[key]
         try:
-            wrong = records.damage_of_result(self.layout.stage(node.spec.kind, key), thorough=False)
+            wrong = records.damage_of_result(self.layout.stage(node.spec.kind, key), thorough=thorough)
         except RecordError as error:
             wrong = str(error)
         if not wrong:

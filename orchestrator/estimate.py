@@ -18,8 +18,11 @@ from orchestrator.meter import spent
 from orchestrator.packer import Packer, add_measurement, throughput
 from orchestrator.pilots import Search, warnings
 from orchestrator.plan import Planned, StageState, seconds_guess, storage_bytes
+from sweeps.language.gate import MIN_SEQUENCES
+from sweeps.language.mixture import MixtureScience
 from sweeps.language.presets import SCALES
 from sweeps.language.spec import Run
+from sweeps.language.units import tokens_text
 from sweeps.store.ledger import fold, read_events
 from sweeps.store.records import read_result
 
@@ -109,7 +112,7 @@ def _warnings(planned: Planned) -> list[str]:
     """Return what a person should know before paying for it."""
     found = (_too_few_slots(planned.sweep.run), _on_the_edge(planned), without_room(planned),
              texts.epochs(planned.graph), texts.too_long(planned.graph, planned.sweep.run), _few_updates(planned),
-             _schedules(planned))
+             _schedules(planned), _gates(planned), _phases(planned))
     return [line for lines in found for line in lines]
 
 
@@ -141,6 +144,30 @@ def _schedules(planned: Planned) -> Iterator[str]:
         if horizon is not None and end > horizon:
             found[f"{kind}.horizon, {horizon:,} tokens: the run of {end:,} goes on beyond it at the last rate"] = None
     yield from found
+
+
+def _gates(planned: Planned) -> Iterator[str]:
+    """Yield that the upstream gate will read too few sequences to decide anything."""
+    few = {trial.core["evaluate"].gate_tokens.tokens() // trial.core["model"].sequence_length
+           for trial in planned.trials if any(step.role == "gate" for step in planned.graph.paths[trial.id])}
+    if few and min(few) < MIN_SEQUENCES:
+        then = ", so gate: require withholds all but controls" if planned.sweep.gate == "require" else ""
+        yield (f"evaluate.gate_tokens: {max(min(few), 1)} sequences, and from fewer than {MIN_SEQUENCES} the upstream "
+               f"gate decides nothing{then}")
+
+
+def _phases(planned: Planned) -> Iterator[str]:
+    """Yield that a curriculum's later law begins where no budget reaches: its arms are no curriculum."""
+    longest: dict[tuple[int, ...], int] = {}
+    for trial in planned.trials:
+        if isinstance(trial.trained.science, MixtureScience):
+            starts = tuple(trial.trained.science.weights)
+            longest[starts] = max(longest.get(starts, 0), trial.upstream_tokens)
+    for starts, tokens in longest.items():
+        late = [start for start in starts if start >= tokens]
+        if late:
+            yield (f"mixture.weights: the law from {tokens_text(late[0])} tokens on is never read; the longest budget "
+                   f"has {tokens_text(tokens)}")
 
 
 def _on_the_edge(planned: Planned) -> Iterator[str]:

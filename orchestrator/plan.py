@@ -32,7 +32,9 @@ from sweeps.language.spec import Overrides, SweepFile, load_draft
 from sweeps.language.stage import AUTO, Execution
 from sweeps.language.stages import GraphBuilder
 from sweeps.store.files import sha256_file
+from sweeps.store.integrity import how_to_remake
 from sweeps.store.layout import Layout
+from sweeps.store.records import damage_of_result
 from workloads.registry import load_registries
 
 WEIGHT_BYTES, CHECKPOINT_BYTES = 4, 14
@@ -305,6 +307,8 @@ def complete(layout: Layout, nodes: Iterable[Node]) -> set[str]:
 def stage_states(planned: Planned, live: Mapping[str, str]) -> dict[str, StageState]:
     """Return each stage's state; `live` maps fingerprints that a running controller has to its name."""
     done = complete(planned.layout, planned.graph.nodes.values())
+    damaged = {key: wrong for key in planned.graph.banks_to_read(done)
+               if (wrong := damage_of_result(planned.layout.stage("rules", key)))}
     gates = {node.gate for node in planned.graph.nodes.values() if node.gate in done}
     closed = {gate for gate in gates if gate is not None and bars(planned.layout, gate)}
     plan = Plan.of(planned.file.model_dump(mode="json")) if planned.file.search else Plan(name=planned.sweep.name)
@@ -312,7 +316,10 @@ def stage_states(planned: Planned, live: Mapping[str, str]) -> dict[str, StageSt
     states: dict[str, StageState] = {}
     for key, node in planned.graph.nodes.items():
         missing = _missing_sources(node)
-        if key in done:
+        if key in damaged:
+            remake = how_to_remake(planned.layout.stage("rules", key))
+            states[key] = StageState(state="blocked", reason=f"changed after it was complete: {damaged[key]}; {remake}")
+        elif key in done:
             states[key] = StageState(state="reuse", reason="complete in the store")
         elif key in live:
             states[key] = StageState(state="live", reason=f"sweep {live[key]} is running it")

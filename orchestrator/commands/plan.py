@@ -127,8 +127,10 @@ def _text(planned: Planned, states: Mapping[str, Any], totals: Mapping[str, Any]
         *(f"{'' if k else 'rules':<10}{search.line}" for k, search in enumerate(found)),
     ]
     lines += _elsewhere(totals["elsewhere"])
-    stopped = Counter((s.state, s.reason) for s in states.values() if s.state in ("blocked", "withheld"))
+    stopped = Counter((s.state, s.reason) for s in states.values() if s.state in ("blocked", "withheld")
+                      and not s.reason.startswith("needs "))  # what only needs another one is in the table
     lines += [f"{state:<10}{number} stages, {reason}" for (state, reason), number in list(stopped.items())[:3]]
+    lines += [f"{'':10}and {len(stopped) - 3} more reasons: --json names them"] * (len(stopped) > 3)
     if totals["storage_bytes"] > totals["free_bytes"]:
         lines.append("WARNING   more storage than is free: name another --root")
     for warning in totals["warnings"]:

@@ -1,8 +1,9 @@
 """Show what an upstream makes, or what a bank of rules in the store holds.
 
 `upstream` makes a few sequences in memory, those that a sweep with this seed would train on, and needs no store: scores
-against the band, the tokens of a sequence (brackets coloured by depth), and with -o a picture of trajectories through
-time. Fields are resolved as in a sweep file (scale tiny, protocol fair). `bank` reads a finished stage `rules`.
+against the band, the tokens of a sequence (brackets coloured by depth, symbols of `regular` and `utm` by kind), and
+with -o a picture of trajectories through time. Fields are resolved as in a sweep file (scale tiny, protocol fair).
+`bank` reads a finished stage `rules`.
 """
 
 from __future__ import annotations

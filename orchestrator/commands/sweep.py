@@ -65,9 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
         planned = planned.with_slots(arguments.slots)
     writable(store.root)
     refuse_blocked(planned)
+    run_pilots(planned)
     if arguments.controller == "slurm":
         return _appoint(arguments, planned)
-    run_pilots(planned)
     for warning in () if arguments.quiet else (*warnings(searches(planned)), *unsandboxed(planned)):
         say(f"WARNING {warning}")
     name = planned.sweep.name

@@ -14,6 +14,8 @@ GATE = "upstream_gate"
 """The task that asks whether an upstream was learned; measured for every upstream."""
 LEARNED = f"{GATE}.learned"
 """Its score that holds the verdict."""
+MIN_SEQUENCES = 10
+"""From fewer held-out sequences the gate decides nothing: a standard error clustered by them says little."""
 FOLLOWING = ("trunk", "end", "evaluate", FINETUNE, DOWNSTREAM, DOWNSTREAM_UNTUNED)
 """Roles of the steps on a trial's path that are withheld where its upstream was not learned (`gate: require`)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,16 @@ class Graph:
     """Fingerprint -> node."""
     paths: dict[str, tuple[PathStep, ...]]
     """Trial id -> its stages."""
+
+    def banks_to_read(self, done: Set[str]) -> set[str]:
+        """Return the complete banks of rules that a stage without a result will read.
+
+        Every byte of these is compared before a job is made for what reads them (a second per GB): a byte changed in a
+        table is a rule like any other, and a job would find it out hours of queue later.
+        """
+        waiting = (node for key, node in self.nodes.items() if key not in done)
+        return {i.fingerprint for node in waiting for i in node.spec.inputs
+                if i.kind == "rules" and i.fingerprint in done}
 
 
 class DataStages:

@@ -144,8 +144,8 @@ class Upstream(Plugin):
     frames_implementation: str = ""
     """`module:attribute`, signature of `workloads.contract.Frames`: what `show upstream` draws; empty: no picture."""
     spell: Callable[[Any, Sequence[int]], list[tuple[str, int]]] | None = None
-    """(science, tokens of a sequence from its start) -> each token's text and level (depth of a bracket), by which
-    `show upstream` colours it; None: plain numbers."""
+    """(science, tokens of a sequence from its start) -> each token's text and level (depth of a bracket, kind of a
+    symbol; -1: none), by which `show upstream` colours it; None: plain numbers."""
 
     def load_fetch(self) -> Any:
         """Import and return what brings its body here. Heavy."""

@@ -285,7 +285,10 @@ def _damage_of_spec(stage: StageFolder, result: Result) -> str:
         return ""
     if not stage.spec.is_file():
         return f"{stage.spec} is missing"
-    return "" if files.sha256_file(stage.spec) == result.spec_sha256 else f"{stage.spec} was altered after completion"
+    if files.sha256_file(stage.spec) != result.spec_sha256:
+        return f"{stage.spec} was altered after completion"
+    own = files.read_json(stage.spec).get("fingerprint", stage.fingerprint)
+    return "" if own == stage.fingerprint else f"{stage.spec} is that of {own}: the folder is a copy of another stage's"
 
 
 def _damage_of_final(attempt: AttemptFolder, result: Result, *, thorough: bool) -> str:
@@ -318,7 +321,7 @@ def artifacts_of(stage: StageFolder) -> Path:
     key = str(stage.result), stat.st_ino, stat.st_mtime_ns
     if key not in _verified:
         artifacts = {k: v for k, v in result.files.items() if k.startswith("artifacts/")}
-        if wrong := verify(stage.attempt(result.attempt).path, artifacts):
+        if wrong := verify(stage.attempt(result.attempt).path, artifacts) or _damage_of_spec(stage, result):
             raise RecordError(f"stage {stage.kind}/{stage.fingerprint} was damaged after completion: {wrong}; "
                               f"{how_to_remake(stage)}")
         _verified.add(key)

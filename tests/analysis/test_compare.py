@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from scipy import stats
 from analysis.bundle import export
 from analysis.compare import AGREE, DIFFER, IDENTICAL, UNKNOWN, welch
 from orchestrator.__main__ import main
+from sweeps.language.gate import Verdict
 from sweeps.store import files
 from sweeps.store.layout import Layout
 from tests.analysis.conftest import ARMS, RELAXED, SCRATCH, Arm, SweepBuilder
 from tests.analysis.test_downstream import NCA, _asked, scored, table  # noqa: F401
 
 WEB = ("web",)
+NAME = "nca 30-45"
 Compared = Callable[..., dict[str, Any]]
 samples = st.lists(st.integers(-500, 500).map(lambda v: v / 100), min_size=3, max_size=8)
 
@@ -102,6 +105,22 @@ def test_a_gain_beyond_the_intervals_differs_and_noise_does_not(tmp_path: Path, 
     assert verdicts(found) == {a.name: DIFFER if a is ARMS[2] else AGREE for a in ARMS} and found["differs"]
     number = next(n for n in found["numbers"] if n["verdict"] == DIFFER)
     assert number["what"] == "gain" and 0.08 < number["difference"]["low"] < number["difference"]["high"] < 0.12
+
+
+def test_an_upstream_that_was_not_learned_is_marked_on_its_side(
+    tmp_path: Path, compared: Compared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doubted = (SCRATCH, Arm(name=NAME, upstream="nca", complexity="30-45", gain=0.3, verdict=Verdict.NOT_LEARNED))
+    sure = (SCRATCH, Arm(name=NAME, upstream="nca", complexity="30-45"))
+    one = SweepBuilder(tmp_path / "a", domains=WEB, noise=0.004, arms=doubted).build()
+    two = SweepBuilder(tmp_path / "b", domains=WEB, noise=0.005, arms=sure).build()
+    marks = {n["arm"]: (n["doubtful_a"], n["doubtful_b"]) for n in compared(one, two)["numbers"]}
+    assert marks == {"scratch": (False, False), NAME: (True, False)}
+    assert main(["compare", str(one), str(two)]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"gain a \S+ \[\S+ \S+\] \?, b [^?]+; b - a", text), text
+    assert main(["compare", str(one), str(one)]) == 0
+    assert re.search(r"identical:.*gain \S+ \[\S+ \S+\] \?", capsys.readouterr().out, re.DOTALL)
 
 
 def test_why_they_differ_is_said(tmp_path: Path, compared: Compared, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,6 +60,24 @@ def test_every_table_about_transfer_has_the_mark(doubted: Study) -> None:
         ("nca 30-45", "0/3", "0/3"), ("nca 60-75", "3/3", "0/3")}
 
 
+@pytest.mark.parametrize(("claim", "said"), [
+    ({"arm": "nca 60-75", "over": "nca_shuffled", "gain_nats": "> 0"},
+     "interval over seeds, over nca_shuffled (upstream learned in 0/3)"),
+    ({"arm": "nca 60-75", "over": "baseline", "gain_nats": "> 0"}, "95 % paired-t interval over seeds"),
+    ({"arm": "best_band", "over": "nca_shuffled", "gain_nats": "> 0"},
+     "variance pooled, over nca_shuffled (upstream learned in 0/3)"),
+    ({"band": "lower", "than": "code"}, "60-75 on code; nca 30-45 (upstream learned in 0/3)"),
+])
+def test_a_claim_that_rests_on_an_upstream_not_learned_says_so(
+    doubted: Study, claim: dict[str, str], said: str
+) -> None:
+    plan = doubted.records.plan.model_copy(update={"claims": {"it": {"domain": "web", "says": "", **claim}}})
+    found = Study(replace(doubted.records, plan=plan))
+    row = registry()["claims"].build(found).iloc[0]
+    assert row["rule"].endswith(said), row["rule"]
+    assert said in " ".join(verdict_sentences(found))
+
+
 def test_the_report_marks_it(doubted: Study) -> None:
     text = page(doubted)
     assert "0/3 ?" in text and "nca 30-45 (upstream learned in 0/3)" in text and ">nca 30-45 ?<" in text

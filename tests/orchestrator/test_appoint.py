@@ -38,6 +38,14 @@ def sweep(*more: object) -> tuple[object, ...]:
     return "sweep", SHIPPED / "smoke.yaml", "--root", "store", "--cluster", "cluster.yaml", *more
 
 
+def test_an_impossible_band_is_refused_before_the_controllers_job_exists(
+    slurm: Fakes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, said = called(capsys, *sweep("--controller", "slurm", "--set", "complexity=[0-0.5]"))
+    assert code == 2 and "complexity.band 0-0.5 (normalized) cannot be met" in said
+    assert slurm.calls("sbatch") == [] and not Path("store/sweeps/smoke/ledger").exists()
+
+
 def test_the_job_owns_the_sweep_from_its_submission_on_and_everybody_else_is_refused(
     slurm: Fakes, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from orchestrator.estimate import summary
-from orchestrator.plan import Planned, stage_states
+from orchestrator.plan import Planned, make_plan, stage_states
 from sweeps.language.science import SegmentScience
+from sweeps.language.spec import Overrides
 from sweeps.store import files
 from tests.orchestrator.plans import planned
+from tests.orchestrator.verb_stores import SHIPPED
 from workloads.training.checkpoints import _same_schedule
 
 AXES: dict[str, Any] = {"upstream": ["none", "nca"], "complexity": ["60-75"], "token_budget": ["0.5x", "1x"],
@@ -97,3 +99,29 @@ def test_ends_within_the_warm_up_and_beyond_the_horizon_are_told(tmp_path: Path)
     axes = {**AXES, "token_budget": ["10x", "20x"]}
     long = [w for w in told(planned(tmp_path, axes=axes, protocol="paper"))["warnings"] if "beyond" in w]
     assert len(long) == 1 and "prepretrain.horizon, 2,999,296 tokens: the run of 5,999,616 goes on" in long[0]
+
+
+def test_a_gate_that_can_decide_nothing_is_told(tmp_path: Path) -> None:
+    def said(tokens: int, **values: Any) -> list[str]:
+        plan = planned(tmp_path, axes=AXES, fields={"evaluate.gate_tokens": tokens}, **values)
+        return [w for w in told(plan)["warnings"] if "gate" in w]
+
+    assert said(10 * 256) == []
+    [line] = said(10 * 256 - 1)
+    assert line.startswith("evaluate.gate_tokens: 9 sequences") and "withholds" not in line
+    [line] = said(9 * 256, gate="require")
+    assert line.endswith("so gate: require withholds all but controls")
+    scratch = planned(tmp_path, axes={"upstream": ["none"], "domain": ["web"], "seed": [0]},
+                      fields={"evaluate.gate_tokens": 256})
+    assert not [w for w in told(scratch)["warnings"] if "gate" in w], "scratch has no gate"
+
+
+@pytest.mark.parametrize(("start", "budgets", "line"), [
+    ("0.5x", "[1x]", ""), ("2x", "[1x, 4x]", ""),
+    ("2x", "[1x]", "mixture.weights: the law from 600k tokens on is never read; the longest budget has 299k"),
+])
+def test_a_law_that_no_budget_reaches_is_told(start: str, budgets: str, line: str, tmp_path: Path) -> None:
+    sets = ("upstream=[none, mixture]", f"mixture.weights={{0: {{easy: 1}}, {start}: {{hard: 1}}}}",
+            f"token_budget={budgets}")
+    plan = make_plan(SHIPPED / "upstreams.yaml", Overrides(sets=sets), tmp_path)
+    assert [w for w in told(plan)["warnings"] if "mixture" in w] == [line] * bool(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -97,6 +98,19 @@ def test_a_control_shows_the_tokens_that_it_permutes(capsys: Captured) -> None:
     plain, shuffled = (answer(capsys, "show", "upstream", name, "--rules", 1)["bands"][0]["tokens"]
                        for name in ("nca", "nca_shuffled"))
     assert plain != shuffled and sorted(plain) == sorted(shuffled)
+
+
+@pytest.mark.parametrize("upstream", ["regular", "utm"])
+def test_symbols_are_coloured_by_kind_and_strings_end_in_a_bar(
+    upstream: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = answer(capsys, "show", "upstream", upstream, "--rules", "1")["bands"][0]
+    delimiter = made["vocabulary"] - 1
+    assert delimiter in made["tokens"]
+    assert made["levels"] == [-1 if token == delimiter else token for token in made["tokens"]]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    coloured = called(capsys, "show", "upstream", upstream, "--rules", "1")[1]
+    assert "\x1b[" in coloured and " | " in re.sub(r"\x1b\[[0-9;]*m", "", coloured)
 
 
 def test_brackets_are_coloured_by_depth_on_a_terminal_and_never_with_no_color(

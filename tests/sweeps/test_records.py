@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import tempfile
 import threading
 from pathlib import Path
@@ -39,10 +40,10 @@ def line(number: int, loss: float = 1.0) -> bytes:
     return files.encode_line(number, {"tokens": number, "kind": "train", "values": {"loss": loss}}).encode()
 
 
-def finished(root: Path) -> StageFolder:
+def finished(root: Path, spec: str = '{"kind":"toy"}') -> StageFolder:
     """A finished stage with an artifact and two checkpoints."""
     stage = Layout(root).stage("toy", "f")
-    files.create(stage.spec, '{"kind":"toy"}')
+    files.create(stage.spec, spec)
     attempt = records.open_attempt(stage, {})
     for tokens in (5, 7):
         attempt.row(tokens=tokens, kind="train", values={"loss": 2.0})
@@ -201,6 +202,21 @@ def test_whatever_is_edited_or_deleted_after_completion_is_named(tmp_path: Path,
     assert Path(name).name in records.damage_of_result(stage, thorough=False) or name == "result.json"
     path.write_bytes(whole)
     assert not records.damage_of_result(stage)
+
+
+def test_a_copy_of_another_stage_is_not_this_one(tmp_path: Path) -> None:
+    """Each of its files is as its result says; only spec.json tells whose they are."""
+    stage, other = finished(tmp_path), Layout(tmp_path).stage("toy", "g")
+    shutil.copytree(stage.path, other.path)
+    assert not records.damage_of_result(other), "a spec that does not say whose it is"
+    shutil.rmtree(stage.path)
+    stage = finished(tmp_path, '{"fingerprint":"f","kind":"toy"}')
+    assert not records.damage_of_result(stage)
+    shutil.rmtree(other.path)
+    shutil.copytree(stage.path, other.path)
+    assert "is that of f: the folder is a copy of another stage's" in records.damage_of_result(other, thorough=False)
+    with pytest.raises(RecordError, match=r"toy/g was damaged after completion: .*spec\.json is that of f"):
+        records.artifacts_of(other)
 
 
 def test_a_damaged_artifact_is_never_read(tmp_path: Path) -> None:

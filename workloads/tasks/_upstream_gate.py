@@ -36,15 +36,13 @@ import torch
 import torch.nn.functional as F
 
 from sweeps.errors import RecordError
-from sweeps.language.gate import Verdict
+from sweeps.language.gate import MIN_SEQUENCES, Verdict
 from workloads.contract import Oracle, SequenceBatch, Subject
 from workloads.tasks._guesses import Floats, context_nats, copy_nats, fit_copy, ngram_nats, unigram_law
 from workloads.training.evaluation import logits_of
 from workloads.training.feeds import IGNORED, labels_of
 from workloads.training.losses import Logits, batches
 
-MIN_SEQUENCES = 10
-"""Below this many a standard error clustered by sequence says little."""
 STANDARD_ERRORS = 2.0
 """Between the margin and a verdict: about 95 % two-sided."""
 PLACED = ("loss", "copy_loss", "ngram_loss", "context_loss", "oracle_loss")

@@ -1,6 +1,8 @@
 """Upstream `nca_shuffled`: NCA sequences whose patch tokens are permuted. The control for order; light, fields only.
 
-It keeps every sequence's tokens, length and delimiters, and shares the rule banks of `nca`.
+It keeps every sequence's tokens, length and delimiters, and shares the rule banks of `nca`. Each order of a sequence's
+patches, of all its frames together, is as likely as another. Loss floor: who knows which patches a sequence has (T in
+all, c_v of them token v) still pays log(T! / prod c_v!) nats for it; what the patches themselves cost is not known.
 """
 
 from __future__ import annotations

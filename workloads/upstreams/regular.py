@@ -19,7 +19,8 @@ string takes N = e_0 (I - (1 - p) P)^-1 edges in each state, of 1/p in all. A re
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -62,9 +63,15 @@ def vocabulary(science: RegularScience) -> int:
     return science.symbols + 1
 
 
+def spell(science: Any, tokens: Sequence[int]) -> list[tuple[str, int]]:
+    """Return each symbol at its own level, and the delimiter (`|`) at none."""
+    return [("|", -1) if token == science.symbols else (str(token), token) for token in tokens]
+
+
 PLUGIN = Upstream(
     science=RegularScience,
     revision=1,
     implementation="workloads.upstreams._regular:make_source",
     vocabulary=vocabulary,
+    spell=spell,
 )

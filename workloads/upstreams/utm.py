@@ -28,6 +28,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from sweeps.language.plugins import Science, Upstream
+from workloads.upstreams.regular import spell
 
 LEAST_ACCEPTANCE = 0.01
 """Share of programs that must print `min_output` symbols; below it, most of the time goes into programs in vain."""
@@ -79,4 +80,5 @@ PLUGIN = Upstream(
     implementation="workloads.upstreams._utm:make_source",
     vocabulary=vocabulary,
     pilot=pilot,
+    spell=spell,
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import naive_nca
 from sweeps.errors import UsageError
 from workloads.upstreams.nca import kernels, philox, reference
 from workloads.upstreams.nca.complexity import gzip_lengths
@@ -48,12 +49,44 @@ def changed(array: np.ndarray, index: tuple[int, ...], by: float) -> np.ndarray:
     ("frames", (3, 20, 5, 5), 1), ("frames", (0, 37, 0, 0), 1), ("frames", (0, 8, 1, 1), 1),
     ("initial_grid", (2, 0, 0), 1), ("tokens", (5, 500), 1), ("tokens", (0, 0), 1), ("gzip_score", (7,), 1 / 1440),
     ("first_logits", (1, 2, 3, 4), 1e-3), ("min_top2_gap", (4, 4), -1e-3), ("conv0_kernel", (6, 1, 1, 5, 2), 0.1),
-    ("conv2_bias", (6, 3), 0.2), ("conv1_kernel", (6, 0, 0, 0, 0), np.nan),
+    ("conv1_kernel", (6, 0, 0, 0, 0), np.nan), ("conv2_kernel", (6, 0, 0, 0, 0), 1e30),
 ])
 def test_one_changed_number_is_found(
     golden: Arrays, tmp_path: Path, name: str, index: tuple[int, ...], by: float
 ) -> None:
     assert not conformance(written(tmp_path, golden | {name: changed(golden[name], index, by)})).ok
+
+
+def test_it_is_this_generator_that_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that forgot the channels that the padding reads twice would give other frames, gaps and logits."""
+    merge = reference.merge
+
+    def without_padding(bank: NcaBankScience, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return merge(bank.model_copy(update={"pad_channels": False}), first[:, :, 1:-1], second)
+
+    monkeypatch.setattr(reference, "merge", without_padding)
+    result = conformance(GOLDEN)
+    assert not result.ok and result.frames_identical < result.frames_checked and result.tokens_identical
+
+
+def test_the_plain_code_of_the_benchmark_makes_the_frames_of_the_release(golden: Arrays) -> None:
+    """What the generator's speed is compared with does the same work: every step whose gaps float32 can tell."""
+    bank = NcaBankScience(temperature=0)
+    for rule in range(4):
+        network = [golden[f"conv{i}_kernel"][rule] for i in range(3)]
+        for step in np.flatnonzero(golden["min_top2_gap"][rule] > 1e-4):
+            before, after = golden["frames"][rule, step : step + 2].astype(np.int64)
+            np.testing.assert_array_equal(naive_nca.step(bank, network, before, np.random.default_rng(0)), after)
+        tokens = [t for frame in golden["frames"][rule, 10:37] for t in naive_nca.frame_tokens(bank, frame)]
+        assert tokens == golden["tokens"][rule].tolist()
+
+
+def test_rules_that_this_generator_does_not_have_are_refused(golden: Arrays, tmp_path: Path) -> None:
+    biased = changed(golden["conv2_bias"], (6, 3), 0.2)
+    with pytest.raises(UsageError, match="conv2_bias is not zero"):
+        conformance(written(tmp_path, golden | {"conv2_bias": biased}))
+    with pytest.raises(UsageError, match="is no file that is there"):
+        conformance(tmp_path / "none.npz")
 
 
 def test_gaps_that_switch_every_check_off_do_not_pass(golden: Arrays, tmp_path: Path) -> None:

@@ -1,4 +1,15 @@
-"""Upstream `nca`: trajectories of random neural cellular automata (arXiv 2603.10055). Light: fields only."""
+"""Upstream `nca`: trajectories of random neural cellular automata (arXiv 2603.10055). Light: fields only.
+
+A rule is a random network: x one-hot on a torus of n states, logits = W3 relu(W2 (W1 * x)) with a 3x3 convolution W1
+and maps W2, W3 of each cell; the next state is drawn from Categorical(logits / temperature), at 0 the argmax. A
+sequence is one rollout of one rule (`rollout.py` says it to the bit): frames of `[start]`, patches row by row,
+`[end]`, a patch of p x p cells being the token sum of cell_j n^j, j row-major. n^(p^2) + 2 token ids; tokens of N
+sequences: N times their length, exactly. The first frame is no target, delimiters are none (`delimiter_loss`).
+
+Loss floor: given rule and frame before, cells are independent, so a patch costs the sum of its cells' entropies
+(`oracle.expected_nats`; 0 at temperature 0, and at most 0.003 nats a token at 1e-4 in docs/results/upstreams.md).
+What it costs to find the rule is not known.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,10 @@ The file (`.npz`) holds, for R rules of one alphabet: `conv{0,1,2}_{kernel,bias}
 `min_top2_gap` (smallest gap of each step), `first_logits`, `tokens` of the frames after burn-in, `gzip_score`.
 Alphabet, grid and channels come from the shapes; a first kernel with n + 2 input channels is one with `pad_channels`.
 
-Shapes: R rules, F frames, H x W grid, N states, C ReLU channels, P patches, T tokens.
+The recorded kernels become rules as drawn ones do (one table, weights in units of 2^-20), and `reference.py`, whose
+bits the compiled paths have, makes each step from the frame recorded before it.
+
+Shapes: R rules, F frames, H x W grid, S cells of the flat grid, N states, P patches, T tokens.
 """
 
 from __future__ import annotations
@@ -19,16 +22,23 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
 from sweeps.errors import UsageError
+from workloads.upstreams.nca import reference
 from workloads.upstreams.nca.complexity import gzip_lengths
+from workloads.upstreams.nca.rollout import LOGIT_UNIT, UNIT, Int32s, Rules, neighbours
+from workloads.upstreams.nca.science import NcaBankScience
 from workloads.upstreams.nca.tokens import delimit, patch_tokens
 
 Floats = npt.NDArray[np.float64]
 Array = npt.NDArray[np.generic]
 MIN_GAP = 1e-4
 """The release computes in float32: below this gap its argmax and an exact one may differ."""
-LOGIT_TOLERANCE = 1e-5
+LOGIT_TOLERANCE = 2e-5
+"""For float32 (2e-7 at the defaults) and for weights that are multiples of 2^-20 (3e-6)."""
+LARGEST_WEIGHT = 2.0**30
+"""Of a damaged kernel more is cut off, so that it is an integer at all; drawn weights are far below."""
 BURN_IN, SCORE_FRAMES = 10, 10
 AXES = {
     "conv0_kernel": 5, "conv0_bias": 2, "conv1_kernel": 5, "conv1_bias": 2, "conv2_kernel": 5, "conv2_bias": 2,
@@ -70,13 +80,14 @@ def conformance(path: Path) -> ConformanceResult:
     """
     data = _read(Path(path))
     size = _consistent(data)
-    gaps_RS, agree_RS, clear_agree = _steps(data)
+    bank, rules = _generator(data, size)
+    gaps_RS, agree_RS, clear_agree = _steps(data, bank, rules)
     recorded_RS = data["min_top2_gap"].astype(np.float64)
     checked = recorded_RS > MIN_GAP
     # A damaged gap must not switch a check off.
     gaps_right = bool(np.all(np.abs(gaps_RS - recorded_RS) <= 2 * LOGIT_TOLERANCE))
     same_start = np.array_equal(data["initial_grid"], data["frames"][:, 0])
-    logit_error = _logit_error(data)
+    logit_error = _logit_error(data, bank, rules)
     patches = _patches(data, size)
     tokens = _tokens_identical(data, patches, size)
     score_tokens = patches[:, :SCORE_FRAMES]
@@ -93,6 +104,8 @@ def conformance(path: Path) -> ConformanceResult:
 
 
 def _read(path: Path) -> dict[str, Array]:
+    if not path.is_file():
+        raise UsageError(f"{path} is no file that is there")
     try:
         with path.open("rb") as file:  # np.load leaves a file open that it cannot read
             archive = np.load(file, allow_pickle=False)
@@ -165,44 +178,55 @@ def _sized(data: Mapping[str, Array], states: int) -> _Size:
     return _Size(states=states, patch=patch, frames=kept)
 
 
-def rule_logits(data: Mapping[str, Array], rule: int, grids_FHW: npt.NDArray[np.int64]) -> Floats:
-    """Return the logits (F, H, W, N) that rule `rule` gives these grids, in float64 from the file's float32 kernels."""
-    first, second, third = (data[f"conv{i}_kernel"][rule].astype(np.float64) for i in range(3))
-    bias0, bias1, bias2 = (data[f"conv{i}_bias"][rule].astype(np.float64) for i in range(3))
-    states, radius = third.shape[-1], first.shape[0] // 2
-    if first.shape[2] == states + 2:  # the channel axis reads states n-1, 0, 1, ..., n-1, 0
-        wrapped = first[:, :, 1:-1].copy()
-        wrapped[:, :, -1] += first[:, :, 0]
-        wrapped[:, :, 0] += first[:, :, -1]
-        first = wrapped
-    table_yxNC = first @ second[0, 0]
-    hidden = np.zeros((*grids_FHW.shape, table_yxNC.shape[-1])) + bias0 @ second[0, 0] + bias1
-    for y in range(first.shape[0]):
-        for x in range(first.shape[1]):
-            hidden += table_yxNC[y, x][np.roll(grids_FHW, (radius - y, radius - x), axis=(1, 2))]
-    return np.asarray(np.maximum(hidden, 0) @ third[0, 0] + bias2)
+def _generator(data: Mapping[str, Array], size: _Size) -> tuple[NcaBankScience, Rules]:
+    """Return the fields and the rules of this generator that the recorded kernels are.
+
+    Raises:
+        UsageError: it has no such rules: a bias is not zero, or the shapes are beyond its limits.
+    """
+    if biased := [name for name in AXES if name.endswith("_bias") and np.any(data[name] != 0)]:
+        raise UsageError(f"{', '.join(biased)} is not zero; this generator's rules have no biases")
+    rules, side, _, inputs, linear = data["conv0_kernel"].shape
+    _, _, height, width = data["frames"].shape
+    try:
+        bank = NcaBankScience.model_validate({
+            "states": size.states, "grid": {"height": height, "width": width}, "patch": size.patch, "temperature": 0,
+            "pad_channels": inputs == size.states + 2, "network": {
+                "neighbourhood": side, "linear_channels": linear, "relu_channels": data["conv1_kernel"].shape[4]}})
+    except ValidationError as error:
+        raise UsageError(f"this generator has no such rules: {error.errors()[0]['msg']}") from error
+    first, second, third = (data[f"conv{i}_kernel"].astype(np.float64) for i in range(3))
+    table = reference.merge(bank, first.reshape(rules, side * side, inputs, linear), second[:, 0, 0])
+    return bank, Rules(tables_BKNC=_fixed(table), outputs_BCN=_fixed(third[:, 0, 0]))
 
 
-def _steps(data: Mapping[str, Array]) -> tuple[Floats, npt.NDArray[np.bool_], bool]:
+def _fixed(weights: Floats) -> Int32s:
+    """Return weights in units of 2^-20."""
+    return np.rint(np.clip(np.nan_to_num(weights * UNIT), -LARGEST_WEIGHT, LARGEST_WEIGHT)).astype(np.int32)
+
+
+def _steps(
+    data: Mapping[str, Array], bank: NcaBankScience, rules: Rules
+) -> tuple[Floats, npt.NDArray[np.bool_], bool]:
     """Return, per rule and step, the smallest gap, whether all cells agree, and whether all clear cells do."""
-    frames = data["frames"].astype(np.int64)
-    gaps = np.empty((len(frames), frames.shape[1] - 1))
+    frames_RFS = data["frames"].astype(np.int64).reshape(*data["frames"].shape[:2], -1)
+    gaps = np.empty((len(frames_RFS), frames_RFS.shape[1] - 1))
     agree = np.empty(gaps.shape, dtype=np.bool_)
     clear = True
-    for rule in range(len(frames)):
-        logits = rule_logits(data, rule, frames[rule, :-1])
-        top = np.partition(logits, -2, axis=-1)
+    for rule, frames_FS in enumerate(frames_RFS):
+        logits_FSN = reference.logits(rules.take(np.full(len(frames_FS) - 1, rule)), frames_FS[:-1], neighbours(bank))
+        top = np.partition(logits_FSN * LOGIT_UNIT, -2, axis=-1)
         gap = top[..., -1] - top[..., -2]
-        same = np.argmax(logits, axis=-1) == frames[rule, 1:]
-        gaps[rule], agree[rule] = gap.min(axis=(1, 2)), same.all(axis=(1, 2))
-        clear = clear and bool((same | (gap <= MIN_GAP)).all()) and bool(np.isfinite(logits).all())
+        same = np.argmax(logits_FSN, axis=-1) == frames_FS[1:]
+        gaps[rule], agree[rule] = gap.min(axis=1), same.all(axis=1)
+        clear = clear and bool((same | (gap <= MIN_GAP)).all())
     return gaps, agree, clear
 
 
-def _logit_error(data: Mapping[str, Array]) -> float:
-    grids = data["initial_grid"].astype(np.int64)
-    logits = np.concatenate([rule_logits(data, rule, grids[rule : rule + 1]) for rule in range(len(grids))])
-    return float(np.abs(logits - data["first_logits"].astype(np.float64)).max())
+def _logit_error(data: Mapping[str, Array], bank: NcaBankScience, rules: Rules) -> float:
+    grids_RS = data["initial_grid"].astype(np.int64).reshape(len(data["initial_grid"]), -1)
+    logits_RSN = reference.logits(rules, grids_RS, neighbours(bank)) * LOGIT_UNIT
+    return float(np.abs(logits_RSN - data["first_logits"].astype(np.float64).reshape(logits_RSN.shape)).max())
 
 
 def _patches(data: Mapping[str, Array], size: _Size) -> npt.NDArray[np.int32]:
