@@ -46,6 +46,8 @@ class Verdict:
     interval: Interval
     rule: str
     """What the interval is, or why the claim was not tested."""
+    detectable: float = math.nan
+    """Gain that this interval finds with 80 % power, nats (MDE)."""
     says: str = ""
     """The sentence that it was written as; empty: it was not."""
 
@@ -91,12 +93,13 @@ def _judge(study: Study, name: str, fields: Mapping[str, Any]) -> Verdict:
         return _judge_bands(study, name, fields)
     domain, arm, over = _names(fields)
     statement = str(fields.get("gain_nats", ""))
-    chosen, interval, rule = _measured(study, domain, fields)
+    chosen, interval, detectable, rule = _measured(study, domain, fields)
     match = _RULE.match(statement)
     if match is None:
         rule = f"`{statement}` is no statement about a gain; write for instance `> 0`"
     return Verdict(claim=name, domain=domain, arm=arm, over=over, statement=statement, chosen=chosen, interval=interval,
-                   verdict=_verdict(interval, match), rule=rule, says=str(fields.get("says", "")))
+                   verdict=_verdict(interval, match), rule=rule, detectable=detectable,
+                   says=str(fields.get("says", "")))
 
 
 def _names(fields: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -117,24 +120,24 @@ def _verdict(interval: Interval, match: re.Match[str] | None) -> str:
     return "supported" if above else "contradicted" if below else "inconclusive"
 
 
-def _nothing(reason: str) -> tuple[str, Interval, str]:
-    return "", Interval(mean=math.nan, n=0, note=reason), reason
+def _nothing(reason: str) -> tuple[str, Interval, float, str]:
+    return "", Interval(mean=math.nan, n=0, note=reason), math.nan, reason
 
 
-def _measured(study: Study, domain: str, fields: Mapping[str, Any]) -> tuple[str, Interval, str]:
-    """Return the arm that was judged, the interval of its gain and what that interval is."""
+def _measured(study: Study, domain: str, fields: Mapping[str, Any]) -> tuple[str, Interval, float, str]:
+    """Return the arm that was judged, the interval of its gain, what gain that finds, and what that interval is."""
     arms, reference, reason = contrast(study, fields)
     if reason:
         return _nothing(reason)
     if len(arms) == 1 and fields.get("arm") != BEST:
         interval = study.effect(domain, arms[0], reference)
-        return arms[0], interval, (interval.note or _INTERVAL) + _doubt(study, reference)
+        return arms[0], interval, interval.detectable, (interval.note or _INTERVAL) + _doubt(study, reference)
     made, kept, _ = study.family(domain, arms, reference or study.baseline_of(domain, arms[0]))
     if made is None:
         return _nothing("no seed is scored in the reference and in a band")
     interval = made.intervals[made.best]
     text = f"simultaneous 95 % max-t interval over {len(kept)} of {len(arms)} bands, variance pooled"
-    return kept[made.best], interval, (interval.note or text) + _doubt(study, reference)
+    return kept[made.best], interval, made.detectable, (interval.note or text) + _doubt(study, reference)
 
 
 def _doubt(study: Study, reference: str) -> str:

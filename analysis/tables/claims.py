@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.claims import judge
-from analysis.schema import NATS, Column, frame_of
+from analysis.schema import NATS, Column, detectable, frame_of
 from analysis.study import Study
 from analysis.table import Table
 
@@ -22,6 +22,7 @@ COLUMNS = (
     Column("estimate", "float64", NATS, "mean gain"),
     Column("low", "float64", NATS, "lower end of the interval"),
     Column("high", "float64", NATS, "upper end"),
+    detectable(),
     Column("seeds", "int64", "", "seeds"),
     Column("rule", "str", "", "what the interval is, or why the claim was not tested; supported: the whole interval is "
                               "on the claimed side, contradicted: on the other side, else inconclusive"),
@@ -32,8 +33,8 @@ def _build(study: Study) -> pd.DataFrame:
     return frame_of((
         {"claim": v.claim, "says": v.says, "domain": v.domain, "arm": v.arm, "over": v.over, "gain_nats": v.statement,
          "verdict": v.verdict, "chosen": v.chosen, "learned": study.learned(v.chosen),
-         "estimate": v.interval.mean, "low": v.interval.low, "high": v.interval.high, "seeds": v.interval.n,
-         "rule": v.rule}
+         "estimate": v.interval.mean, "low": v.interval.low, "high": v.interval.high,
+         "detectable_nats": v.detectable, "seeds": v.interval.n, "rule": v.rule}
         for v in judge(study)
     ), COLUMNS)
 

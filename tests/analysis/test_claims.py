@@ -69,6 +69,10 @@ def test_a_name_that_means_several_bands_pays_for_choosing_one(demo_study: Study
     assert by_name.interval == best.interval and "simultaneous" in by_name.rule
     alone = said(demo_study, f"{best.chosen} beats scratch on web")
     assert alone.interval.mean == pytest.approx(best.interval.mean) and "paired-t" in alone.rule
+    bands = next(iter(demo_study.bands("web").items()))
+    family, _, _ = demo_study.family("web", bands[1], bands[0])
+    assert family is not None and best.detectable == by_name.detectable == family.detectable > 0
+    assert alone.detectable == alone.interval.detectable > 0
 
 
 @pytest.mark.parametrize(("code", "web", "verdict"), [
