@@ -9,8 +9,9 @@ Shape suffixes: B sequences, T tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,16 @@ def _zero(execution: Execution, bucket: int) -> dict[str, Any]:
     return zero
 
 
+def clip_gradients(parameters: Sequence[torch.nn.Parameter], limit: float) -> None:
+    """Scale gradients down to a global norm of `limit`: for one rank, what DeepSpeed 0.19.8 does, to the bit.
+
+    Its own copies tensors and asks other ranks though there are none: 2 % of an update at scale `tiny`.
+    """
+    grads = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.stack([g.float().norm(2.0) for g in grads]).pow(2.0).sum().pow(0.5)
+    torch._foreach_mul_(grads, torch.clamp(torch.tensor(limit) / (norm + 1e-6), max=1.0))
+
+
 class Engine:
     """A model, AdamW and DeepSpeed around both."""
 
@@ -146,6 +157,7 @@ class Engine:
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=optimiser, config=config)
         if place.world == 1 and self.zero_stage == 0:
             self._engine.enable_backward_allreduce = False
+            self._engine.clip_fp32_gradients = partial(clip_gradients, list(model.parameters()), optim.clip)
         self._engine.train()
 
     @property

@@ -294,6 +294,23 @@ def test_what_cannot_be_compiled_is_refused_before_training(
         Engine(model, OPTIM, EngineScience(compile=True), Execution(zero_stage=zero), join(1))
 
 
+@given(st.integers(0, 10**6), st.floats(-30, 30), st.floats(0.1, 3))
+@settings(max_examples=50)
+def test_one_rank_clips_to_the_bit_as_deepspeed_does(seed: int, exponent: float, limit: float) -> None:
+    from deepspeed.runtime.utils import clip_grad_norm_
+
+    join(1)
+    generator, shapes = torch.Generator().manual_seed(seed), ((7, 5), (33,), (1,), (64, 130))
+    grads = [torch.randn(shape, generator=generator) * 2.0**exponent for shape in shapes]
+    both = [[torch.nn.Parameter(torch.zeros_like(g)) for g in grads] for _ in range(2)]
+    for own in both:
+        for parameter, grad in zip(own, grads, strict=True):
+            parameter.grad = grad.clone()
+    engine_module.clip_gradients([*both[0], torch.nn.Parameter(torch.zeros(3))], limit)  # one without a gradient
+    clip_grad_norm_(both[1], limit)
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(*both, strict=True))  # type: ignore[arg-type]
+
+
 def test_decay_spares_the_norms() -> None:
     engine, model = make(Execution(), optim=OptimScience(batch_sequences=4, weight_decay=0.5))
     decays = {p.ndim: g["weight_decay"] for g in engine._engine.optimizer.param_groups for p in g["params"]}
