@@ -106,6 +106,7 @@ def _index(science: HarnessScience) -> Mapping[str, Any]:
 
 def _task(name: str, index: Mapping[str, Any], science: HarnessScience, cache: str) -> Any:
     """Return lm-eval's task, with its instances built."""
+    from datasets.exceptions import DatasetsError
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -121,7 +122,7 @@ def _task(name: str, index: Mapping[str, Any], science: HarnessScience, cache: s
             task.set_config("num_fewshot", science.shots or 0)
         task.set_fewshot_seed(SEED)
         task.build_all_requests(limit=science.limit)
-    except BROKEN as error:
+    except (*BROKEN, DatasetsError) as error:
         raise UsageError(f"harness, {name} ({entry.yaml_path}): lm-eval cannot build it: {type(error).__name__}: "
                          f"{error}") from error
     return task

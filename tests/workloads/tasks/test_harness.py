@@ -244,6 +244,12 @@ def test_documents_that_cannot_be_asked_are_left_out_only_where_that_is_said(lm_
     assert [i.id for i in found] == ["own-0", "own-1"]
 
 
+def test_data_that_cannot_be_read_is_told(lm_eval: Any, tmp_path: Path) -> None:
+    (folder(tmp_path / "tasks") / "rows.jsonl").write_text("no JSON", encoding="utf-8")
+    with pytest.raises(UsageError, match="lm-eval cannot build it: Dataset"):
+        items(tmp_path / "tasks")
+
+
 @pytest.mark.slow
 def test_lm_evals_own_definitions_are_found(lm_eval: Any) -> None:
     with pytest.raises(UsageError, match=r"arc_easy: its data is allenai/ai2_arc, .*\['allenai/ai2_arc@COMMIT'\]"):
