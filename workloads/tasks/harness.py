@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from sweeps.errors import EnvironmentError_, UsageError
+from sweeps.language.ladder import CHOSEN
 from sweeps.language.plugins import ASIDE, ItemTask
 from sweeps.language.science import Positive
 from workloads.data.digests import digest_of
@@ -107,5 +108,5 @@ def fetch(science: HarnessScience) -> Any:
 PLUGIN = ItemTask(
     science=HarnessScience, revision=1, implementation="workloads.tasks._harness:items", identity=identity,
     count=lambda science: science.count, fetch="workloads.tasks.harness:fetch",
-    elsewhere=lambda science: bool(science.datasets),
+    elsewhere=lambda science: bool(science.datasets), rungs=CHOSEN,
 )
