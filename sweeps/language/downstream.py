@@ -30,7 +30,7 @@ def scoring_flops(count: int, task: Science, model: ModelScience, vocabulary: in
     """
     asked = generation_of(task)
     written = (1 + asked.samples) * asked.max_new_tokens if asked.samples else 0
-    prompt = min(PROMPT * (1 + getattr(task, "shots", 0)), model.sequence_length)
+    prompt = min(PROMPT * (1 + (getattr(task, "shots", 0) or 0)), model.sequence_length)
     return count * (prompt + CHOICES + WRITTEN * written) * model.flops_per_token(vocabulary) / 3
 
 
