@@ -117,7 +117,8 @@ class FakeContext:
         spec = StageSpec(kind=self.kind, revisions={}, sections=plain, inputs=tuple(
             Input(role=r, kind=s.kind, fingerprint=s.fingerprint) for r, given in self.given.items() for s in given
         ))
-        files.create(folder.spec, spec.to_text())
+        # a folder is named by what its spec says; here it is the other way round
+        files.create(folder.spec, spec.to_text().replace(spec.fingerprint, self.fingerprint))
         self.attempt = records.open_attempt(folder, {})
         self.made.append(self)
 
