@@ -52,10 +52,19 @@ class Drawn:
             if stated == source and hashlib.sha256(data).hexdigest() == digest:
                 self._asked[path.name] = [stated, digest]
                 return data
+        self._drop(drawing, source)
         data = drawing.file(kind)
         files.replace(path, data)
         self._asked[path.name] = [source, hashlib.sha256(data).hexdigest()]
         return data
+
+    def _drop(self, drawing: Drawing, source: str) -> None:
+        """Remove what shows the drawing as it was: a report that asks for SVG alone leaves no older PDF beside it."""
+        assert self.folder is not None
+        for name in (f"{drawing.key}.{kind}" for kind in FORMATS):
+            stated = self._asked.get(name) or self._known.get(name)
+            if stated and stated[0] != source:
+                (self.folder / name).unlink(missing_ok=True)
 
     def write(self, drawings: Sequence[Drawing], kinds: Sequence[str] = FORMATS) -> list[Path]:
         """Write drawings as `<key>.svg`, `.pdf` and `.png`; return the paths."""

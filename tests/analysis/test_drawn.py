@@ -61,6 +61,16 @@ def test_what_has_changed_is_drawn_again(changes: dict[str, Any], tmp_path: Path
     assert painted == ["line.svg", "line.svg"]
 
 
+def test_a_picture_that_was_drawn_anew_leaves_none_of_what_was_beside_it(tmp_path: Path) -> None:
+    """`sweep` ends with SVG alone, after reports in all formats while it ran."""
+    for kind in FORMATS:
+        once_more(tmp_path, line(), kind)
+    once_more(tmp_path, line())
+    assert {p.name for p in tmp_path.glob("line.*")} == {f"line.{kind}" for kind in FORMATS}
+    once_more(tmp_path, line((1.0, 3.0)))
+    assert [p.name for p in tmp_path.glob("line.*")] == ["line.svg"]
+
+
 def test_other_code_that_draws_draws_again(
     tmp_path: Path, painted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
