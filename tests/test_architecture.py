@@ -26,7 +26,8 @@ OWNER = {
     "safetensors": {"workloads"}, "numba": {"workloads"}, "sympy": set(), "mpmath": set(),
     "tensorboard": set(), "tensorboardX": {"analysis"}, "wandb": {"analysis"},
     "numpy": {"workloads", "analysis"}, "pandas": {"analysis"}, "scipy": {"analysis"}, "matplotlib": {"analysis"},
-    "jinja2": {"analysis"}, "pydantic": {"sweeps", "cluster", "workloads"}, "ruamel": {"sweeps"},
+    "jinja2": {"analysis", "workloads"}, "pydantic": {"sweeps", "cluster", "workloads"}, "ruamel": {"sweeps"},
+    "lm_eval": {"workloads"},
 }
 MAX_LINES, MAX_FUNCTION = 400, 60
 

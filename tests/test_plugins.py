@@ -18,6 +18,7 @@ from sweeps.language.resolve import nested
 from sweeps.language.science import SECTIONS
 from workloads.registry import load_registries
 from workloads.tasks._official import OfficialScience
+from workloads.tasks.harness import HarnessScience
 
 RECORD = Path(__file__).parent / "records" / "science_defaults.txt"
 REGISTRIES = load_registries()
@@ -29,8 +30,9 @@ PLUGINS: dict[str, Plugin] = {
 
 
 def needed(plugin: Plugin) -> dict[str, Any]:
-    """Return what its fields cannot be without: a published task says where it lies."""
-    return {"paths": ["/rows.jsonl"]} if issubclass(plugin.science, OfficialScience) else {}
+    """Return what its fields cannot be without: a published task says where it lies, lm-eval's which are meant."""
+    return ({"paths": ["/rows.jsonl"]} if issubclass(plugin.science, OfficialScience)
+            else {"tasks": ["arc_easy"]} if plugin.science is HarnessScience else {})
 
 
 @pytest.mark.parametrize("name", PLUGINS)

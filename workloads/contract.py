@@ -306,6 +306,7 @@ class Item:
     level: str
     """Its difficulty, or its kind: scores are given for each."""
     prompt: str
+    """May be empty: the choices are then whole texts."""
     answer: str
     """The right continuation, its first blank included."""
     distractors: tuple[str, ...] = ()

@@ -154,6 +154,9 @@ def check_layout(resolver: Resolver, cores: Sequence[Mapping[str, Any]]) -> None
         if core["engine"].precision == "bf16" and zero == 0:
             resolver.problem("run.zero_stage", zero, "precision bf16 needs ZeRO stage 1, 2 or 3; or set "
                                                      "engine.precision to autocast or fp32")
+        if core["engine"].compile and zero == 3:
+            resolver.problem("run.zero_stage", zero, "engine.compile needs ZeRO stage 0, 1 or 2 (stage 3 gathers "
+                                                     "weights inside what is compiled); or leave it out")
     _check_offload(resolver, zero)
     batches = {stage: [core[stage].batch_sequences for core in cores] for stage in ("prepretrain", "pretrain")}
     batches["finetune"] = [f.recipe.batch_sequences for core in cores for f in core["finetunings"].values()]

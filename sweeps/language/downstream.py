@@ -18,8 +18,8 @@ Tune = Callable[[Trial, str, str, str], list[PathStep]]
 PROMPT, CHOICES = 128, 64
 """Tokens of an item's prompt and of its choices, padding included, about (workloads/downstream/scoring.py)."""
 WRITTEN = 6
-"""A token that a model writes takes as long as so many that it reads: 6.7 at `tiny`, 4.8 at `1m`, on a CPU
-(benchmarks/README.md: 1,232 against 8,258 tokens/s, 718 against 3,452)."""
+"""A token that a model writes takes as long as so many that it reads: 7.6 at `tiny`, 5.0 at `1m`, on a CPU
+(benchmarks/README.md: 14.7k against 111k tokens/s, 5.8k against 29k)."""
 
 
 def scoring_flops(count: int, task: Science, model: ModelScience, vocabulary: int) -> float:
@@ -30,7 +30,7 @@ def scoring_flops(count: int, task: Science, model: ModelScience, vocabulary: in
     """
     asked = generation_of(task)
     written = (1 + asked.samples) * asked.max_new_tokens if asked.samples else 0
-    prompt = min(PROMPT * (1 + getattr(task, "shots", 0)), model.sequence_length)
+    prompt = min(PROMPT * (1 + (getattr(task, "shots", 0) or 0)), model.sequence_length)
     return count * (prompt + CHOICES + WRITTEN * written) * model.flops_per_token(vocabulary) / 3
 
 

@@ -224,7 +224,7 @@ class EngineScience(Science):
     """Tokens whose logits are held at a time, by training and its evaluations; the backward pass computes them again.
     It changes the order of sums. None: those of a micro-batch at once."""
     compile: bool = False
-    """Training runs kernels that torch.compile makes of the body (ZeRO 0 to 2; a C compiler on the machine of the job).
+    """Training runs kernels that torch.compile makes of the body (ZeRO 0 to 2; a C++ compiler where the job runs).
     They sum in another order. Each job compiles before its first update. Evaluations are never compiled."""
 
 

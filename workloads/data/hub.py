@@ -99,6 +99,11 @@ class Dataset:
             found.append(HubFile(name=stated["name"], size=stated["size"], path=here))
         return found
 
+    def folder(self) -> Path:
+        """Return the folder in which the files lie under their names in the repository; raises as `files`."""
+        first = self.files()[0]
+        return first.path.parents[first.name.count("/")]
+
     def missing_bytes(self) -> int:
         """Return what is still to be brought; raises as `missing`."""
         return sum(f.size for f in self.missing())

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from sweeps.errors import EnvironmentError_
-from sweeps.language.plugins import Domain, Upstream
+from sweeps.language.plugins import Domain, ItemTask, Upstream
 from sweeps.language.science import IdentityScience
 
 
-def check_identity(plugin: Domain | Upstream, science: Any, planned: IdentityScience) -> None:
+def check_identity(plugin: Domain | Upstream | ItemTask, science: Any, planned: IdentityScience) -> None:
     """Compare what is here with what the plan saw.
 
     Raises:

@@ -76,10 +76,10 @@ def checked(task: str, items: Iterable[Item]) -> list[Item]:
         reason = (
             "its id is another item's too" if item.id in seen
             else f"its level {item.level!r} is a part of score names: no '.', not 'all'"
-            if "." in item.level or item.level in ("", "all") else "it has no prompt" if not item.prompt.strip()
+            if "." in item.level or item.level in ("", "all")
             else "a choice is empty" if not all(c.strip() for c in choices)
             else "two choices are alike" if len(set(choices)) < len(choices)
-            else "its prompt ends in a blank; let the choices begin with it" if item.prompt[-1].isspace()
+            else "its prompt ends in a blank; let the choices begin with it" if item.prompt[-1:].isspace()
             else "a choice does not begin with a blank" if not all(c[0].isspace() for c in choices) else "")
         if reason:
             raise UsageError(f"task {task}, item {item.id!r}: {reason}")

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from sweeps.errors import RecordError
+from sweeps.language.plugins import ItemTask
 from sweeps.store import files
 from workloads.contract import StageContext, Stopped
+from workloads.data.identity import check_identity
 from workloads.data.make_text import TRAIN, read_texts
 from workloads.downstream import contamination
 from workloads.downstream.items import ITEMS, apart, checked, posed, read, write
@@ -18,6 +20,8 @@ TASK = "task."
 """Prefix of the section of the task; its key follows."""
 APART = "apart"
 """Role of the items that these must not be: those that are asked, where these are trained on."""
+IDENTITY = "identity"
+"""Section of what the plan saw of outside data."""
 TEXT = "text:"
 """Prefix of the roles of texts; the domain follows."""
 
@@ -27,12 +31,17 @@ def run(context: StageContext) -> Mapping[str, float]:
 
     Raises:
         UsageError: the task's items are not sound, or training items are among those that are asked.
+        EnvironmentError_: what the task reads here is not what the plan saw.
         RecordError: an input is missing.
         Stopped: asked to leave; nothing is kept, it takes seconds.
     """
     task = task_of(context)
     section = TASK + task
-    items = checked(task, context.plugin(section).load()(context.science[section]))
+    plugin = context.plugin(section)
+    assert isinstance(plugin, ItemTask)
+    if IDENTITY in context.science:  # of a task that reads outside data
+        check_identity(plugin, context.science[section], context.science[IDENTITY])
+    items = checked(task, plugin.load()(context.science[section]))
     found = [replace(posed(task, item), grams=len(contamination.grams_of(item.prompt + item.answer)))
              for item in items]
     for role in roles_of(context):

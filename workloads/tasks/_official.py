@@ -21,8 +21,17 @@ from workloads.data.hub_domain import HubScience, Revision
 from workloads.data.rows import DataFile
 
 
-class OfficialScience(Science):
-    """Where a published task is read from, and what it must be."""
+class PinnedScience(Science):
+    """What a task that is read from elsewhere must be."""
+
+    count: Positive | None = None
+    """Items that it must have; None: not known."""
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """Of all items, as `orchestrator prefetch FILE` says it; empty: not compared."""
+
+
+class OfficialScience(PinnedScience):
+    """Where a published task is read from."""
 
     paths: Annotated[tuple[str, ...], BeforeValidator(absolute), Field(json_schema_extra=dict(ASIDE))] = ()
     """Its files: globs, absolute or with ~. What they hold is part of the identity, where they lie is not."""
@@ -32,10 +41,6 @@ class OfficialScience(Science):
     """Commit of that dataset; branches and tags move, so there is no default."""
     files: tuple[str, ...] = ()
     """Globs in that dataset."""
-    count: Positive | None = None
-    """Items that it must have; None: not known."""
-    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
-    """Of all items, as `orchestrator prefetch FILE` says it; empty: not compared."""
 
     @model_validator(mode="after")
     def _somewhere(self) -> OfficialScience:
@@ -87,7 +92,7 @@ def files(science: OfficialScience) -> Iterator[DataFile]:
     yield from (DataFile(name=f.name, path=f.path) for f in remote.files())
 
 
-def verified(task: str, items: list[Any], science: OfficialScience) -> list[Any]:
+def verified(task: str, items: list[Any], science: PinnedScience) -> list[Any]:
     """Return the items, if they are those that are asked for.
 
     Raises:

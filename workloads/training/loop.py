@@ -32,7 +32,8 @@ from workloads.training.schedule import update_rate
 from workloads.training.telemetry import Telemetry
 
 ROW_UPDATES = 20
-"""Updates between two rows; the only points where the host waits for the device."""
+"""Updates between two rows. Only there does this code wait for the device; DeepSpeed does in every step of ZeRO 1 to
+3, for whether the gradient is finite."""
 
 log = logging.getLogger("workloads.training.loop")
 

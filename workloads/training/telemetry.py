@@ -39,7 +39,7 @@ class Tally:
     seconds: float = 0.0
     """Training time."""
     data: float = 0.0
-    """Of it, fetching sequences, seconds."""
+    """Of it, fetching sequences, or waiting for the thread that does, seconds."""
     stall: float = 0.0
     """Beside it, standing still for checkpoints, seconds."""
     steps: array[float] = field(default_factory=lambda: array("d"))

@@ -239,6 +239,10 @@ fields:
         "needs run.zero_stage 1, 2 or 3"),
     one("offload_of_whole_parameters", "{cluster: local}", "{zero_stage: 2, offload: optimizer+parameters}",
         "run.offload", "'optimizer+parameters'", "needs run.zero_stage 3, this is 2"),
+    Bad("compiled_under_zero_3", "{cluster: local}", "{zero_stage: 3}",
+        [Want("run.zero_stage", "3", ["engine.compile needs ZeRO stage 0, 1 or 2"])], ["--set", "engine.compile=true"]),
+    Bad("bf16_under_zero_0", "{cluster: local}", "{zero_stage: 0}",
+        [Want("run.zero_stage", "0", ["bf16 needs ZeRO stage 1, 2 or 3"])], ["--set", "engine.precision=bf16"]),
     one("ranks_that_do_not_divide", "{cluster: local}", "{ranks: 3}", "run.ranks", "3",
         "must divide prepretrain.batch_sequences = 4"),
 ]

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.errors import RecordError, UsageError
+from sweeps.errors import EnvironmentError_, RecordError, UsageError
+from sweeps.language.science import IdentityScience
 from sweeps.store.layout import Layout
 from tests.workloads.downstream.conftest import PLUGIN, Made, StageContext, spec_of
 from workloads.contract import Item
@@ -31,7 +32,7 @@ def item(**about: Any) -> Item:
 @pytest.mark.parametrize(("items", "reason"), [
     ([], "has no items"), ([item(), item()], "another item's"), ([item(answer=" ")], "a choice is empty"),
     ([item(distractors=(" yes",))], "two choices are alike"), ([item(prompt="Question? ")], "ends in a blank"),
-    ([item(answer="yes")], "does not begin with a blank"), ([item(prompt=" ")], "has no prompt"),
+    ([item(answer="yes")], "does not begin with a blank"), ([item(prompt=" ")], "ends in a blank"),
     ([item(level="1.5")], "is a part of score names"), ([item(level="all")], "is a part of score names"),
 ])
 def test_items_that_are_not_sound_are_refused(items: Sequence[Item], reason: str) -> None:
@@ -62,6 +63,21 @@ def test_the_stage_finds_what_a_training_text_holds(store: Layout, made: Made) -
         held = [f" {' '.join(gram)} " in plain for gram in grams]
         assert one.touched["notes"] == pytest.approx(sum(held) / max(len(held), 1))
     assert 0 < scores["touched"] == sum(not i.clean for i in found)
+
+
+def test_other_data_than_the_plan_saw_is_not_asked(store: Layout) -> None:
+    """As it is with domains: another version of what a task reads, or files that were changed since."""
+    task = replace(PLUGIN, identity=lambda science: {"files": "b" * 64})
+    for number, planned in enumerate("ab"):
+        context = StageContext("items", str(number) * 32, {
+            "task.arithmetic": ArithmeticScience(items=4), "identity": IdentityScience(sources={"files": planned * 64}),
+        }, store, task=task)
+        spec_of(context)
+        if planned == "a":
+            with pytest.raises(EnvironmentError_, match="the plan was made with files aaa.*, here is bbb"):
+                run(context)
+        else:
+            assert run(context)["items"] == 12
 
 
 words = st.lists(st.sampled_from("abcdef"), max_size=40)
