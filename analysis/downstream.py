@@ -300,8 +300,9 @@ class _Values:
 
 
 def _of_text(name: str) -> bool:
-    """Tell whether a score is `domain_loss.DOMAIN.bits_per_byte`."""
-    return name.startswith(f"{TEXT_TASK}.") and name.endswith(f".{TEXT}")
+    """Tell whether a score is `domain_loss.DOMAIN.bits_per_byte`, the model's own or a guess's beside it."""
+    task, _, measured = name.partition(".")
+    return task == TEXT_TASK and TEXT in measured.split(".")[1:2]
 
 
 def _score(study: Study, found: _Values, cell: tuple[str, str], trials: list[str], name: str, rung: Rung) -> Score:

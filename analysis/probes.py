@@ -24,7 +24,10 @@ class Probe:
 
 @once
 def probes(study: Study) -> list[Probe]:
-    """Return every score that a final model and its twin share, by domain, arm and score."""
+    """Return every score that a final model and its twin share, by domain, arm and score.
+
+    What a guess gets beside a score, `SCORE.unigram`, is no score of theirs.
+    """
     frame = study.records.scores
     values: dict[tuple[str, str], dict[str, float]] = {}
     for trial, role, name, value in zip(*(frame[c] for c in ("trial", "role", "name", "value")), strict=True):
@@ -32,7 +35,7 @@ def probes(study: Study) -> list[Probe]:
             values.setdefault((str(trial), str(name)), {})[str(role)] = float(value)
     found: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     for (trial, name), both in values.items():
-        if len(both) == 2:
+        if len(both) == 2 and (trial, name.rpartition(".")[0]) not in values:
             row = study.trials[trial]
             found.setdefault((row["domain"], row["arm"], name), []).append((both["evaluate"], both["twin"]))
     order = {arm: i for i, arm in enumerate(study.records.arms)}

@@ -28,6 +28,15 @@ CACHE, HOME, OFFLINE = "HF_HUB_CACHE", "HF_HOME", "HF_HUB_OFFLINE"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The items of a published task, in the words that pin them: `TASK.count` and `TASK.sha256`."""
+
+    task: str
+    items: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """A domain, an upstream or a downstream task whose data lies elsewhere, and is not in the store yet."""
 
@@ -44,41 +53,53 @@ class Source:
         identity = self.plugin.identity(self.science) if self.plugin.identity else {}
         return ", ".join(f"{name}@{version[:12]}" if version else name for name, version in identity.items())
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether its data is brought here."""
+        return bool(self.plugin.fetch) and (not isinstance(self.plugin, ItemTask) or self.plugin.elsewhere is None
+                                            or self.plugin.elsewhere(self.science))
+
     @cached_property
     def remote(self) -> Remote:
         """What brings its data here. Heavy."""
         found: Remote = self.plugin.load_fetch()(self.science)
         return found
 
-    def read_one(self) -> None:
-        """Read a first row of every file, or a first item, which tells whether the columns are there; see whether a
-        body fits.
+    def read_one(self) -> Asked | None:
+        """Read a first row of every file, or all items, which tells whether the columns are there; see whether a body
+        fits. Return what a task asks, None of a domain or an upstream.
 
         Raises:
             EnvironmentError_: they are not, or a file is damaged.
-            UsageError: the body does not fit.
+            UsageError: the body does not fit, or the items are not the task's.
         """
-        if not isinstance(self.plugin, Upstream):
+        if isinstance(self.plugin, ItemTask):
+            from workloads.downstream.items import digest
+
+            items = list(self.plugin.load()(self.science))
+            return Asked(task=self.key, items=len(items), sha256=digest(items))
+        if isinstance(self.plugin, Domain):
             found = self.plugin.load()(self.science)
             if hasattr(found, "read_one"):  # rows of files
                 found.read_one()
             else:
                 next(iter(found), None)
-            return
+            return None
         wrong = self.plugin.misfits(self.science, self.model) if self.plugin.misfits else []
         if wrong:
             raise UsageError(f"{self.key} cannot be the body: {'; '.join(wrong)}")
+        return None
 
 
 def sources(planned: Planned) -> list[Source]:
     """Return the sources elsewhere of the stages `text`, `body` and `items` that are still to run, each once."""
-    return [s for s in _read(planned) if s.plugin.fetch and (
-        not isinstance(s.plugin, ItemTask) or s.plugin.elsewhere is None or s.plugin.elsewhere(s.science))]
+    return [s for s in _read(planned) if s.elsewhere]
 
 
-def local_rows(planned: Planned) -> list[Source]:
-    """Return the domains that read rows of files which lie here, of stages that are still to run, each once."""
-    return [s for s in _read(planned) if not s.plugin.fetch and isinstance(s.science, RowsScience)]
+def local_files(planned: Planned) -> list[Source]:
+    """Return the domains and tasks that read files which lie here, of stages that are still to run, each once."""
+    return [s for s in _read(planned) if (s.plugin.fetch and not s.elsewhere if isinstance(s.plugin, ItemTask)
+                                          else not s.plugin.fetch and isinstance(s.science, RowsScience))]
 
 
 def _read(planned: Planned) -> list[Source]:

@@ -100,7 +100,8 @@ def _task(spec: StageSpec, fingerprint: str, task: str) -> dict[str, float]:
         domains = [i.role.partition(":")[2] for i in spec.inputs if i.role.startswith("corpus:")]
         values = {d: 3.0 + fraction(hashlib.sha256(f"{fingerprint}/{d}".encode()).hexdigest()) for d in domains}
         losses = {f"{d}.loss": v for d, v in values.items()}
-        return losses | {f"{d}.bits_per_byte": v * BITS for d, v in values.items()}
+        nats = {"": values, ".chance": dict.fromkeys(domains, 9.0), ".unigram": dict.fromkeys(domains, 6.5)}
+        return losses | {f"{d}.bits_per_byte{of}": v * BITS for of, found in nats.items() for d, v in found.items()}
     if task == "copying":
         gain = 0.5 * u
         return {"difference": gain, "first_loss": 6.0, "second_loss": 6.0 - gain, "accuracy": 0.3 * u, "chance": 0.001}

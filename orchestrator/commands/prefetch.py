@@ -2,7 +2,8 @@
 
 Compute nodes are often without one. The cache is $HF_HUB_CACHE, else $HF_HOME/hub, else huggingface/hub below --root,
 and jobs are told where. What was interrupted goes on when the command is run again; what is complete is left alone.
-Files that lie here are looked at too: whether they have their columns.
+Files that lie here are looked at too: whether they have their columns. Of a published task it says how many items it
+asks and their SHA-256, which TASK.count and TASK.sha256 of a sweep file pin.
 """
 
 from __future__ import annotations
@@ -46,14 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Say what is missing, bring it, and read a first row of every file, of those that lie here too."""
     from orchestrator.plan import make_plan
-    from orchestrator.remotes import CACHE, cache, local_rows, sources
+    from orchestrator.remotes import CACHE, cache, local_files, sources
     from sweeps.store.space import filesystem, see_room
 
     store = layout(arguments)
     planned = make_plan(arguments.file, overrides(arguments), store.root)
-    found, local = sources(planned), local_rows(planned)
-    for here in local:
-        here.read_one()
+    found, local = sources(planned), local_files(planned)
+    asked = [here.read_one() for here in local]
     folder = cache(store, os.environ)
     os.environ[CACHE] = str(folder)
     listed = _missing(found)
@@ -64,14 +64,17 @@ def run(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     for source in found:
         source.remote.bring(_reporter(source.remote.label))
-        source.read_one()
+        asked.append(source.read_one())
     seconds = time.monotonic() - began
+    tasks = [found for found in asked if found]
     if arguments.json:
         out_json({"name": planned.sweep.name, "cache": str(folder), "brought_bytes": needed, "seconds": seconds,
-                  "local": [s.key for s in local],
+                  "local": [s.key for s in local], "tasks": [vars(task) for task in tasks],
                   "sources": [{"domain": s.key, "label": s.remote.label, "brought_bytes": listed[s.remote.label]}
                               for s in found]})
     else:
+        for task in tasks:
+            out(f"{task.task:<16} {task.items:,} items, SHA-256 {task.sha256}")
         out(_text(found, listed, seconds) + f"\nnext: orchestrator sweep {arguments.file}")
     return 0
 

@@ -91,25 +91,54 @@ def test_a_row_says_what_beats_what_and_by_how_much(tmp_path: Path) -> None:
     assert math.isnan(frame[frame["arm"] == SCRATCH].iloc[0]["difference"])
 
 
-def test_held_out_text_is_the_lowest_rung_beside_the_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def text_table(root: Path, monkeypatch: pytest.MonkeyPatch, **guesses: float) -> pd.DataFrame:
+    """Return the rows of held-out text: about 2 bits a byte on `web`, the twin's 8 on `code`."""
     def scores(step: PathStep, about: Any) -> dict[str, float]:
         if "asked" in about:
             return {f"t.{k}": v for k, v in about["asked"].items()}
         bits = {"evaluate": 2.0 + 0.01 * about.get("seed", 0), "twin": 8.0}.get(step.role)
         return _scores(step, about) | ({} if bits is None else {
-            "domain_loss.web.bits_per_byte": bits, "domain_loss.web.loss": bits, "domain_loss.code.bits_per_byte": 8.0})
+            "domain_loss.web.bits_per_byte": bits, "domain_loss.web.loss": bits, "domain_loss.code.bits_per_byte": 8.0,
+            **{f"domain_loss.{d}.bits_per_byte.{of}": v for d in ("web", "code") for of, v in guesses.items()}})
 
     monkeypatch.setattr("tests.analysis.conftest._scores", scores)
-    frame = table(tmp_path, {SCRATCH: [scored(0.5)] * 3, NCA: [scored(0.5)] * 3}, {"all.cloze": 0.3})
-    rows = frame[frame["rung"] == "bits_per_byte"].set_index(["arm", "level"])
-    assert set(rows["task"]) == {"domain_loss"} and set(rows["unit"]) == {"bits/byte"}
+    frame = table(root, {SCRATCH: [scored(0.5)] * 3, NCA: [scored(0.5)] * 3}, {"all.cloze": 0.3})
+    return frame[frame["task"] == "domain_loss"].set_index(["arm", "level"])
+
+
+def test_held_out_text_is_the_lowest_rung_beside_the_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = text_table(tmp_path, monkeypatch, chance=8.0, unigram=4.5)
+    assert set(rows["rung"]) == {"bits_per_byte"} and set(rows["unit"]) == {"bits/byte"}
+    assert set(rows.index) == {(arm, level) for arm in (SCRATCH, NCA) for level in ("web", "code")}
     assert set(rows["better"]) == {"lower"} and rows["corrected"].isna().all()
     web, code = rows.loc[(NCA, "web")], rows.loc[(NCA, "code")]
-    assert (web["seeds"], web["twin"], web["beats"], web["over"]) == (3, 8.0, "twin", "seeds")
+    assert (web["seeds"], web["beats"], web["over"]) == (3, "chance, unigram, twin", "seeds")
+    assert (web["chance"], web["unigram"], web["twin"]) == (8.0, 4.5, 8.0)
     assert math.isfinite(web["difference"]) and math.isfinite(web["detectable"])
     assert code["beats"] == NO_SIGNAL and math.isnan(code["difference"])
-    short = registry()["downstream_in_short"].build(Study(load(tmp_path, "demo")))
+    study = Study(load(tmp_path, "demo"))
+    short = registry()["downstream_in_short"].build(study)
     assert set(short["task"]) == {"t"}, "the short form is of tasks with items"
+    measured = set(registry()["probes"].build(study)["score"])
+    assert "domain_loss.web.bits_per_byte" in measured
+    assert not [name for name in measured if "bits_per_byte." in name], "a guess is no score of a model"
+
+
+@pytest.mark.parametrize(("unigram", "beats"), [
+    (2.01, "chance, twin"),  # the mean of the three seeds
+    (1.5, "chance, twin"), (2.5, "chance, unigram, twin"),
+])
+def test_a_model_of_text_that_is_no_better_than_the_unigram_law_does_not_beat_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unigram: float, beats: str
+) -> None:
+    assert text_table(tmp_path, monkeypatch, chance=8.0, unigram=unigram).loc[(NCA, "web")]["beats"] == beats
+
+
+def test_text_that_was_scored_before_the_guesses_has_its_twin_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = text_table(tmp_path, monkeypatch).loc[(NCA, "web")]
+    assert web["beats"] == "twin" and math.isnan(web["chance"]) and math.isnan(web["unigram"])
 
 
 def test_what_beats_nothing_is_not_ranked(tmp_path: Path) -> None:

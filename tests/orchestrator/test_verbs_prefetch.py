@@ -160,3 +160,20 @@ def test_files_that_lie_here_are_looked_at_too(
     assert json.loads(capsys.readouterr().out)["local"] == ["files"]
     assert prefetch(tmp_path, *here, "--set", "files.column=body") == 4
     assert "notes.jsonl has no column 'body'" in capsys.readouterr().err
+
+
+def test_what_pins_a_published_task_is_said(
+    hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "task.json"
+    path.write_text(json.dumps({"name": "sums", "examples": [{"input": f"{n}+1", "target": str(n + 1)}
+                                                             for n in range(3)]}))
+    asked = ("--set", "downstream.tasks=[bigbench_lite]", "--set", f"bigbench_lite.paths=[{path}]")
+    assert prefetch(tmp_path, *asked, "--json") == 0
+    [task] = json.loads(capsys.readouterr().out)["tasks"]
+    assert (task["task"], task["items"]) == ("bigbench_lite", 3)
+    assert prefetch(tmp_path, *asked, "--set", f"bigbench_lite.sha256={task['sha256']}") == 0
+    assert f"bigbench_lite    3 items, SHA-256 {task['sha256']}\n" in capsys.readouterr().out
+    assert prefetch(tmp_path, *asked, "--set", f"bigbench_lite.sha256={'a' * 64}") == 2
+    assert task["sha256"] in capsys.readouterr().err

@@ -27,7 +27,7 @@ class PinnedScience(Science):
     count: Positive | None = None
     """Items that it must have; None: not known."""
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
-    """Of all items, as the error message gives it; empty: not compared."""
+    """Of all items, as `orchestrator prefetch FILE` says it; empty: not compared."""
 
 
 class OfficialScience(PinnedScience):

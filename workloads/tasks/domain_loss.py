@@ -1,4 +1,4 @@
-"""Task `domain_loss`: held-out loss on every domain's corpus."""
+"""Task `domain_loss`: held-out loss on every domain's corpus, beside what chance and a unigram model get."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ class DomainLossScience(Science):
 
 
 PLUGIN = Task(
-    science=DomainLossScience, revision=1, implementation="workloads.tasks._domain_loss:measure",
-    units={".loss": "nats/token", ".bits_per_byte": "bits/byte"},  # after the name of the domain
+    science=DomainLossScience, revision=2, implementation="workloads.tasks._domain_loss:measure",
+    units={".loss": "nats/token", ".bits_per_byte": "bits/byte", ".bits_per_byte.chance": "bits/byte",
+           ".bits_per_byte.unigram": "bits/byte"},  # after the name of the domain
 )

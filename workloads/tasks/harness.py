@@ -8,8 +8,8 @@
       harness.shots: 5                  # lm-eval's num_fewshot
 
 Needs the extra `harness`. Its code makes contexts, choices and shots; none of its scores is used. A definition is code
-(functions, templates), run in the job as that of a plug-in and never when planning: name no folder whose code you would
-not run. It has no training items.
+(functions, templates), run in the job as that of a plug-in, and by `prefetch`, and never when planning: name no folder
+whose code you would not run. It has no training items.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from tests.workloads.training.fakes import (
     finished,
     science,
 )
-from workloads.contract import Diverged
+from workloads.contract import Diverged, Ints
 from workloads.tasks import _copying, _upstream_gate, copying, domain_loss, upstream_gate
 from workloads.training import runs
 from workloads.training.evaluation import Measured, evaluate, logits_of
@@ -63,6 +63,43 @@ def test_a_trained_model_beats_its_untrained_twin(store: Layout) -> None:
         f"copying.{k}" for k in ("difference", "first_loss", "second_loss", "accuracy", "chance")}
     last = [r for r in trained.rows if r.kind == "validation"][-1]
     assert last.tokens == 60 * 64
+
+
+class Lawful(torch.nn.Module):
+    """Says the same law of tokens everywhere."""
+
+    def __init__(self, law_V: np.ndarray) -> None:
+        super().__init__()
+        self.law_V = law_V
+
+    def forward(self, input_ids: torch.Tensor) -> Any:
+        return SimpleNamespace(logits=torch.from_numpy(np.log(self.law_V)).expand(*input_ids.shape, -1))
+
+
+class Long(FakeCorpus):
+    """More training text than anyone wants to count for a guess, and some tokens that are likelier than others."""
+
+    train_sequences = 10**9
+
+    def _rows(self, salt: int, index_B: Ints) -> np.ndarray:
+        return np.minimum(super()._rows(salt, index_B), 5 + salt % 2)
+
+
+@pytest.mark.parametrize("tokens", [160, 320])
+def test_held_out_text_stands_beside_what_chance_and_a_unigram_model_get(tmp_path: Any, tokens: int) -> None:
+    corpus = Long(tmp_path, seed=2, sequence_length=16)
+    counts_V = np.bincount(Long(tmp_path, seed=2, sequence_length=16).train(np.arange(1_024)).ravel(), minlength=40)
+    law_V = (counts_V + 1.0) / (counts_V + 1.0).sum()
+    asked = [corpus.validation(np.array([i]))[0, 1:] for i in range(tokens // 16)]  # a first token has no prediction
+    bits = -sum(math.log2(law_V[t]) for row in asked for t in row)
+
+    one = replace(subject(Lawful(law_V), 40), corpora={"web": corpus}, tokens=tokens)
+    found = domain_loss.PLUGIN.load()(domain_loss.PLUGIN.science(), one)
+    assert found["web.bits_per_byte.unigram"] == pytest.approx(bits / 2 / sum(map(len, asked)))
+    assert found["web.bits_per_byte"] == pytest.approx(found["web.bits_per_byte.unigram"]), "on the same targets"
+    assert found["web.bits_per_byte.chance"] == pytest.approx(math.log2(40) / 2)
+    assert found["web.bits_per_byte.unigram"] < found["web.bits_per_byte.chance"]
+    assert corpus.asked == list(range(1_024)), "a law of tokens needs no more, however long the text"
 
 
 def test_the_gate_of_an_upstream(store: Layout) -> None:
