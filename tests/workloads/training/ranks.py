@@ -1,5 +1,5 @@
 """Training as the ranks of a job do it, in this process or in several: `python -m ... STORE PRECISION ZERO COMPILED
-STEP...`
+RECOMPUTED STEP...`
 
 A step is `whole` (a run of `UPDATES` updates), `cut` (of another run; it is asked to leave after `CUT` more updates) or
 `resume` (that run goes on to its end).
@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import torch
+
 from sweeps.language.science import EngineScience
 from sweeps.language.stage import Execution
 from sweeps.store.layout import Layout
-from tests.workloads.training.fakes import UPDATE, FakeContext, FakeCorpus, corpus_stage, finished, science
+from tests.workloads.training.fakes import MODEL, UPDATE, FakeContext, FakeCorpus, corpus_stage, finished, science
 from workloads.contract import Stopped
 from workloads.training import engine, loop, runs
 from workloads.training.process import join
@@ -41,9 +43,12 @@ class Case:
     zero: int
     ranks: int
     compiled: bool = False
+    recomputed: bool = False
+    """Layers and logits are computed again in the backward pass, under dropout."""
 
     def __str__(self) -> str:
-        return f"{self.precision}-zero{self.zero}-ranks{self.ranks}{'-compiled' * self.compiled}"
+        return (f"{self.precision}-zero{self.zero}-ranks{self.ranks}{'-compiled' * self.compiled}"
+                f"{'-recomputed' * self.recomputed}")
 
 
 _zero = engine._zero
@@ -77,13 +82,15 @@ def one(store: Layout, name: str, case: Case, stop_after: int | None = None) -> 
     Weight decay is strong, so that a group of parameters with the wrong one is seen. Under ZeRO 3 parameters are
     parted, and layers computed again.
     """
-    engine_science = EngineScience(precision=case.precision, compile=case.compiled)
-    fields = science(UPDATES, weight_decay=0.5) | {"engine": engine_science}
+    engine_science = EngineScience(precision=case.precision, compile=case.compiled,
+                                   loss_chunk=8 if case.recomputed else None)
+    model = MODEL.model_copy(update={"dropout": 0.1 if case.recomputed else 0.0})
+    fields = science(UPDATES, weight_decay=0.5) | {"engine": engine_science, "model": model}
     fields["validation"] = fields["validation"].model_copy(update={"every_tokens": ROW * UPDATE})
     context = RankContext(
         "pretrain", name, fields, store, given={"corpus": [corpus_stage(store)]}, stop_after=stop_after,
         execution=Execution(checkpoint_seconds=1e9, ranks=case.ranks, zero_stage=case.zero, micro_batch=1,
-                            activation_checkpointing=case.zero == 3),
+                            activation_checkpointing=case.zero == 3 or case.recomputed),
     )
     scores = None
     try:
@@ -107,23 +114,26 @@ def steps(store: Layout, case: Case, *names: str) -> None:
         assert (scores is None) == (name == "cut"), name
 
 
-def made(store: Layout, case: Case, *names: str) -> None:
-    """Make steps of a case in as many processes as it has ranks; one rank is this process."""
-    if case.ranks == 1:
+def made(store: Layout, case: Case, *names: str, beside: int = 1) -> None:
+    """Make steps of a case in as many processes as it has ranks; one rank is this process.
+
+    Where there are too few cards for `beside` ranks, with which this case is compared, one rank has none either.
+    """
+    if case.ranks == 1 and not without_cards(beside):
         steps(store, case, *names)
         return
     ended = in_ranks(case.ranks, "-m", __name__, str(store.root), case.precision, str(case.zero),
-                     str(int(case.compiled)), *names)
+                     str(int(case.compiled)), str(int(case.recomputed)), *names, beside=beside)
     assert [code for code, _ in ended] == [0] * case.ranks, "\n".join(said for _, said in ended)[-5_000:]
 
 
-def in_ranks(count: int, *arguments: str) -> list[tuple[int, str]]:
+def in_ranks(count: int, *arguments: str, beside: int = 1) -> list[tuple[int, str]]:
     """Run `count` interpreters that find each other as ranks; return the exit code and output of each."""
-    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    shared = shared_environment(count, beside=beside)
     started = [
         subprocess.Popen(
             [sys.executable, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         ) for rank in range(count)
     ]
     until = time.monotonic() + PATIENCE_S
@@ -136,6 +146,17 @@ def in_ranks(count: int, *arguments: str) -> list[tuple[int, str]]:
     return list(zip([process.returncode for process in started], said, strict=True))
 
 
+def without_cards(ranks: int) -> dict[str, str]:
+    """Return the variable that hides a machine's cards where it has some, but fewer than ranks; they meet over gloo."""
+    return {"CUDA_VISIBLE_DEVICES": ""} if 0 < torch.cuda.device_count() < ranks else {}
+
+
+def shared_environment(ranks: int, *, beside: int = 1) -> dict[str, str]:
+    """Return the variables of all processes of a job with so many ranks; each adds its RANK and LOCAL_RANK."""
+    return {**os.environ, "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
+            **without_cards(max(ranks, beside))}
+
+
 def free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -144,9 +165,10 @@ def free_port() -> int:
 
 def main() -> None:
     """Make the steps that the command line names."""
-    store, precision, zero, compiled, *names = sys.argv[1:]
+    store, precision, zero, compiled, recomputed, *names = sys.argv[1:]
     runs.open_reader = lambda folder, context: FakeCorpus(folder, seed=0, sequence_length=16)  # type: ignore
-    steps(Layout(Path(store)), Case(precision, int(zero), int(os.environ["WORLD_SIZE"]), compiled == "1"), *names)
+    case = Case(precision, int(zero), int(os.environ["WORLD_SIZE"]), compiled == "1", recomputed == "1")
+    steps(Layout(Path(store)), case, *names)
 
 
 if __name__ == "__main__":

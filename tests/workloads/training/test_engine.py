@@ -103,6 +103,24 @@ def test_only_targets_count() -> None:
     engine.close()
 
 
+@pytest.mark.parametrize("zero", [0, 1])
+def test_attention_is_causal_without_a_mask_and_adam_is_fused(zero: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a mask there is no flash kernel; a release of transformers that hands one on would only be slower."""
+    attention, asked = F.scaled_dot_product_attention, list[Any]()
+
+    def spied(*given: torch.Tensor, **named: Any) -> torch.Tensor:
+        asked.append((len(given), named.get("attn_mask"), named.get("is_causal")))
+        return attention(*given, **named)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spied)
+    engine, _ = make(Execution(zero_stage=zero))
+    engine.update(batch(), lr=1e-3)
+    engine.held_out_loss(batch())
+    assert asked == [(3, None, True)] * 2 * MODEL.layers
+    assert type(engine._adam) is torch.optim.AdamW and all(group["fused"] for group in engine._adam.param_groups)
+    engine.close()
+
+
 def test_accumulation_weighs_by_targets() -> None:
     """Micro-batches with different numbers of targets give the update of the whole batch."""
     given = batch()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,14 +13,14 @@ import pytest
 from sweeps.store.files import read_json
 from sweeps.store.layout import Layout
 from sweeps.store.records import own_rows
-from tests.workloads.training.ranks import ROOT, free_port
+from tests.workloads.training.ranks import ROOT, shared_environment
 
 
 @pytest.mark.slow
 def test_a_stopped_rank_ends_both_with_their_stacks(tmp_path: Path) -> None:
     attempt = Layout(tmp_path / "store").stage("pretrain", "hung").attempt(1)
     logs = [tmp_path / f"{rank}.err" for rank in range(2)]
-    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    shared = shared_environment(2)
     started = []
     for rank, log in enumerate(logs):
         with log.open("wb") as err:

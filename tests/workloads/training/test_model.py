@@ -10,7 +10,16 @@ import torch
 from sweeps.errors import RecordError, UsageError
 from sweeps.language.science import ModelScience
 from tests.workloads.training.fakes import MODEL
-from workloads.training.model import EMBEDDINGS, INPUT, OUTPUT, Purpose, build_model
+from workloads.training.model import (
+    EMBEDDINGS,
+    INPUT,
+    OUTPUT,
+    Purpose,
+    build_model,
+    compile_body,
+    recompute_activations,
+    summed_loss,
+)
 from workloads.training.transfer import load_weights, read_weights, write_weights
 
 
@@ -53,6 +62,24 @@ def test_tied_embeddings_are_one_tensor() -> None:
     model = build_model(MODEL.model_copy(update={"tied": True}), 40, seed=0, purpose="pretrain", embedding_std=0.5)
     assert model.lm_head.weight is model.model.embed_tokens.weight
     assert float(model.lm_head.weight.detach().std()) == pytest.approx(0.5, rel=0.1)
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(600)
+def test_compiled_layers_are_computed_again_under_the_same_dropout() -> None:
+    """Another mask would give another gradient, and the loss would not tell."""
+    tokens_BT, found = torch.arange(32).view(2, 16), list[dict[str, torch.Tensor]]()
+    for recomputed, seed in ((False, 5), (True, 5), (False, 6)):
+        model = build_model(MODEL.model_copy(update={"dropout": 0.1}), 40, seed=0, purpose="pretrain",
+                            embedding_std=1.0).train()
+        if recomputed:
+            recompute_activations(model)
+        compile_body(model, zero_stage=0)
+        torch.manual_seed(seed)
+        summed_loss(model, tokens_BT, tokens_BT, None).backward()  # type: ignore[no-untyped-call]
+        found.append({name: p.grad for name, p in model.named_parameters()})
+    kept, again, other = (one["model.layers.0.self_attn.v_proj.weight"] for one in found)
+    assert float((again - kept).norm() / kept.norm()) < 1e-5 < 1e-2 < float((other - kept).norm() / kept.norm())
 
 
 def test_heads_must_divide_the_width() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +11,13 @@ import pytest
 
 from orchestrator.health import notices, rows_of, straggler
 from sweeps.store.layout import Layout
-from tests.workloads.training.ranks import PATIENCE_S, ROOT, free_port
+from tests.workloads.training.ranks import PATIENCE_S, ROOT, shared_environment
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(2 * PATIENCE_S)
 def test_a_slow_rank_and_a_broken_one_are_named(tmp_path: Path) -> None:
-    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    shared = shared_environment(2)
     started = [
         subprocess.Popen([sys.executable, "-m", "tests.workloads.training.slow_rank", str(tmp_path)], cwd=ROOT,
                          text=True, stdout=subprocess.PIPE,
