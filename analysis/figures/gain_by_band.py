@@ -82,6 +82,7 @@ def _paint(axes: Axes, panel: _Panel) -> None:
         axes.plot([row.effect.mean], [place], marker=row.pen.marker, color=colour, markersize=5, linestyle="")
     axes.set_yticks(range(len(panel.rows)), [row.name for row in panel.rows])
     axes.set_ylim(len(panel.rows) - 0.5, -0.6)
+    axes.locator_params(axis="x", nbins=6)  # more of these labels touch
     axes.set(xlabel=f"gain over {panel.reference} (nats per token)", title=panel.title)
 
 
