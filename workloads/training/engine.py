@@ -114,7 +114,7 @@ def _zero(execution: Execution, bucket: int) -> dict[str, Any]:
 def clip_gradients(parameters: Sequence[torch.nn.Parameter], limit: float) -> None:
     """Scale gradients down to a global norm of `limit`: for one rank, what DeepSpeed 0.19.8 does, to the bit.
 
-    Its own copies tensors and asks other ranks though there are none: 2 % of an update at scale `tiny`.
+    Its own copies tensors and asks other ranks though there are none; what that costs is in benchmarks/README.md.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
     norm = torch.stack([g.float().norm(2.0) for g in grads]).pow(2.0).sum().pow(0.5)
