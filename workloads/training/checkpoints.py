@@ -55,6 +55,9 @@ class Progress:
     """Last reported loss, nats per token."""
     pending: list[torch.Tensor] = field(default_factory=list)
     """This rank's parts of the losses since the last row, not yet synchronised."""
+    norms: list[torch.Tensor] = field(default_factory=list)
+    """Gradient norms of the updates since the last row, not yet synchronised; in no checkpoint, since none is written
+    before they were looked at."""
     relayouts: list[dict[str, int]] = field(default_factory=list)
     """Where the run went on with another number of ranks: `tokens`, `ranks_before`, `ranks`. From there on its numbers
     are those of an uninterrupted run only within 1e-5 (fp32) or 3e-4 nats (bf16, autocast), as tested."""

@@ -8,10 +8,8 @@ Shape suffixes: B sequences, T tokens.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,13 @@ from sweeps.language.science import EngineScience, OptimScience
 from sweeps.language.stage import Execution
 from workloads.contract import SequenceBatch
 from workloads.training.feeds import IGNORED, labels_of
-from workloads.training.model import compile_body, parameter_groups, recompute_activations, summed_loss
+from workloads.training.model import (
+    attend_without_mask,
+    compile_body,
+    parameter_groups,
+    recompute_activations,
+    summed_loss,
+)
 from workloads.training.process import Place
 
 TAG = "engine"
@@ -81,7 +85,7 @@ def deepspeed_config(
         "train_batch_size": optim.batch_sequences,
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": optim.batch_sequences // (micro * execution.ranks),
-        "gradient_clipping": optim.clip,
+        "gradient_clipping": optim.clip if execution.zero_stage else 0.0,  # else by `clip_gradients`
         "steps_per_print": 2**31 - 1,
         "wall_clock_breakdown": False,
         "zero_allow_untested_optimizer": True,
@@ -90,7 +94,7 @@ def deepspeed_config(
     if execution.offload != "none":  # torch's fused AdamW works on the host; DeepSpeed's own would have to be compiled
         config["zero_force_ds_cpu_optimizer"] = False
     if engine.precision == "bf16":
-        config["bf16"] = {"enabled": True}
+        config["bf16"] = {"enabled": True, "check_grad_overflow": False}  # it waits; the loop looks at the norms
         config["data_types"] = {"grad_accum_dtype": "fp32"}
         config["communication_data_type"] = "fp32"
     if engine.precision == "autocast":
@@ -111,14 +115,17 @@ def _zero(execution: Execution, bucket: int) -> dict[str, Any]:
     return zero
 
 
-def clip_gradients(parameters: Sequence[torch.nn.Parameter], limit: float) -> None:
-    """Scale gradients down to a global norm of `limit`: for one rank, what DeepSpeed 0.19.8 does, to the bit.
+def clip_gradients(parameters: Sequence[torch.nn.Parameter], limit: float) -> torch.Tensor:
+    """Scale gradients down to a global norm of `limit` (0: leave them), and return the norm that they had.
 
-    Its own copies tensors and asks other ranks though there are none; what that costs is in benchmarks/README.md.
+    What DeepSpeed 0.19.8 does under ZeRO 0, to the bit. Its own copies tensors and asks other ranks, whose gradients
+    are the same by then; what that costs is in benchmarks/README.md.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
     norm = torch.stack([g.float().norm(2.0) for g in grads]).pow(2.0).sum().pow(0.5)
-    torch._foreach_mul_(grads, torch.clamp(torch.tensor(limit) / (norm + 1e-6), max=1.0))
+    if limit:
+        torch._foreach_mul_(grads, torch.clamp(torch.tensor(limit) / (norm + 1e-6), max=1.0))
+    return norm
 
 
 class Engine:
@@ -134,7 +141,8 @@ class Engine:
         """
         if place.world != execution.ranks:
             raise UsageError(f"{place.world} processes were started for a stage of {execution.ranks} ranks")
-        self.parameters = sum(p.numel() for p in model.parameters())
+        self._parameters = list(model.parameters())
+        self.parameters = sum(p.numel() for p in self._parameters)
         config = deepspeed_config(optim, engine, execution, parameters=self.parameters)
         import deepspeed
 
@@ -143,9 +151,11 @@ class Engine:
         self._micro = config["train_micro_batch_size_per_gpu"]
         self._accumulation = config["gradient_accumulation_steps"]
         self._summed = optim.summed_steps
+        self._clip = optim.clip
         self._chunk = engine.loss_chunk
         self._compiled = engine.compile
         self._config_json = model.config.to_json_string()
+        attend_without_mask(model)
         if execution.activation_checkpointing:
             recompute_activations(model)
         if engine.compile:
@@ -157,7 +167,6 @@ class Engine:
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=optimiser, config=config)
         if place.world == 1 and self.zero_stage == 0:
             self._engine.enable_backward_allreduce = False
-            self._engine.clip_fp32_gradients = partial(clip_gradients, list(model.parameters()), optim.clip)
         self._engine.train()
 
     @property
@@ -165,49 +174,38 @@ class Engine:
         """The model's configuration as Hugging Face writes it."""
         return str(self._config_json)
 
-    def update(self, batch: SequenceBatch, *, lr: float, want_norm: bool = False) -> tuple[torch.Tensor, float]:
-        """Make one optimiser update.
+    def update(self, batch: SequenceBatch, *, lr: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Make one optimiser update, without waiting for the device.
+
+        An update is made whatever its gradient is: the caller looks at the norms before anything is kept.
 
         Args:
             batch: this rank's sequences of the update.
             lr: learning rate.
-            want_norm: also return the norm of the gradient that is clipped (times `summed_steps`), which waits for
-                the device.
 
         Returns:
-            This rank's part of the update's mean loss, nats per token (the parts of all ranks add up to it; not
-            synchronised with the device), and the norm (NaN where not asked for).
+            This rank's part of the update's mean loss, nats per token (the parts of all ranks add up to it), and the
+            norm of the gradient before clipping (times `summed_steps`); both on the device.
         """
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         labels_BT = labels_of(batch)
         targets = self._targets(labels_BT)
         scale = self._accumulation * self.place.world * self._summed / targets
-        part, norm = torch.zeros((), device=self.place.device), math.nan
+        part = torch.zeros((), device=self.place.device)
+        norm = part
         for tokens, labels in self._micro_batches(batch.tokens_BT, labels_BT):
             total = summed_loss(self._engine, tokens, labels, self._chunk)
             self._engine.backward(total * scale)
             part = part + total.detach() / targets
-            if want_norm and self.zero_stage == 0 and self._engine.is_gradient_accumulation_boundary():
-                norm = self._plain_norm()
+            if self.zero_stage == 0 and self._engine.is_gradient_accumulation_boundary():
+                norm = clip_gradients(self._parameters, self._clip)
             self._engine.step()
-        if want_norm and self.zero_stage:
-            norm = float(self._engine.get_global_grad_norm() or math.nan)
-        return part, norm
-
-    @property
-    def applied(self) -> bool:
-        """False where DeepSpeed left the last update out: under ZeRO 1 to 3 its gradient was not finite then."""
-        return bool(self._engine.was_step_applied())
-
-    def _plain_norm(self) -> float:
-        """Under ZeRO 0 DeepSpeed clips by the norm without keeping it."""
-        grads = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
-        return float(torch.nn.utils.get_total_norm(grads))
+        return part, self._engine.get_global_grad_norm() if self.zero_stage else norm
 
     def _targets(self, labels_BT: np.ndarray) -> int:
         own = int((labels_BT != IGNORED).sum())
-        return max(1, int(self.place.total(torch.tensor(own, dtype=torch.int64))))
+        return max(1, own if self.place.world == 1 else int(self.place.total(torch.tensor(own, dtype=torch.int64))))
 
     def _micro_batches(
         self, tokens_BT: np.ndarray, labels_BT: np.ndarray

@@ -4,9 +4,9 @@ Losses stay on the device between two rows, so both are looked for at row points
 last row: found a few updates late, and told of the very update.
 
     not finite  the run ends (`Diverged`); the attempt keeps `divergence.json`: the first such update, the ranks whose
-                part of its loss it is, and the indices of the sequences that they read. A gradient that is not finite
-                is seen at once under ZeRO 1 to 3, where DeepSpeed leaves such an update out; under ZeRO 0 by the next
-                update's loss, which is not finite on any rank then: so the file has the update before, too
+                part of its loss it is, and the indices of the sequences that they read, and read in the update
+                before. A gradient that is not finite is told by its norm. What the updates after it made of the weights
+                is in no checkpoint
     spike       a loss above the median of the SPIKE_WINDOW losses before it by more than SPIKE_DEVIATIONS deviations
                 (median absolute deviation x 1.4826, the standard deviation of normal noise) and SPIKE_NATS; a row of
                 kind `spike`, which ends the run only under `run.on_spike: stop`
@@ -137,27 +137,29 @@ class Sentinel:
         self._place = place
         self._window = window
 
-    def refuse_divergence(self, progress: Progress, losses_U: torch.Tensor, norm: float | None) -> None:
+    def refuse_divergence(self, progress: Progress, losses_U: torch.Tensor, norms_U: torch.Tensor) -> None:
         """End the run where it is not finite any more; every rank must call it, before the losses are forgotten.
 
         Args:
             progress: with the parts of this rank of the losses since the last row.
             losses_U: those losses, one an update.
-            norm: of the last update's gradient, where that is not finite.
+            norms_U: norms of the gradients of the last updates: fewer, where an earlier attempt made the first ones.
 
         Raises:
             Diverged: with the update, the ranks and the sequences.
         """
         place, world = self._place, self._place.world
+        found: list[tuple[int, str, float, tuple[int, ...]]] = []
         if not bool(losses_U.isfinite().all()):
-            found = first_not_finite(place.gather(torch.stack(progress.pending).tolist()))
-            assert found is not None
-            at, ranks = found
-            number, what, value = progress.updates - len(progress.pending) + at, "loss", float(losses_U[at])
-        elif norm is not None:
-            number, what, value, ranks = progress.updates - 1, "gradient", norm, tuple(range(world))
-        else:
+            first = first_not_finite(place.gather(torch.stack(progress.pending).tolist()))
+            assert first is not None
+            found.append((progress.updates - len(losses_U) + first[0], "loss", float(losses_U[first[0]]), first[1]))
+        if first := first_not_finite([norms_U.tolist()]):
+            found.append((progress.updates - len(norms_U) + first[0], "gradient", float(norms_U[first[0]]),
+                          tuple(range(world))))
+        if not found:
             return
+        number, what, value, ranks = min(found, key=lambda bad: bad[0])  # of one update, its loss
         bad = Divergence(what=what, update=number + 1, value=value, ranks=ranks, world=world,
                          sequences_R=tuple(self._window.indices(number)))
         if place.first:

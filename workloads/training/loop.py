@@ -32,8 +32,7 @@ from workloads.training.schedule import update_rate
 from workloads.training.telemetry import Telemetry
 
 ROW_UPDATES = 20
-"""Updates between two rows. Only there does this code wait for the device; DeepSpeed does in every step of ZeRO 1 to
-3, for whether the gradient is finite."""
+"""Updates between two rows. Only there, at checkpoints and at evaluations does the host wait for the device."""
 
 log = logging.getLogger("workloads.training.loop")
 
@@ -166,28 +165,26 @@ class Trainer:
             lr = update_rate(run.optim, run.segment, progress.updates, run.update_tokens)
             with self.telemetry.fetching():
                 batch = self.window.update(progress.updates)
-            row_due = (progress.updates + 1) % ROW_UPDATES == 0
-            loss, norm = self.engine.update(batch, lr=lr, want_norm=row_due)
+            loss, norm = self.engine.update(batch, lr=lr)
             progress.pending.append(loss)
+            progress.norms.append(norm)
             progress.updates += 1
             self.telemetry.step()
             run.context.pulse.step()
             self.first_step = self.first_step or time.monotonic() - run.began
-            if row_due:
-                self._train_row(lr, norm)
-            elif not self.engine.applied:
-                self._refuse_divergence(math.inf)
+            if progress.updates % ROW_UPDATES == 0:
+                self._train_row(lr)
             self._validation_row()
             self._leave_or_save()
 
-    def _train_row(self, lr: float, norm: float) -> None:
-        losses_U = self._pending_losses()
+    def _train_row(self, lr: float) -> None:
+        losses_U, norms_U = self._pending_losses(), self._norms()
         self.progress.loss = float(losses_U.mean())
-        self._row("train", {"loss": self.progress.loss, "lr": lr, "grad_norm": norm, **self.telemetry.row()})
-        bad = not self.engine.applied or (self.engine.zero_stage == 0 and not math.isfinite(norm))
-        self.sentinel.refuse_divergence(self.progress, losses_U, norm if bad else None)
+        values = {"loss": self.progress.loss, "lr": lr, "grad_norm": float(norms_U[-1])}
+        self._row("train", {**values, **self.telemetry.row()})
+        self.sentinel.refuse_divergence(self.progress, losses_U, norms_U)
         spike = self.sentinel.spike(self.progress, losses_U.tolist())
-        self.progress.pending = []
+        self.progress.pending, self.progress.norms = [], []
         if spike is not None:
             self._row("spike", spike.values())
             self.sentinel.stop_at(spike)
@@ -200,16 +197,20 @@ class Trainer:
         """Return the mean loss since the last row (the last row's where there is none yet); waits for the device."""
         return float(self._pending_losses().mean()) if self.progress.pending else self.progress.loss
 
-    def _refuse_divergence(self, norm: float | None = None) -> None:
-        """End the run, with a last row, where a loss is not finite, or the gradient whose `norm` this is.
+    def _norms(self) -> torch.Tensor:
+        """Return the gradient norms of the updates that this attempt made since the last row; waits for the device."""
+        return torch.stack(self.progress.norms).cpu() if self.progress.norms else torch.zeros(0)
+
+    def _refuse_divergence(self) -> None:
+        """End the run, with a last row, where a loss or a gradient since the last row is not finite.
 
         Raises:
             Diverged: so it is.
         """
-        losses_U = self._pending_losses()
-        if norm is not None or not bool(losses_U.isfinite().all()):
+        losses_U, norms_U = self._pending_losses(), self._norms()
+        if not bool(losses_U.isfinite().all() and norms_U.isfinite().all()):
             self._row("train", {"loss": float(losses_U.mean())})
-            self.sentinel.refuse_divergence(self.progress, losses_U, norm)
+            self.sentinel.refuse_divergence(self.progress, losses_U, norms_U)
 
     def _validation_row(self) -> None:
         run = self.run

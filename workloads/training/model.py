@@ -21,6 +21,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
@@ -37,6 +39,9 @@ EMBEDDINGS = frozenset({INPUT, OUTPUT})
 PREPRETRAIN_EMBEDDING_STD = 1.0
 """Standard deviation of the input embeddings in pre-pre-training: PyTorch's N(0, 1), as in the release."""
 
+MASKLESS = "sdpa_without_mask"
+"""Name of the attention of `attend_without_mask`."""
+
 Purpose = Literal["prepretrain", "pretrain"]
 
 
@@ -50,6 +55,16 @@ def summed_loss(model: Any, tokens_BT: torch.Tensor, labels_BT: torch.Tensor, ch
     if chunk is not None:
         return model(input_ids=tokens_BT, labels=labels_BT, chunk=chunk)  # type: ignore[no-any-return]
     return cross_entropy_sum(model(input_ids=tokens_BT).logits.flatten(0, 1), labels_BT.flatten())
+
+
+def attend_without_mask(model: Any) -> None:
+    """Make a model attend to the past by the kernels' own causal flag: for sequences that fill their rows.
+
+    Left alone, transformers 5 asks the device in every forward pass whether positions begin anew inside a sequence,
+    waits for the answer, and under torch.compile, which cannot wait, makes a mask that no flash kernel takes.
+    """
+    AttentionInterface.register(MASKLESS, sdpa_attention_forward)  # for which transformers knows no way to make a mask
+    model.set_attn_implementation(MASKLESS)
 
 
 def recompute_activations(model: Any) -> None:

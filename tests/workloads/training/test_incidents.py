@@ -43,7 +43,7 @@ def change(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, float]], None
     plain = Engine.update
 
     def patch(added: dict[int, float]) -> None:
-        def update(self: Engine, batch: Any, **more: Any) -> tuple[torch.Tensor, float]:
+        def update(self: Engine, batch: Any, **more: Any) -> tuple[torch.Tensor, torch.Tensor]:
             loss, norm = plain(self, batch, **more)
             return loss + added.get(self.adam_steps(), 0.0), norm
         monkeypatch.setattr(Engine, "update", update)
@@ -70,26 +70,44 @@ def test_the_first_update_that_is_not_finite_is_named_with_what_it_read(
     assert list(records.own_rows(attempt))[-1].kind == "train"
 
 
-@pytest.mark.parametrize(("zero_stage", "text"), [
-    (1, "gradient inf at update 7, sequences 24 to 27$"),
-    (0, "loss nan at update 8, sequences 28 to 31; the update before, 7, may have made the weights so"),
-])
-def test_a_gradient_that_is_not_finite_is_told_from_the_loss(
-    store: Layout, monkeypatch: pytest.MonkeyPatch, zero_stage: int, text: str
+@pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning")  # DeepSpeed's ZeRO 3 calls
+@pytest.mark.parametrize("zero_stage", [0, 1, 3])
+@pytest.mark.parametrize(("at", "stop"), [(7, None), (20, None), (7, 9), (7, 7)])
+def test_a_gradient_that_is_not_finite_is_named_and_nothing_that_came_of_it_is_kept(
+    store: Layout, monkeypatch: pytest.MonkeyPatch, zero_stage: int, at: int, stop: int | None
 ) -> None:
-    """The loss of the poisoned update itself is finite: its gradient is that of a square root at 0."""
+    """The loss of the poisoned update itself is finite: its gradient is that of a square root at 0. It is looked for
+    before a row, and before a checkpoint is written, even right after that update."""
     plain, calls = engine.summed_loss, [0]
 
     def poisoned(*given: Any) -> torch.Tensor:
         total = plain(*given)
-        calls[0] += 1
-        return total + (total - total.detach()).sqrt() if calls[0] == 7 else total
+        calls[0] += torch.is_grad_enabled()
+        return total + (total - total.detach()).sqrt() if calls[0] == at and torch.is_grad_enabled() else total
 
     monkeypatch.setattr(engine, "summed_loss", poisoned)
-    one = context(store, "g", 30, execution=Execution(checkpoint_seconds=1e9, zero_stage=zero_stage))
-    with pytest.raises(Diverged, match=text):
+    one = context(store, "g", 30, stop_after=stop, execution=Execution(checkpoint_seconds=1e9, zero_stage=zero_stage))
+    read = rf"sequences {4 * at - 4} to {4 * at - 1}$"
+    with pytest.raises(Diverged, match=rf"gradient (inf|nan) at update {at}, {read}"):
         runs.pretrain(one)
-    assert one.attempt.folder.divergence.exists()
+    assert one.attempt.folder.divergence.exists() and not records.checkpoints(one.folder)
+
+
+def test_norms_of_an_attempt_that_goes_on_are_those_of_its_own_updates(
+    store: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses since the last row travel in the checkpoint, norms do not: they were looked at before it was written."""
+    with pytest.raises(Stopped):
+        runs.pretrain(context(store, "n", 30, stop_after=5))
+    plain = Engine.update
+
+    def update(self: Engine, batch: Any, **more: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, norm = plain(self, batch, **more)
+        return loss, norm * math.nan if self.adam_steps() == 12 else norm
+
+    monkeypatch.setattr(Engine, "update", update)
+    with pytest.raises(Diverged, match="gradient nan at update 12, sequences 44 to 47$"):
+        runs.pretrain(context(store, "n", 30))
 
 
 def test_a_part_of_one_rank_is_that_rank_s() -> None:
