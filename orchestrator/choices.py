@@ -89,17 +89,17 @@ def read_choices(layout: Layout, sweep: str) -> list[Choice]:
     if open_:
         raise UsageError(f"it has not chosen yet for {', '.join(open_[:3])}{', ...' if len(open_) > 3 else ''} "
                          f"({len(open_)} of {len(brackets)} cells); run it: {sweep_file_hint(layout, sweep)}")
-    return [_read(layout, bracket) for bracket in brackets]
+    return [_read(layout, bracket, plan.search.get("search_share")) for bracket in brackets]
 
 
-def _read(layout: Layout, bracket: Bracket) -> Choice:
+def _read(layout: Layout, bracket: Bracket, share: str | None) -> Choice:
     path = artifacts_of(layout.stage(SELECT, bracket.select)) / CHOICE
     raw = files.read_json(path)
     try:
         return Choice(
             cell=raw["cell"], key=raw["key"], values={k: files.number(v) for k, v in raw["values"].items()},
             boundary=tuple(raw["boundary"]), seeds=tuple(raw["seeds"]), upstream_tokens=raw["upstream_tokens"],
-            pretrain_tokens=raw["pretrain_tokens"], select=bracket.select)
+            pretrain_tokens=raw["pretrain_tokens"], select=bracket.select, search_share=share)
     except (KeyError, TypeError) as error:
         raise RecordError(f"{path} is no choice ({error!r}); remove its stage's folder and run the search again"
                           ) from error

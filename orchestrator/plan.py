@@ -179,12 +179,15 @@ def _chosen(resolver: Resolver, layout: Layout, found: list[Trial]) -> tuple[lis
         resolver.raise_problems()
         raise
     found, taken = with_choices(resolver, found, choices)
-    before = {c["cell"]: c["values"] for c in read_plan(layout, sweep.name).searched}
+    before = {c["cell"]: (c["values"], c.get("search_share")) for c in read_plan(layout, sweep.name).searched}
     for choice in taken:
-        if before.get(choice.cell, choice.values) != choice.values:
+        now = (choice.values, choice.search_share)
+        if (was := before.get(choice.cell, now)) != now:
+            then, later = (f"{values} on {f'files of its own, {share}' if share else 'shared files'}"
+                           for values, share in (was, now))
             resolver.problem("searched", sweep.searched,
-                             f"chose {before[choice.cell]} for {choice.cell} when this sweep was run first, and now "
-                             f"{choice.values}; to compare with the new choice, give the sweep another name")
+                             f"chose {then} for {choice.cell} when this sweep was run first, and now {later}; "
+                             "to compare with the new choice, give the sweep another name")
     return found, taken
 
 
