@@ -35,6 +35,8 @@ class Node:
     """An earlier point on the same trunk: not an input (no part of the identity), but worth waiting for."""
     gate: str | None = None
     """The upstream gate that must say `learned` before it runs (`gate: require`): no part of the identity either."""
+    choices: frozenset[str] = frozenset()
+    """The stages `select` whose values it was given: no part of the identity, since a value is one whoever chose it."""
     trials: int = 0
     priority: int = 0
     """Position of the first trial that needs it."""

@@ -75,6 +75,8 @@ class PlanStage:
     flops: float = 0.0
     """Its training FLOPs."""
     storage_bytes: int = 0
+    choices: tuple[str, ...] = ()
+    """The stages `select` whose values it was given: it depends on them, but they are no part of its identity."""
 
 
 class Departure(Frozen):

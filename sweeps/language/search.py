@@ -7,13 +7,14 @@ text, evaluations, earlier ends).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sweeps.language.asha import Bracket, Candidate
+from sweeps.language.asha import SELECT, Bracket, Candidate
 from sweeps.language.grid import Trial
-from sweeps.language.manifest import PlanChoice, PlanSearch
+from sweeps.language.manifest import PlanChoice, PlanSearch, PlanStage
 from sweeps.language.plugins import Registries, Science
 from sweeps.language.presets import SEARCHED
 from sweeps.language.resolve import SHARE, Resolver
@@ -22,8 +23,6 @@ from sweeps.language.stage import Input, StageSpec, section
 from sweeps.language.stages import GraphBuilder, rungs_of
 from sweeps.language.units import Fraction, tokens_text
 
-SELECT = "select"
-"""Kind of the stage that holds a choice. The controller folds it from records; no job runs it."""
 REVISION = 1
 """Raised whenever the same losses would lead to another choice."""
 
@@ -85,13 +84,17 @@ def select_spec(bracket: Bracket, eta: int) -> StageSpec:
     """Return the stage that holds a bracket's choice; its inputs are the scored ends, those that never run included."""
     return StageSpec(
         kind=SELECT, revisions={f"stage:{SELECT}": REVISION}, sections={"search": section(SearchScience(eta=eta))},
-        inputs=tuple(Input(f"{name(candidate)} rung {rung}", "pretrain", stages[-1])
+        inputs=tuple(Input(f"{candidate.name} rung {rung}", "pretrain", stages[-1])
                      for candidate in bracket.candidates for run in candidate.runs for rung, stages in enumerate(run)))
 
 
-def name(candidate: Candidate) -> str:
-    """Return a candidate's values as its trials' labels have them: `lr=0.004 embedding_init=1.0`."""
-    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in candidate.values.items())
+def select_stages(search: PlanSearch | None, taken: Sequence[PlanChoice], trials: Sequence[Trial]) -> list[PlanStage]:
+    """Return the stages `select` of a plan: those that a search will make, and those that a comparison rests on."""
+    uses = Counter(trial.choice for trial in trials)
+    cells = {b.select: (b.cell, len(b.candidates)) for b in (search.brackets if search else ())}
+    cells |= {choice.select: (choice.cell, uses[choice.select]) for choice in taken}
+    return [PlanStage(kind=SELECT, fingerprint=key, label=f"select {cell}", trials=count)
+            for key, (cell, count) in cells.items()]
 
 
 def boundary(bracket: Bracket, best: int) -> tuple[str, ...]:
@@ -156,7 +159,8 @@ def with_choices(resolver: Resolver, trials: Sequence[Trial], choices: Sequence[
     resolver.raise_problems()
     made = _Sections()
     apart = {"text.search_share": share} if share else {}
-    found = [replace(t, core=made.core(t.core, {**by_key[keys[_cell(t)]].values, **apart})) for t in trials]
+    found = [replace(t, choice=choice.select, core=made.core(t.core, {**choice.values, **apart}))
+             for t in trials for choice in (by_key[keys[_cell(t)]],)]
     taken = ((cell, by_key[key]) for cell, key in keys.items())
     return found, tuple(PlanChoice(cell=cell, values=dict(choice.values), boundary=choice.boundary, sweep=search,
                                    select=choice.select, search_share=share) for cell, choice in taken)

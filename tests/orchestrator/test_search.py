@@ -21,15 +21,15 @@ from analysis.tables import registry
 from cluster.executors import _synthetic
 from cluster.executors.memory import MemoryExecutor
 from orchestrator.board import Board, Status
-from orchestrator.choices import CHOICE, fold, read_choices, table
+from orchestrator.choices import fold, read_choices, table
+from orchestrator.chosen import CHOICE
 from orchestrator.housekeeping import Survey
 from orchestrator.plan import Planned, stage_states
 from orchestrator.progress import Progress
 from orchestrator.reconciler import Reconciler
 from orchestrator.watch import look
 from sweeps.errors import SweepFileError
-from sweeps.language.asha import Bracket
-from sweeps.language.search import SELECT
+from sweeps.language.asha import SELECT, Bracket
 from sweeps.language.stage import StageSpec
 from sweeps.store import files
 from sweeps.store.ledger import begin_term
@@ -303,38 +303,6 @@ def test_no_stage_that_reads_held_out_text_is_shared(tmp_path: Path) -> None:
     kinds = [{k for k, n in plan.graph.nodes.items() if n.spec.kind in ("text", "corpus", "pretrain")}
              for plan in (found, comparison(tmp_path))]
     assert kinds[0] and not kinds[0] & kinds[1]
-
-
-def shares(plan: Planned) -> set[tuple[str, str | None]]:
-    """Return which files the stages `text` read: for whom they are split, and the share of a search."""
-    read = [n.spec.sections["text"].values for n in plan.graph.nodes.values() if n.spec.kind == "text"]
-    return {(values["split"], values["search_share"]) for values in read}
-
-
-def test_a_comparison_leaves_its_search_the_files_that_it_reads(tmp_path: Path) -> None:
-    apart = {**RUNGS, "documents.search_share": "30%"}
-    with losing(best_at(2e-3, 8e-3)):
-        searched(search(tmp_path, fields=apart))
-    plan = comparison(tmp_path)
-    assert shares(search(tmp_path, fields=apart)) == {("search", "30%")} and shares(plan) == {("comparison", "30%")}
-    told = [d for d in plan.file.departures if d.field == "documents.search_share"]
-    assert [(d.given, d.source) for d in told] == [("30%", "searched by search")]
-    same = comparison(tmp_path, fields={"documents.search_share": 0.3})
-    assert same.graph.nodes.keys() == plan.graph.nodes.keys()
-    with pytest.raises(SweepFileError, match="documents.search_share.*20%.*the search 'search' set 30% apart; leave"):
-        comparison(tmp_path, fields={"documents.search_share": "20%"})
-    run(plan)
-    with losing(best_at(2e-3, 8e-3)):
-        searched(search(tmp_path, fields={**RUNGS, "documents.search_share": "40%"}))
-    with pytest.raises(SweepFileError, match="0.002.* of its own, 30% for .* first, and now .*0.002.* own, 40%"):
-        comparison(tmp_path)
-
-
-def test_where_a_search_sets_nothing_apart_a_comparison_may_not_either(tmp_path: Path) -> None:
-    searched(search(tmp_path))
-    assert shares(comparison(tmp_path)) == {("comparison", None)}
-    with pytest.raises(SweepFileError, match="the search 'search' set nothing apart"):
-        comparison(tmp_path, fields={"documents.search_share": "20%"})
 
 
 @pytest.mark.parametrize(("changes", "expected"), [
