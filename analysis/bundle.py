@@ -32,8 +32,8 @@ from analysis.table import to_csv
 from analysis.tables import tables_of
 from analysis.tables.search import decided
 from sweeps.errors import RecordError
+from sweeps.language.asha import SELECT
 from sweeps.language.manifest import PlanFile
-from sweeps.language.search import SELECT
 from sweeps.store import files, integrity, records
 from sweeps.store.files import sha256_file
 from sweeps.store.layout import AttemptFolder, Layout, StageFolder

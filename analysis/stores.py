@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweeps.errors import NewerRecordError, RecordError, UsageError, nearest
@@ -142,9 +142,7 @@ def _union(plans: Sequence[tuple[str, PlanFile]]) -> PlanFile:
             versions.setdefault(package, []).append(version)
     return first.model_copy(update={
         "trials": tuple(trials.values()),
-        "stages": tuple(PlanStage(kind=s.kind, fingerprint=s.fingerprint, label=s.label, trials=uses[key] or s.trials,
-                                  tokens=s.tokens, flops=s.flops, storage_bytes=s.storage_bytes)
-                        for key, s in stages.items()),
+        "stages": tuple(replace(s, trials=uses[key] or s.trials) for key, s in stages.items()),
         "departures": tuple({d.field: d for _, plan in reversed(plans) for d in plan.departures}.values()),
         "claims": {k: v for _, plan in reversed(plans) for k, v in plan.claims.items()},
         "controls": {k: v for _, plan in reversed(plans) for k, v in plan.controls.items()},

@@ -7,20 +7,19 @@ import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.chosen import CHOICE
 from orchestrator.targets import read_plan
 from orchestrator.watch import sweep_file_hint
 from sweeps.errors import RecordError, UsageError, nearest
-from sweeps.language.asha import Bracket, Decision, decision_of, losses_of
+from sweeps.language.asha import SELECT, Bracket, Decision, decision_of, losses_of
 from sweeps.language.manifest import PlanSearch
-from sweeps.language.search import SELECT, Choice, boundary, name, select_spec
+from sweeps.language.search import Choice, boundary, select_spec
 from sweeps.store import files
 from sweeps.store.layout import Layout
 from sweeps.store.records import artifacts_of, damage_of_result, loss_of, open_attempt, read_result
 
 if TYPE_CHECKING:
     from orchestrator.plan import Planned
-
-CHOICE = "choice.json"
 
 
 def fold(planned: Planned) -> None:
@@ -85,21 +84,26 @@ def read_choices(layout: Layout, sweep: str) -> list[Choice]:
     if not plan.search:
         raise UsageError("is no search: its file has no section `search`")
     brackets = [Bracket.of(raw) for raw in plan.search["brackets"]]
+    for bracket in brackets:
+        stage = layout.stage(SELECT, bracket.select)
+        if wrong := damage_of_result(stage):
+            raise RecordError(f"what the search {sweep!r} chose for {bracket.cell} was changed after it was made: "
+                              f"{wrong}; remove {stage.path} and run it again: {sweep_file_hint(layout, sweep)}")
     open_ = [b.cell for b in brackets if read_result(layout.stage(SELECT, b.select)) is None]
     if open_:
         raise UsageError(f"it has not chosen yet for {', '.join(open_[:3])}{', ...' if len(open_) > 3 else ''} "
                          f"({len(open_)} of {len(brackets)} cells); run it: {sweep_file_hint(layout, sweep)}")
-    return [_read(layout, bracket) for bracket in brackets]
+    return [_read(layout, bracket, plan.search.get("search_share")) for bracket in brackets]
 
 
-def _read(layout: Layout, bracket: Bracket) -> Choice:
+def _read(layout: Layout, bracket: Bracket, share: str | None) -> Choice:
     path = artifacts_of(layout.stage(SELECT, bracket.select)) / CHOICE
     raw = files.read_json(path)
     try:
         return Choice(
             cell=raw["cell"], key=raw["key"], values={k: files.number(v) for k, v in raw["values"].items()},
             boundary=tuple(raw["boundary"]), seeds=tuple(raw["seeds"]), upstream_tokens=raw["upstream_tokens"],
-            pretrain_tokens=raw["pretrain_tokens"], select=bracket.select)
+            pretrain_tokens=raw["pretrain_tokens"], select=bracket.select, search_share=share)
     except (KeyError, TypeError) as error:
         raise RecordError(f"{path} is no choice ({error!r}); remove its stage's folder and run the search again"
                           ) from error
@@ -115,7 +119,7 @@ def table(layout: Layout, search: PlanSearch) -> list[str]:
             continue
         raw = files.read_json(artifacts_of(stage) / CHOICE)
         lines += ["", f"{bracket.cell}: {_chosen(raw)}"]
-        lines += [f"  {name(candidate):<36}{_losses(found['losses'])}"
+        lines += [f"  {candidate.name:<36}{_losses(found['losses'])}"
                   for candidate, found in zip(bracket.candidates, raw["candidates"], strict=True)]
     return ["held-out loss, nats per token, at each rung", *lines]
 

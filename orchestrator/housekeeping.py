@@ -1,8 +1,9 @@
 """What in a store may be deleted: found and weighed here, deleted by `delete` and by nothing else.
 
-Never listed: what a living controller or an open submission may be using, what a sweep's plan still needs to run, and
-attempts whose rows another attempt continues. Everything else is made again by running its sweep; what that would cost
-is taken from the records. Looks at every file of the store: 10,000 stages take about six seconds.
+Never listed: what a living controller or an open submission may be using, what a sweep's plan still needs to run, the
+choices that a comparison rests on and what they were folded from, and attempts whose rows another attempt continues.
+Everything else is made again by running its sweep; what that would cost is taken from the records. Looks at every file
+of the store: 10,000 stages take about six seconds.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from orchestrator.difference import read_spec
 from orchestrator.promotion import outranked
 from orchestrator.targets import Plan, read_plan
 from orchestrator.watch import controller, open_stages
 from orchestrator.withheld import withheld
 from sweeps.errors import RecordError, UsageError
+from sweeps.language.asha import SELECT
 from sweeps.store import claims
 from sweeps.store.files import read_json, sync_folder
-from sweeps.store.integrity import DAMAGED, MANIFEST, damage_of_checkpoint, removed_note
+from sweeps.store.integrity import DAMAGED, MANIFEST, damage_of_checkpoint, how_to_remake, removed_note
 from sweeps.store.layout import AttemptFolder, Layout, StageFolder, SweepFolder
 from sweeps.store.ledger import State, fold, read_events
 from sweeps.store.records import Result, read_parent, read_result
@@ -67,8 +70,8 @@ class Use:
 
     @property
     def named(self) -> set[str]:
-        """Stages that a plan names."""
-        return {key for plan in self.plans.values() for key in plan.stages}
+        """Stages that a plan names, and the choices that one rests on."""
+        return {key for plan in self.plans.values() for key in (*plan.stages, *(c["select"] for c in plan.searched))}
 
     @property
     def busy(self) -> set[str]:
@@ -104,8 +107,9 @@ class Survey:
         """Read plans, ledgers and results."""
         self.layout = layout
         self.use = read_use(layout)
-        self._named, self._busy, self._alive = self.use.named, self.use.busy, self.use.alive
+        self._busy, self._alive = self.use.busy, self.use.alive
         self._stages = [StageFolder(p) for p in sorted(layout.stages.glob("*/*")) if p.is_dir()]
+        self._named = self._with_folded(self.use.named)
         self._results = {s.fingerprint: self._result(s) for s in self._stages}
         self._protected: dict[str, bool] = {}
         self._continued = self._lineage()
@@ -152,6 +156,18 @@ class Survey:
         return {_code(stage.attempt(result.attempt)) for stage, result in found if result is not None}
 
     # -- facts -----------------------------------------------------------------------------------------------------
+
+    def _with_folded(self, named: set[str]) -> set[str]:
+        """Return the named stages and what the choices among them were folded from, whatever their search plans now.
+
+        Raises:
+            RecordError: nobody can tell what a choice was folded from.
+        """
+        made = [s for s in self._stages if s.kind == SELECT and s.fingerprint in named and s.result.exists()]
+        specs = {stage: read_spec(stage) for stage in made}
+        if damaged := next((stage for stage, spec in specs.items() if spec is None), None):
+            raise RecordError(f"{damaged.spec} is missing or damaged; {how_to_remake(damaged)}")
+        return named | {i["fingerprint"] for spec in specs.values() if spec for i in spec["inputs"]}
 
     def _result(self, stage: StageFolder) -> Result | None:
         try:
@@ -229,7 +245,8 @@ class Survey:
 
     def _label(self, stage: StageFolder) -> str:
         plans = self.use.plans.values()
-        return next(str(p.stages[stage.fingerprint]["label"]) for p in plans if stage.fingerprint in p.stages)
+        labels = (str(p.stages[stage.fingerprint]["label"]) for p in plans if stage.fingerprint in p.stages)
+        return next(labels, f"{stage.kind} {stage.fingerprint[:12]}")
 
 
 def item(path: Path, reason: Reason, what: str, *, seconds: float = 0.0, tokens: int = 0) -> Item:

@@ -18,6 +18,7 @@ from orchestrator.promotion import outranked, surplus
 from orchestrator.targets import Plan, read_plan
 from orchestrator.withheld import bars
 from sweeps.errors import EnvironmentError_, Problem, SweepFileError, UsageError, nearest
+from sweeps.language.asha import SELECT
 from sweeps.language.checks import check_layout
 from sweeps.language.graph import Graph, Node
 from sweeps.language.grid import Trial, trials
@@ -27,7 +28,7 @@ from sweeps.language.plugins import Registries
 from sweeps.language.presets import SCALES
 from sweeps.language.read import Source
 from sweeps.language.resolve import Resolver
-from sweeps.language.search import SELECT, plan_search, with_choices
+from sweeps.language.search import plan_search, select_stages, with_choices
 from sweeps.language.spec import Overrides, SweepFile, load_draft
 from sweeps.language.stage import AUTO, Execution
 from sweeps.language.stages import GraphBuilder
@@ -152,8 +153,6 @@ def resolve(bare: Planned, problems: Sequence[Problem] = ()) -> Planned:
         resolver.raise_problems()
         raise
     search = sweep.search and plan_search(sweep.search, found, graph.paths, registries, sweep.scale)
-    selects = (PlanStage(kind=SELECT, fingerprint=b.select, label=f"select {b.cell}", trials=len(b.candidates))
-               for b in (search.brackets if search else ()))
     file = bare.file.model_copy(update={
         "overrides": bare.overrides.texts(), "departures": resolver.departures(choices),
         "search": search, "searched": choices, "logs": logs,
@@ -162,7 +161,8 @@ def resolve(bare: Planned, problems: Sequence[Problem] = ()) -> Planned:
                      if registries.upstreams[u].control},
         "body_parameters": found[0].core["model"].body_parameters,
         "trials": tuple(_plan_trial(t, graph) for t in found),
-        "stages": (*map(_plan_stage, graph.nodes.values()), *selects), "versions": versions(),
+        "stages": (*map(_plan_stage, graph.nodes.values()), *select_stages(search or None, choices, found)),
+        "versions": versions(),
     })
     return replace(bare, trials=tuple(found), graph=graph, file=file)
 
@@ -179,12 +179,15 @@ def _chosen(resolver: Resolver, layout: Layout, found: list[Trial]) -> tuple[lis
         resolver.raise_problems()
         raise
     found, taken = with_choices(resolver, found, choices)
-    before = {c["cell"]: c["values"] for c in read_plan(layout, sweep.name).searched}
+    before = {c["cell"]: (c["values"], c.get("search_share")) for c in read_plan(layout, sweep.name).searched}
     for choice in taken:
-        if before.get(choice.cell, choice.values) != choice.values:
+        now = (choice.values, choice.search_share)
+        if (was := before.get(choice.cell, now)) != now:
+            then, later = (f"{values} on {f'files of its own, {share}' if share else 'shared files'}"
+                           for values, share in (was, now))
             resolver.problem("searched", sweep.searched,
-                             f"chose {before[choice.cell]} for {choice.cell} when this sweep was run first, and now "
-                             f"{choice.values}; to compare with the new choice, give the sweep another name")
+                             f"chose {then} for {choice.cell} when this sweep was run first, and now {later}; "
+                             "to compare with the new choice, give the sweep another name")
     return found, taken
 
 
@@ -260,7 +263,7 @@ def _plan_trial(trial: Trial, graph: Graph) -> PlanTrial:
 
 def _plan_stage(node: Node) -> PlanStage:
     return PlanStage(kind=node.spec.kind, fingerprint=node.spec.fingerprint, label=node.label, trials=node.trials,
-                     tokens=node.tokens, flops=node.tokens * node.flops_per_token)
+                     tokens=node.tokens, flops=node.tokens * node.flops_per_token, choices=tuple(sorted(node.choices)))
 
 
 def versions() -> dict[str, str]:

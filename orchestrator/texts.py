@@ -43,7 +43,9 @@ def seconds(node: Node) -> float:
 def storage_bytes(node: Node) -> int:
     """Return the bytes that such a stage leaves: a token takes two, and stands for two or more (2.16 measured)."""
     assert node.text is not None
-    return 1_000_000 if node.spec.kind == "tokenizer" else node.text.bytes
+    if node.spec.kind == "tokenizer":
+        return 1_000_000
+    return int(science_of(node).read * node.text.bytes) if node.spec.kind == "text" else node.text.bytes
 
 
 def memory_mb(node: Node) -> float:
@@ -86,15 +88,16 @@ def epochs(graph: Graph) -> Iterator[str]:
 def _more_than_one(text: Node, node: Node) -> str:
     size, science = text.text, science_of(text)
     assert size is not None
-    trained = 1.0 - science.validation_share.ratio
+    trained = science.read * (1.0 - science.validation_share.ratio)
     least, counted = (node.end_tokens / max(trained * count, 1.0) for count in (size.bytes, size.tokens or math.inf))
     what = f"{text.label}: {node.spec.kind} of {tokens_text(node.end_tokens)} tokens"
     advice = "raise documents.max_bytes" if size.bytes == science.max_bytes else \
         "name a larger domain (openwebtext, open_web_math, codeparrot, c4, your own), or fewer tokens"
+    apart = f"{1 - science.read:.0%} of it set apart, " if science.search_share else ""
     if least > 1:
-        return (f"{what} reads it {math.floor(10 * least) / 10:,} times at least ({size.bytes / 1e6:,.0f} MB, "
+        return (f"{what} reads it {math.floor(10 * least) / 10:,} times at least ({size.bytes / 1e6:,.0f} MB, {apart}"
                 f"{science.validation_share} of it held out): {advice}")
     if counted > 1:
         return (f"{what} reads it about {counted:,.2f} times ({tokens_text(size.tokens or 0)} tokens {size.counted}, "
-                f"{science.validation_share} of them held out): {advice}")
+                f"{apart}{science.validation_share} of them held out): {advice}")
     return ""

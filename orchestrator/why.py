@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.arguments import duration
+from orchestrator.chosen import chosen
 from orchestrator.difference import Spec, nearest, read_spec
 from orchestrator.health import told
 from orchestrator.promotion import outranked
@@ -135,7 +136,9 @@ class Explainer:
                 self._interrupted)
             found = next((e for e in (look(stage) for look in looks) if e), None) or self._waiting(stage)
             restarts = again((s.state for s in self.sweeps), key)
-            self._found[key] = replace(found, details=(*found.details, *restarts))
+            given = [*chosen(self.layout, self.plans, key)]
+            self._found[key] = replace(found, details=(*found.details, *restarts, *(c.line() for c in given)), facts={
+                **found.facts, **({"chosen": [asdict(c) for c in given]} if given else {})})
         return self._found[key]
 
     def decisive(self, stages: Sequence[StageFolder]) -> Explanation:

@@ -14,7 +14,7 @@ from analysis.table import Table
 from sweeps.errors import RecordError
 from sweeps.language.asha import Bracket, Decision, decision_of, losses_of
 from sweeps.language.manifest import PlanFile
-from sweeps.language.search import boundary, name
+from sweeps.language.search import boundary
 from sweeps.store.layout import Layout
 from sweeps.store.records import loss_of, read_result
 
@@ -64,7 +64,7 @@ def _candidates(
             found = losses.get((number, rung), math.nan)
             chosen = number == decision.best and rung == bracket.rungs - 1
             yield {
-                "cell": bracket.cell, "candidate": name(candidate), "rung": rung + 1,
+                "cell": bracket.cell, "candidate": candidate.name, "rung": rung + 1,
                 "tokens": tokens[candidate.runs[0][rung][-1]], "seeds": len(candidate.runs), "loss": found,
                 "outcome": "chosen" if chosen else _outcome(decision, number, rung, found),
                 "edge": ", ".join(boundary(bracket, number)) if chosen else "",

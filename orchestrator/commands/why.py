@@ -91,6 +91,8 @@ def _sweeps(arguments: argparse.Namespace, store: Layout) -> tuple[list[Sweep], 
 
 
 def _trial(arguments: argparse.Namespace, target: Target, explainer: Explainer) -> None:
+    from orchestrator.chosen import Chosen
+
     found = [explainer.explain(stage) for stage in target.stages]
     decisive = explainer.compared(explainer.decisive(target.stages))
     sweep = next(s for s in explainer.sweeps if s.plan.name == target.sweep)
@@ -103,6 +105,8 @@ def _trial(arguments: argparse.Namespace, target: Target, explainer: Explainer) 
     for one in found:
         line = f"  {one.state:<12}{one.label[:34]:<35}{one.reason.splitlines()[0]}"
         lines.append(line if len(line) <= WIDTH else line[: WIDTH - 3] + "...")
+    given = dict.fromkeys(Chosen(**c).line() for one in found for c in one.facts.get("chosen", ()))
+    lines += [f"  {line}" for line in given if line not in decisive.details]
     out("\n".join([*lines, "", *_full(decisive)]))
 
 

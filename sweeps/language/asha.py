@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+SELECT = "select"
+"""Kind of the stage that holds a choice. The controller folds it from records; no job runs it."""
+
 Losses = Mapping[tuple[int, int], float]
 """(candidate, rung) -> mean held-out loss in nats per token; infinite where it diverged, absent where none is known."""
 
@@ -25,6 +28,11 @@ class Candidate:
     """Searched field -> value."""
     runs: tuple[tuple[tuple[str, ...], ...], ...]
     """Seed -> rung -> the stages that lead to it from the rung below, the scored one last."""
+
+    @property
+    def name(self) -> str:
+        """Its values as its trials' labels have them: `lr=0.004 embedding_init=1.0`."""
+        return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in self.values.items())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

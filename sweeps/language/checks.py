@@ -12,7 +12,7 @@ from sweeps.language.claim import BASELINE, BEST, named
 from sweeps.language.generation import generation_of
 from sweeps.language.plugins import Upstream
 from sweeps.language.presets import SCALES, SEARCHED
-from sweeps.language.resolve import SPLIT, Resolver
+from sweeps.language.resolve import SHARE, SPLIT, Resolver
 from sweeps.language.science import TransferScience
 from sweeps.language.spec import GRID_AXES
 from sweeps.language.units import Amount
@@ -72,7 +72,7 @@ def check_search(resolver: Resolver) -> None:
                 resolver.problem(f"{section}.{key}", None, f"is what the search {sweep.searched!r} chooses (searched); "
                                                            "leave one of them out")
     for section, key in given:
-        if key == SPLIT:
+        if key == SPLIT or (key, section) == (SHARE, "axes"):
             resolver.problem(f"{section}.{key}", None, "keeps the text of searches and comparisons apart; leave it out")
 
 

@@ -35,11 +35,13 @@ class Node:
     """An earlier point on the same trunk: not an input (no part of the identity), but worth waiting for."""
     gate: str | None = None
     """The upstream gate that must say `learned` before it runs (`gate: require`): no part of the identity either."""
+    choices: frozenset[str] = frozenset()
+    """The stages `select` whose values it was given: no part of the identity, since a value is one whoever chose it."""
     trials: int = 0
     priority: int = 0
     """Position of the first trial that needs it."""
     text: TextSize | None = None
-    """The most that a stage `text` keeps, or a stage `tokenizer` or `corpus` reads: no part of its identity."""
+    """The most that a stage `text`, `tokenizer` or `corpus` reads: no part of its identity."""
 
     @property
     def key(self) -> Input:
@@ -142,10 +144,11 @@ class DataStages:
 
         return str(self._once(("text", domain, id(trial.core["domains"][domain]), id(trial.core["text"])), make))
 
-    def _bytes(self, text: str) -> int:
+    def _kept(self, trial: Trial, text: str) -> TextSize:
+        """Return the most that a stage `text` leaves to those who read it."""
         size = self.graph.nodes[text].text
         assert size is not None
-        return size.bytes
+        return size.within(int(trial.core["text"].read * size.bytes))
 
     def _tokenizer(self, trial: Trial) -> str:
         def make() -> str:
@@ -155,7 +158,7 @@ class DataStages:
             spec = StageSpec(kind="tokenizer", revisions=self._revision("tokenizer"),
                              sections={"tokenizer": self._section(science)}, inputs=inputs)
             share, limit = trial.core["text"].validation_share.ratio, science.max_bytes
-            sizes = [self._bytes(i.fingerprint) for i in inputs]
+            sizes = [self._kept(trial, i.fingerprint).bytes for i in inputs]
             return self._add(spec, f"tokenizer {science.vocabulary}", text=TextSize(
                 bytes=sum(min(limit, size) + min(limit, int(share * size)) for size in sizes)))
 
@@ -167,7 +170,7 @@ class DataStages:
                       Input("tokenizer", "tokenizer", self._tokenizer(trial)))
             spec = StageSpec(kind="corpus", revisions=self._revision("corpus"),
                              sections={"corpus": self._section(trial.core["corpus"])}, inputs=inputs)
-            return self._add(spec, f"corpus {domain}", text=self.graph.nodes[inputs[0].fingerprint].text)
+            return self._add(spec, f"corpus {domain}", text=self._kept(trial, inputs[0].fingerprint))
 
         return str(self._once(("corpus", domain, *data_key(trial)), make))
 

@@ -65,6 +65,8 @@ class Trial:
     trained: Part
     """What its pre-pre-training run trains on; scratch's is never looked at."""
     baseline: str = ""
+    choice: str = ""
+    """Fingerprint of the stage `select` whose values it was given; empty: no search chose them."""
 
     @property
     def cell(self) -> str:

@@ -75,6 +75,8 @@ class PlanStage:
     flops: float = 0.0
     """Its training FLOPs."""
     storage_bytes: int = 0
+    choices: tuple[str, ...] = ()
+    """The stages `select` whose values it was given: it depends on them, but they are no part of its identity."""
 
 
 class Departure(Frozen):
@@ -92,6 +94,8 @@ class PlanSearch(Frozen):
 
     eta: int
     """Of the candidates at a rung, one in `eta` goes on."""
+    search_share: str | None = None
+    """The share of the text that it reads and its comparisons do not; None: they share what they train on."""
     brackets: tuple[Bracket, ...]
     """One for each cell."""
 
@@ -108,6 +112,8 @@ class PlanChoice(Frozen):
     """The search."""
     select: str
     """Fingerprint of the stage that holds the choice."""
+    search_share: str | None = None
+    """As the search states it."""
 
 
 class PlanLog(Frozen):

@@ -25,8 +25,8 @@ OF_DOMAIN = "pretrain"
 """The section whose fields a sweep may give for one domain alone: `code.pretrain.lr`."""
 FINETUNE = "finetune"
 """The section whose presets depend on the task."""
-SPLIT = "documents.split"
-"""The field that keeps the text of searches and comparisons apart."""
+SPLIT, SHARE = "documents.split", "documents.search_share"
+"""The fields that keep the text of searches and comparisons apart."""
 MAX_NUMBER = 10**12
 """No field of a model, a schedule or a file is larger; more overflows what is computed from it."""
 
@@ -348,6 +348,10 @@ class Resolver:
             elif self.sweep.protocol == "fair" and key not in self.sweep.fields and key not in self.sweep.axes:
                 found.append(Departure(field=key, given=preset, preset="searched per arm on held-out runs",
                                        source="not yet searched"))
+        for share in {choice.search_share for choice in choices} - {None}:
+            if SHARE not in self.sweep.fields:
+                found.append(Departure(field=SHARE, given=share, preset=None,
+                                       source=f"searched by {self.sweep.searched}"))
         if self.sweep.protocol == "fair" and len(self.sweep.axes["seed"]) < 3:
             found.append(Departure(field="seed", given=len(self.sweep.axes["seed"]), preset="3 or more seeds",
                                    source="sweep file"))

@@ -37,6 +37,12 @@ def _components(redrawn: tuple[Redrawn, ...]) -> tuple[Redrawn, ...]:
     return tuple(sorted(redrawn))  # the order means nothing
 
 
+def _leaves_some(share: Fraction) -> Fraction:
+    if share.ratio == 1:
+        raise ValueError("must be below 100%, which leaves a comparison nothing")
+    return share
+
+
 Ends = Annotated[tuple[Fraction, ...], Field(min_length=1), AfterValidator(_rising)]
 Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
 Passes = Annotated[tuple[Positive, ...], AfterValidator(_distinct)]
@@ -242,6 +248,15 @@ class TextScience(Science):
     earlier one (by MinHash), before the split and so across it: `80%`. None: paragraphs alone are compared."""
     split: Literal["comparison", "search"] = "comparison"
     """`search`: the files that comparisons hold out are set aside, and others are held out of those that are left."""
+    search_share: Annotated[Fraction, AfterValidator(_leaves_some)] | None = None
+    """A search reads this share of the files (by a hash of their name) and no other, a comparison the rest: `30%`. A
+    comparison takes it from the search that it names. None: the two share what they train on."""
+
+    @property
+    def read(self) -> float:
+        """The share of the text that is kept for the one who reads it, a number between 0 and 1."""
+        share = self.search_share.ratio if self.search_share else None
+        return 1.0 if share is None else share if self.split == "search" else 1.0 - share
 
 
 class TokenizerScience(Science):

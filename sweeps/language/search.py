@@ -1,29 +1,28 @@
 """Cells of a search, and what a comparison takes from it; pure (docs/concepts/search.md).
 
 A cell is recognised by what it trains: the fingerprint of its last annealed end with everything set aside that a search
-chooses (learning rate, `embedding_init`) or in which search and comparison must or may differ (seed, held-out text,
-evaluations, earlier ends).
+chooses (learning rate, `embedding_init`) or in which search and comparison must or may differ (seed, which files of the
+text, evaluations, earlier ends).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sweeps.language.asha import Bracket, Candidate
+from sweeps.language.asha import SELECT, Bracket, Candidate
 from sweeps.language.grid import Trial
-from sweeps.language.manifest import PlanChoice, PlanSearch
+from sweeps.language.manifest import PlanChoice, PlanSearch, PlanStage
 from sweeps.language.plugins import Registries, Science
 from sweeps.language.presets import SEARCHED
-from sweeps.language.resolve import Resolver
+from sweeps.language.resolve import SHARE, Resolver
 from sweeps.language.science import EvaluateScience, SearchScience, TransferScience
 from sweeps.language.stage import Input, StageSpec, section
 from sweeps.language.stages import GraphBuilder, rungs_of
 from sweeps.language.units import Fraction, tokens_text
 
-SELECT = "select"
-"""Kind of the stage that holds a choice. The controller folds it from records; no job runs it."""
 REVISION = 1
 """Raised whenever the same losses would lead to another choice."""
 
@@ -44,6 +43,8 @@ class Choice:
     pretrain_tokens: int
     select: str
     """Fingerprint of the stage that holds it."""
+    search_share: str | None = None
+    """See `PlanSearch.search_share`."""
 
 
 # -- a search ---------------------------------------------------------------------------------------------------------
@@ -63,7 +64,7 @@ def plan_search(science: SearchScience, trials: Sequence[Trial], paths: Mapping[
                           pretrain_tokens=first.pretrain_tokens,
                           candidates=tuple(_candidate(found, paths) for found in arms.values()))
         brackets.append(replace(bracket, select=select_spec(bracket, science.eta).fingerprint))
-    return PlanSearch(eta=science.eta, brackets=tuple(brackets))
+    return PlanSearch(eta=science.eta, brackets=tuple(brackets), search_share=trials[0].core["text"].search_share)
 
 
 def _cell(trial: Trial) -> str:
@@ -83,13 +84,17 @@ def select_spec(bracket: Bracket, eta: int) -> StageSpec:
     """Return the stage that holds a bracket's choice; its inputs are the scored ends, those that never run included."""
     return StageSpec(
         kind=SELECT, revisions={f"stage:{SELECT}": REVISION}, sections={"search": section(SearchScience(eta=eta))},
-        inputs=tuple(Input(f"{name(candidate)} rung {rung}", "pretrain", stages[-1])
+        inputs=tuple(Input(f"{candidate.name} rung {rung}", "pretrain", stages[-1])
                      for candidate in bracket.candidates for run in candidate.runs for rung, stages in enumerate(run)))
 
 
-def name(candidate: Candidate) -> str:
-    """Return a candidate's values as its trials' labels have them: `lr=0.004 embedding_init=1.0`."""
-    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in candidate.values.items())
+def select_stages(search: PlanSearch | None, taken: Sequence[PlanChoice], trials: Sequence[Trial]) -> list[PlanStage]:
+    """Return the stages `select` of a plan: those that a search will make, and those that a comparison rests on."""
+    uses = Counter(trial.choice for trial in trials)
+    cells = {b.select: (b.cell, len(b.candidates)) for b in (search.brackets if search else ())}
+    cells |= {choice.select: (choice.cell, uses[choice.select]) for choice in taken}
+    return [PlanStage(kind=SELECT, fingerprint=key, label=f"select {cell}", trials=count)
+            for key, (cell, count) in cells.items()]
 
 
 def boundary(bracket: Bracket, best: int) -> tuple[str, ...]:
@@ -123,7 +128,7 @@ def _reference(trial: Trial) -> Trial:
         "pretrain": core["pretrain"].model_copy(update={"lr": 1.0, "ends": (Fraction("100%"),)}),
         "transfer": core["transfer"].model_copy(
             update={"embedding_init": TransferScience.model_fields["embedding_init"].default}),
-        "text": core["text"].model_copy(update={"split": "comparison"}),
+        "text": core["text"].model_copy(update={"split": "comparison", "search_share": None}),
     })
 
 
@@ -134,7 +139,8 @@ def with_choices(resolver: Resolver, trials: Sequence[Trial], choices: Sequence[
                  ) -> tuple[list[Trial], tuple[PlanChoice, ...]]:
     """Return the trials with the values that a search chose for their cells, and what was taken from it.
 
-    What does not fit is noted: a cell that was not searched, or without a choice, and seeds that the search has seen.
+    They leave the search its files. What does not fit is noted: a cell that was not searched, or without a choice,
+    seeds that the search has seen, and another share of the text than it states.
     """
     search, keys = str(resolver.sweep.searched), cell_keys(trials, resolver.registries, resolver.sweep.scale)
     by_key = {choice.key: choice for choice in choices}
@@ -142,16 +148,22 @@ def with_choices(resolver: Resolver, trials: Sequence[Trial], choices: Sequence[
         if any(seed in choice.seeds for choice in choices):
             resolver.problem("axes.seed", seed, f"the search {search!r} has seen this seed; a comparison may share "
                                                 "none with it", path=("axes", "seed", str(place)))
+    [share] = {choice.search_share for choice in choices}
+    if SHARE in resolver.sweep.fields and (given := trials[0].core["text"].search_share) != share:
+        resolver.problem(f"fields.{SHARE}", given, f"the search {search!r} set {share or 'nothing'} apart; leave it "
+                                                   "out: a comparison takes it from the search that it names")
     reasons = [why for cell, key in keys.items() if (why := _unfit(cell, by_key.get(key), choices, trials))]
     if reasons:
         more = f". So it is with {len(reasons) - 1} more cells" if len(reasons) > 1 else ""
         resolver.problem("searched", search, reasons[0] + more)
     resolver.raise_problems()
     made = _Sections()
-    found = [replace(t, core=made.core(t.core, by_key[keys[_cell(t)]].values)) for t in trials]
+    apart = {"text.search_share": share} if share else {}
+    found = [replace(t, choice=choice.select, core=made.core(t.core, {**choice.values, **apart}))
+             for t in trials for choice in (by_key[keys[_cell(t)]],)]
     taken = ((cell, by_key[key]) for cell, key in keys.items())
     return found, tuple(PlanChoice(cell=cell, values=dict(choice.values), boundary=choice.boundary, sweep=search,
-                                   select=choice.select) for cell, choice in taken)
+                                   select=choice.select, search_share=share) for cell, choice in taken)
 
 
 def _unfit(cell: str, choice: Choice | None, choices: Sequence[Choice], trials: Sequence[Trial]) -> str:
@@ -177,7 +189,7 @@ class _Sections:
     def __init__(self) -> None:
         self._made: dict[Any, tuple[Science, Science]] = {}
 
-    def core(self, core: Mapping[str, Any], values: Mapping[str, float]) -> dict[str, Any]:
+    def core(self, core: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the sections with these values: dotted field -> value."""
         found = dict(core)
         for key, value in values.items():
@@ -185,7 +197,7 @@ class _Sections:
             found[prefix] = self._with(found[prefix], rest, value)
         return found
 
-    def _with(self, model: Science, field: str, value: float) -> Science:
+    def _with(self, model: Science, field: str, value: Any) -> Science:
         key = (id(model), field, value)
         if key not in self._made:
             copied = type(model).model_validate({**model.model_dump(), field: value})

@@ -69,6 +69,8 @@ class GraphBuilder(DownstreamStages):
                 node = self.graph.nodes[fingerprint]
                 node.priority = min(node.priority, position) if node.trials else position
                 node.trials += 1
+                if trial.choice and node.spec.kind == "pretrain":
+                    node.choices |= {trial.choice}
         if self._search:
             for path in self.graph.paths.values():
                 for rung, stages in enumerate(rungs_of(path)):

@@ -21,15 +21,15 @@ from analysis.tables import registry
 from cluster.executors import _synthetic
 from cluster.executors.memory import MemoryExecutor
 from orchestrator.board import Board, Status
-from orchestrator.choices import CHOICE, fold, read_choices, table
+from orchestrator.choices import fold, read_choices, table
+from orchestrator.chosen import CHOICE
 from orchestrator.housekeeping import Survey
 from orchestrator.plan import Planned, stage_states
 from orchestrator.progress import Progress
 from orchestrator.reconciler import Reconciler
 from orchestrator.watch import look
 from sweeps.errors import SweepFileError
-from sweeps.language.asha import Bracket
-from sweeps.language.search import SELECT
+from sweeps.language.asha import SELECT, Bracket
 from sweeps.language.stage import StageSpec
 from sweeps.store import files
 from sweeps.store.ledger import begin_term

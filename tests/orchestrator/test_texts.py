@@ -56,6 +56,19 @@ def test_a_budget_of_more_tokens_than_the_text_has_bytes_is_told_once_for_each_d
     assert repeated(planned(tmp_path)) == []
 
 
+def test_a_text_of_which_a_search_has_a_part_is_read_again_sooner(tmp_path: Path) -> None:
+    apart = planned(tmp_path, "pretrain.tokens=9M", "documents.search_share=40%", scale="10m")
+    tokens = max(n.end_tokens for n in apart.graph.nodes.values() if n.spec.kind == "pretrain")
+    times = int(10 * tokens / (0.6 * 0.92 * 9_903_386)) / 10
+    [told] = repeated(apart)
+    assert f"reads it {times} times at least (10 MB, 40% of it set apart, 8% of it held out)" in told
+    assert repeated(planned(tmp_path, "pretrain.tokens=9M", scale="10m")) == []
+    whole = node(planned(tmp_path), "corpus").text
+    part = node(planned(tmp_path, "documents.search_share=40%"), "corpus").text
+    assert whole and part and part.bytes == int(0.6 * whole.bytes)
+    assert storage_bytes(apart, node(apart, "text")) == int(0.6 * 9_903_386)
+
+
 def test_counted_tokens_are_compared_where_bytes_leave_it_open(tmp_path: Path) -> None:
     large = planned(tmp_path, "domain=[openwebtext,c4]", scale="400m")
     [told] = repeated(large)

@@ -173,7 +173,8 @@ def test_a_cell_is_what_is_trained_whatever_is_searched_and_measured() -> None:
 
     search = cell_keys(trials(resolver()), registries(), "tiny")
     assert keys() == search
-    assert keys(fields={"pretrain.lr": 7e-3, "evaluate.end_tokens": "8k", "pretrain.ends": ["70%", "100%"]}) == search
+    assert keys(fields={"pretrain.lr": 7e-3, "evaluate.end_tokens": "8k", "pretrain.ends": ["70%", "100%"],
+                        "documents.search_share": "20%"}) == search
     for changed in ({"pretrain.tokens": "2x"}, {"pretrain.weight_decay": 0.1}, {"prepretrain.lr": 1e-4},
                     {"model.width": 128}, {"documents.max_bytes": 1000}, {"pretrain.decay": "20%"}):
         other = keys(fields=changed)
@@ -194,6 +195,8 @@ def test_a_value_at_the_end_of_its_axis_is_flagged() -> None:
     ({"gate": "require"}, "has no gates"),
     ({"searched": "other"}, "takes nothing from another"),
     ({"fields": {"documents.split": "comparison"}}, "documents.split.*apart; leave it out"),
+    ({"fields": {"documents.search_share": "100%"}}, "documents.search_share.*must be below 100%"),
+    ({"axes": axes(**{"documents.search_share": ["10%", "20%"]})}, "documents.search_share.*apart; leave it out"),
     ({"search": None, "searched": "s"}, "axes.pretrain.lr.*is what the search 's' chooses"),
 ])
 def test_what_a_search_may_not_have(changes: dict[str, Any], expected: str) -> None:

@@ -1,6 +1,8 @@
 """Deduplicate, then split by file, then take out of the held-out part what training also says.
 
-A search (docs/concepts/search.md) reads no file that a comparison holds out: it splits those that are left.
+A search (docs/concepts/search.md) reads no file that a comparison holds out: it splits those that are left. With
+`documents.search_share` neither reads a file of the other's. Files are parted after deduplication, so that no paragraph
+is in both, and both stop reading where `documents.max_bytes` says for the two together.
 
 Text and 13-grams lie on disk (workloads.data.scratch). In memory stay a byte of each paragraph and 24 of each document,
 while masks are made up to 17 and 50 more.
@@ -117,10 +119,8 @@ def split(shelf: Shelf, science: TextScience) -> Split:
     shelf.complete()
     paragraphs_D = shelf.paragraphs_D
     kept_P = shelf.fresh_P & ~near_duplicates(shelf)
-    asked_D = np.ones(len(paragraphs_D), dtype=np.bool_)
-    if science.split == "search":
-        asked_D = ~held_out(shelf, kept_P, science.model_copy(update={"split": "comparison"}))
-        kept_P &= np.repeat(asked_D, paragraphs_D)
+    asked_D = asked(shelf, kept_P, science)
+    kept_P &= np.repeat(asked_D, paragraphs_D)
     overlap_before = _overlap_as_read(shelf, asked_D, science)
     held_out_D = held_out(shelf, kept_P, science)
     overlap = _clean(shelf, kept_P, held_out_D, science)
@@ -128,10 +128,20 @@ def split(shelf: Shelf, science: TextScience) -> Split:
     if not (kept_P & ~held_P).any() or not (kept_P & held_P).any():
         raise UsageError(
             f"{len(paragraphs_D)} documents leave nothing to {'hold out' if (kept_P & ~held_P).any() else 'train on'} "
-            "after deduplication; give more text, or change text.validation_share"
+            "after deduplication; give more text, or change documents.validation_share or documents.search_share"
         )
     return Split(kept_P=kept_P, held_out_D=held_out_D, overlap_before=overlap_before, overlap=overlap,
                  dropped=int(len(kept_P) - kept_P.sum()))
+
+
+def asked(shelf: Shelf, kept_P: Mask, science: TextScience) -> Mask:
+    """Return which documents may be read at all: all, unless a search and a comparison have to be kept apart."""
+    if science.search_share:
+        mine_D = shelf.hash_D(SALTS["search"]) < np.uint64(int(science.search_share.ratio * 2**64))
+        return np.asarray(mine_D if science.split == "search" else ~mine_D)
+    if science.split == "search":
+        return ~held_out(shelf, kept_P, science.model_copy(update={"split": "comparison"}))
+    return np.ones(len(shelf.paragraphs_D), dtype=np.bool_)
 
 
 def near_duplicates(shelf: Shelf) -> Mask:

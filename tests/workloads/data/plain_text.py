@@ -31,8 +31,9 @@ def plain_split(documents: Sequence[Document], science: TextScience) -> dict[str
         earlier |= set(found)
     kept = [p for p in kept if p not in repeated]
     share = science.validation_share.ratio
-    if science.split == "search":
-        aside = held_out(documents, paragraphs, kept, share, "split")
+    if science.search_share or science.split == "search":
+        aside = (of_other(documents, science) if science.search_share else
+                 held_out(documents, paragraphs, kept, share, "split"))
         kept = [p for p in kept if paragraphs[p][0] not in aside]
         everything = [p for p in everything if paragraphs[p][0] not in aside]
     salt = {"comparison": "split", "search": "search"}[science.split]
@@ -55,6 +56,14 @@ def plain_split(documents: Sequence[Document], science: TextScience) -> dict[str
                                   [p for p in everything if paragraphs[p][0] in as_read]),
         "dropped": len(paragraphs) - len(train) - len(validation), "empty": not train or not validation,
     }
+
+
+def of_other(documents: Sequence[Document], science: TextScience) -> set[int]:
+    """Return the documents that the other reads: a search's, where a comparison asks."""
+    assert science.search_share is not None
+    hashes = [int.from_bytes(path_hash(f"{d.source}/{d.path}", "search"), "big") for d in documents]
+    searched = {n for n, number in enumerate(hashes) if number / 2**64 < science.search_share.ratio}
+    return searched if science.split == "comparison" else set(range(len(documents))) - searched
 
 
 def fresh(paragraphs: Sequence[Paragraph]) -> list[int]:

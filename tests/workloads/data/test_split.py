@@ -55,7 +55,8 @@ def corpora(draw: st.DrawFn) -> list[Document]:
 @given(documents=corpora(), sizes=st.tuples(st.integers(1, 400), st.integers(1, 40), st.integers(1, 5)),
        science=st.builds(TextScience, validation_share=st.sampled_from(["10%", "30%", "50%"]),
                          overlap_limit=st.sampled_from(["0.01%", "2%", "40%"]),
-                         split=st.sampled_from(["comparison", "search"])))
+                         split=st.sampled_from(["comparison", "search"]),
+                         search_share=st.sampled_from([None, "20%", "50%"])))
 def test_any_documents_in_pieces_of_any_size_are_split_as_in_plain_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, documents: list[Document], sizes: tuple[int, int, int],
     science: TextScience,
@@ -72,6 +73,36 @@ def test_any_documents_in_pieces_of_any_size_are_split_as_in_plain_words(
         found = split(shelf, science)
         assert {**kept_texts(shelf, found), "overlap": found.overlap, "overlap_before": found.overlap_before,
                 "dropped": found.dropped, "empty": False} == expected
+
+
+def read_by(folder: Path, documents: list[Document], **science: str) -> dict[int, str]:
+    """Text of each document that is trained on or held out; none where there is too little of it."""
+    with closing(shelf_of(folder, documents)) as shelf:
+        try:
+            parts = kept_texts(shelf, split(shelf, TextScience(**science)))  # type: ignore[arg-type]
+        except UsageError:
+            return {}
+    return {**parts["train"], **parts["validation"]}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(documents=corpora(), more=corpora(), share=st.integers(1, 99))
+def test_a_search_and_a_comparison_share_neither_a_file_nor_a_paragraph(
+    tmp_path: Path, documents: list[Document], more: list[Document], share: int
+) -> None:
+    """And who reads a file is decided by its name alone, whatever else is read."""
+    unlike = [Document(source="s", path=f"own{n}", text=" ".join(f"{n}x{w}" for w in range(30))) for n in range(12)]
+    found = {of: read_by(tmp_path, [*documents, *unlike], split=of, search_share=f"{share}%")
+             for of in ("search", "comparison")}
+    assert not found["search"].keys() & found["comparison"].keys()
+    pieces = [{" ".join(p.split()) for text in texts.values() for p in cut(text)} for texts in found.values()]
+    assert not {p for p in pieces[0] & pieces[1] if len(p) >= 40}
+    if all(found.values()):
+        assert set(range(len(documents), len(documents) + 12)) <= found["search"].keys() | found["comparison"].keys()
+    later = [*unlike, *more]
+    again = read_by(tmp_path, later, split="comparison", search_share=f"{share}%")
+    assert not {later[n].path for n in again} & {unlike[n - len(documents)].path for n in found["search"]
+                                                 if n >= len(documents)}
 
 
 def test_nothing_is_left_on_disk_however_it_ends(tmp_path: Path) -> None:
