@@ -76,9 +76,9 @@ def child(scale: str, zero: int, root: Path, mode: str) -> None:
         began, writing = time.monotonic(), True
         plain_save(self, *given, **named)
 
-    def go_on(self: Saver, busy: bool, failed: bool) -> None:
+    def go_on(self: Saver, busy: bool, failed: bool, hangs: bool = False) -> None:
         nonlocal writing
-        plain_go_on(self, busy, failed)
+        plain_go_on(self, busy, failed, hangs)
         if writing and not self.underway:
             writing, seconds = False, time.monotonic() - began
             folder = records.checkpoints(context.attempt.stage)[0].folder

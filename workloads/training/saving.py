@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -58,7 +59,7 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._tasks: list[Future[None]] = []
         self._abandoned = threading.Event()
-        self._bytes = 0
+        self._bytes, self._moved = 0, time.monotonic()
         self._tokens = 0
         self._folder: Path | None = None
         self._committing = False
@@ -88,6 +89,7 @@ class Saver:
 
         folder = self._place.decide(prepare)
         self._folder, self._tokens, self._tasks, self._committing = folder, tokens, [], False
+        self._moved = time.monotonic()
 
         def hand_over(state: Any, path: Path) -> None:
             task = self._thread.submit(self._write, copied(state) if behind else state, path)
@@ -110,25 +112,31 @@ class Saver:
             "layout": layout_of(self._execution), "relayouts": progress.relayouts,
         })
 
-    def flags(self) -> tuple[bool, bool]:
-        """Return whether this rank's thread is at work, and whether it failed; what `go_on` is given, or-ed."""
+    def flags(self) -> tuple[bool, bool, bool]:
+        """Return whether this rank's thread is at work, has failed, hangs; what `go_on` is given, or-ed."""
         failed = any(task.done() and task.exception() is not None for task in self._tasks)
-        return not all(task.done() for task in self._tasks), failed
+        busy = not all(task.done() for task in self._tasks)
+        return busy, failed, busy and time.monotonic() - self._moved > self._execution.hang_floor_seconds
 
-    def go_on(self, busy: bool, failed: bool) -> None:
+    def go_on(self, busy: bool, failed: bool, hangs: bool = False) -> None:
         """Go on to the next step once every rank is ready for it: all know alike, since `flags` were or-ed.
+
+        Where a thread hangs, training waits for it: the watchdog then sees a job that makes no step, and ends it.
 
         Raises:
             StorageError: some rank has found no space; raised on every rank, as by `save`.
         """
         if failed:
             self._fail()
+        if hangs:
+            self.flush()
         if busy or self._folder is None:
             return
         if self._committing:
             self._folder = None
             return
         self._committing = True
+        self._moved = time.monotonic()
         self._tasks = [self._thread.submit(self._commit)] if self._place.first else []
 
     def flush(self) -> None:
@@ -140,7 +148,8 @@ class Saver:
         while self._folder is not None:
             for task in self._tasks:
                 self._await(task)
-            self.go_on(*self._place.any(*self.flags()))
+            busy, failed, _ = self._place.any(*self.flags())
+            self.go_on(busy, failed)
 
     def close(self) -> None:
         """End the thread; what is not committed by then does not count, and is removed."""
@@ -151,7 +160,7 @@ class Saver:
 
     def _await(self, task: Future[None]) -> None:
         """Wait for a task of this rank's thread; a sign of life for each time in which it wrote something."""
-        seen = self._bytes
+        seen = -1
         while wait([task], BEAT_SECONDS).not_done:
             if self._bytes != seen:
                 seen = self._bytes
@@ -169,6 +178,7 @@ class Saver:
         if self._abandoned.is_set():
             raise _AbandonedError
         self._bytes += count
+        self._moved = time.monotonic()
 
     def _commit(self) -> None:
         """In the thread of rank 0, when every rank has written."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -272,3 +273,37 @@ def test_a_write_that_training_waits_for_shows_that_it_lives(
     monkeypatch.setattr(one.pulse, "beat", lambda: beats.append(1))
     runs.pretrain(one)
     assert 4 <= len(beats) <= 20
+
+
+def test_training_waits_for_a_thread_that_hangs_so_that_the_watchdog_sees_it(
+    store: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, go = slow_writes(monkeypatch)
+    monkeypatch.setattr(saving, "BEAT_SECONDS", 0.05)
+    signs: list[str] = []
+    one = context(store, science(10**6), stop_after=10**6, execution=Execution(
+        checkpoint_seconds=1e9, keep_at_tokens=(2 * UPDATE,), hang_floor_seconds=0.5))
+
+    class Told(type(one.pulse)):  # type: ignore[misc]
+        def _sign(self, now: float) -> None:
+            super()._sign(now)
+            signs.append("")
+
+    one.pulse = Told()
+    seen: list[int] = []
+
+    def look() -> None:
+        until = time.monotonic() + 60
+        while (not seen or seen[-1] != len(signs)) and time.monotonic() < until:
+            seen.append(len(signs))
+            threading.Event().wait(1.0)
+        one.stop_after = 3
+        go.set()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    with pytest.raises(Stopped):
+        runs.pretrain(one)
+    looking.join()
+    assert seen[-1] > 2, "it trained on until the thread had been silent for the floor"
+    assert records.checkpoints(one.folder)[-1].tokens == 2 * UPDATE and len(signs) > seen[-1]
