@@ -24,16 +24,13 @@ def copied(state: Any) -> Any:
     """Return a copy of a state in host memory; on a GPU waits for the device.
 
     A storage is copied whole, and once: tensors that share one share its copy too, so that the files, and what loads
-    them, are the same as without the copy.
+    them, are the same as without the copy. The copy is not page-locked: torch rounds such memory up to the next power
+    of two and never gives it back.
 
     Args:
         state: dictionaries, lists and tuples, however nested, of tensors and of whatever `copy.deepcopy` takes.
     """
-    hosts: dict[int, torch.UntypedStorage] = {}
-    found = _copied(state, hosts)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return found
+    return _copied(state, {})
 
 
 def _copied(item: Any, hosts: dict[int, torch.UntypedStorage]) -> Any:
@@ -52,9 +49,7 @@ def _copied(item: Any, hosts: dict[int, torch.UntypedStorage]) -> Any:
 def _host(storage: torch.UntypedStorage, hosts: dict[int, torch.UntypedStorage]) -> torch.UntypedStorage:
     key = storage._cdata  # its address, for as long as the state holds it
     if key not in hosts:
-        pinned = storage.device.type == "cuda"  # only into pinned memory does a copy not wait
-        hosts[key] = torch.empty(storage.nbytes(), dtype=torch.uint8, pin_memory=pinned).untyped_storage()
-        hosts[key].copy_(storage, non_blocking=True)
+        hosts[key] = torch.empty(storage.nbytes(), dtype=torch.uint8).untyped_storage().copy_(storage)
     return hosts[key]
 
 
