@@ -267,7 +267,8 @@ def running(plan: Planned, **run: object) -> Planned:
 
 def test_what_a_sweep_file_says_about_running_reaches_the_jobs(tmp_path: Path) -> None:
     told = running(planned(tmp_path), checkpoint_share="10%", checkpoint_async=False, keep_checkpoints=3,
-                   keep_at=["10k", "1M"], zero_stage=3, activation_checkpointing=True, offload="optimizer+parameters").execution("pretrain")
+                   keep_at=["10k", "1M"], zero_stage=3, activation_checkpointing=True,
+                   offload="optimizer+parameters").execution("pretrain")
     assert (told.checkpoint_share, told.keep_checkpoints, told.keep_at_tokens) == (0.1, 3, (10_000, 1_000_000))
     assert not told.checkpoint_async
     assert (told.activation_checkpointing, told.offload) == (True, "optimizer+parameters")

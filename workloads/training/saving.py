@@ -193,7 +193,7 @@ class Saver:
         wait(self._tasks)
         errors = [e for task in self._tasks if (e := task.exception()) and not isinstance(e, _AbandonedError)]
         full = space.cause_of(errors[0], self._folder) if errors else None
-        told = self._place.gather((full is not None, str(full or errors[0])) if errors else None)
+        told = self._place.gather((full is not None, str(full or repr(errors[0]))) if errors else None)
         if self._place.first:  # no rank writes any more
             shutil.rmtree(self._folder, ignore_errors=True)
         if full is not None:

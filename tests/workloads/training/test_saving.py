@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import threading
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from sweeps.store import claims, records
 from sweeps.store.layout import Layout
 from tests.workloads.training.fakes import UPDATE, FakeContext, science
 from tests.workloads.training.held import Killed, held_back
+from tests.workloads.training.ranks import in_ranks
 from tests.workloads.training.test_runs import context, same, values, weights
 from workloads.contract import Diverged, Stopped
 from workloads.training import runs, saving
@@ -307,3 +309,42 @@ def test_training_waits_for_a_thread_that_hangs_so_that_the_watchdog_sees_it(
     looking.join()
     assert seen[-1] > 2, "it trained on until the thread had been silent for the floor"
     assert records.checkpoints(one.folder)[-1].tokens == 2 * UPDATE and len(signs) > seen[-1]
+
+
+RANKS = """
+import errno, os, sys
+from pathlib import Path
+from sweeps.errors import StorageError
+from sweeps.store.layout import Layout
+from tests.workloads.training import ranks
+from tests.workloads.training.fakes import UPDATE, FakeCorpus
+from workloads.training import runs, saving
+from workloads.training.process import join
+runs.open_reader = lambda folder, context: FakeCorpus(folder, seed=0, sequence_length=16)
+rank, plain, made = join(1).rank, saving.write, []
+def write(state, path, going):
+    plain(state, path, going)
+    if rank == 1 and f"{5 * UPDATE:015d}" in str(path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path)) if sys.argv[2] == "full" else KeyError("odd")
+saving.write = write
+try:
+    ranks.one(Layout(Path(sys.argv[1])), "x", ranks.Case("fp32", 1, 2), keep_at=(3 * UPDATE, 5 * UPDATE))
+except (StorageError, RuntimeError, KeyError) as error:
+    print(type(error).__name__, error)
+    sys.stdout.flush()
+    os._exit(6)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("met", "told"), [
+    ("full", [r"StorageError .*/5/.*no space is left on", "StorageError .*no space is left on"]),
+    ("odd", [r"RuntimeError rank 1 could not write a checkpoint: KeyError", "KeyError 'odd'"])])
+def test_what_one_ranks_thread_meets_every_rank_raises(tmp_path: Path, met: str, told: list[str]) -> None:
+    ended = in_ranks(2, "-c", RANKS, str(tmp_path), met)
+    assert [code for code, _ in ended] == [6, 6], ended
+    for (_, said), wanted in zip(ended, told, strict=True):
+        assert re.search(wanted.replace("/5/", f"/{5 * UPDATE:015d}/"), said), said
+    [left] = Layout(tmp_path).stage("pretrain", "x").attempt(1).checkpoints.iterdir()
+    assert left.name == f"{3 * UPDATE:015d}" and not records.damage(
+        records.checkpoints(Layout(tmp_path).stage("pretrain", "x"))[0])
