@@ -16,7 +16,8 @@ stages differ by what they keep twice. Medians over runs.
     stall_seconds         training goes on: how long it stands still for the copy
     commit_seconds        from the same moment to the commit
     slower_while_writing  an update while a checkpoint is written over one while none is; 1: it costs nothing
-    one_core_*            the same three on a single core
+    lost_seconds          by which a checkpoint delays training in all: stall, and what the updates beside it take more
+    one_core_*            the same four on a single core
     load_seconds          from the open files to the engine's state
     load_mb_per_second    of that; the files were just written, so they come from the system's cache
     resume_seconds        from the kill to the end of the first new update: start, imports, checks, load, one update
@@ -52,7 +53,7 @@ UPDATES = 2
 BETWEEN, CHECKPOINTS = 30, 5
 """Updates from one to the next, and their number, where training goes on."""
 MODES = "waiting", "behind", "one_core"
-BEHIND = "stall_seconds", "commit_seconds", "slower_while_writing"
+BEHIND = "stall_seconds", "commit_seconds", "slower_while_writing", "lost_seconds"
 
 
 def child(scale: str, zero: int, root: Path, mode: str) -> None:
@@ -72,17 +73,20 @@ def child(scale: str, zero: int, root: Path, mode: str) -> None:
         print(json.dumps({"what": what, **figures}), flush=True)
 
     def save(self: Saver, *given: Any, **named: Any) -> None:
-        nonlocal began, writing
+        nonlocal began, last, writing
         began, writing = time.monotonic(), True
         plain_save(self, *given, **named)
+        last = time.monotonic()
+        tell("stalled", seconds=last - began)
 
     def go_on(self: Saver, busy: bool, failed: bool, hangs: bool = False) -> None:
-        nonlocal writing
+        nonlocal last, writing
         plain_go_on(self, busy, failed, hangs)
         if writing and not self.underway:
             writing, seconds = False, time.monotonic() - began
             folder = records.checkpoints(context.attempt.stage)[0].folder
             tell("saved", seconds=seconds, mb=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6)
+            last = time.monotonic()
 
     class Told(Pulse):
         def step(self) -> None:
@@ -94,8 +98,7 @@ def child(scale: str, zero: int, root: Path, mode: str) -> None:
 
     tell("imported", mb=_resident_mb())
     plain_save, plain_go_on = Saver.save, Saver.go_on
-    Saver.save = timed(save, lambda seconds: tell("stalled", seconds=seconds))  # type: ignore[method-assign]
-    Saver.go_on = go_on  # type: ignore[method-assign]
+    Saver.save, Saver.go_on = save, go_on  # type: ignore[method-assign]
     checkpoints.load = timed(checkpoints.load, lambda seconds: tell("loaded", seconds=seconds))
     science = sections(scale, batch_sequences=1, updates=NEVER)
     length = science["model"].sequence_length
@@ -153,18 +156,17 @@ class Process:
 def behind(scale: str, zero: int, folder: str, mode: str) -> dict[str, float]:
     """Return the figures of a process that trains on while it writes."""
     found: dict[str, list[float]] = {"stalled": [], "saved": [], "writing": [], "plain": []}
-    after = ""
     with closing(Process(scale, str(zero), folder, mode)) as process:
         for name, figures in process.said():
             kind = name if name != "update" else "writing" if figures["writing"] else "plain"
-            if kind in found and (name != "update" or after == "update"):  # else the copy is a part of it
+            if kind in found:
                 found[kind].append(figures["seconds"])
-            after = name
             if len(found["saved"]) == CHECKPOINTS:
                 break
     stall, commit, writing, plain = (statistics.median(found[k]) for k in found)
+    slowed = statistics.fmean(found["writing"]) / plain - 1
     return {"stall_seconds": stall, "commit_seconds": commit, "slower_while_writing": writing / plain,
-            "peak_mb": process.peak_mb}
+            "lost_seconds": stall + slowed * plain * len(found["writing"]) / CHECKPOINTS, "peak_mb": process.peak_mb}
 
 
 def once(scale: str, zero: int, folder: str) -> dict[str, float]:

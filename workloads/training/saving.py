@@ -114,8 +114,8 @@ class Saver:
 
     def flags(self) -> tuple[bool, bool, bool]:
         """Return whether this rank's thread is at work, has failed, hangs; what `go_on` is given, or-ed."""
-        failed = any(task.done() and task.exception() is not None for task in self._tasks)
         busy = not all(task.done() for task in self._tasks)
+        failed = any(task.done() and task.exception() is not None for task in self._tasks)  # after `busy`: one may fail
         return busy, failed, busy and time.monotonic() - self._moved > self._execution.hang_floor_seconds
 
     def go_on(self, busy: bool, failed: bool, hangs: bool = False) -> None:
@@ -129,6 +129,7 @@ class Saver:
         if failed:
             self._fail()
         if hangs:
+            self._pulse.slow()
             self.flush()
         if busy or self._folder is None:
             return
@@ -155,6 +156,10 @@ class Saver:
         """End the thread; what is not committed by then does not count, and is removed."""
         self._abandoned.set()
         self._thread.shutdown()
+        self._remove_half()
+
+    def _remove_half(self) -> None:
+        """Remove what is not committed: it does not count, and its space may be needed to say what happened."""
         if self._folder is not None and self._place.first and not (self._folder / integrity.MANIFEST).exists():
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -173,6 +178,8 @@ class Saver:
             path.write_text(state, encoding="utf-8")
         else:
             write(state, path, self._going)
+        if not self._place.first:  # rank 0 syncs before it commits, but may sit on another node
+            files.sync(path)
 
     def _going(self, count: int) -> None:
         if self._abandoned.is_set():
@@ -194,8 +201,7 @@ class Saver:
         errors = [e for task in self._tasks if (e := task.exception()) and not isinstance(e, _AbandonedError)]
         full = space.cause_of(errors[0], self._folder) if errors else None
         told = self._place.gather((full is not None, str(full or repr(errors[0]))) if errors else None)
-        if self._place.first:  # no rank writes any more
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._remove_half()  # no rank writes any more
         if full is not None:
             raise full from errors[0]
         if errors:
@@ -205,18 +211,14 @@ class Saver:
 
     @contextmanager
     def _removing(self, folder: Path) -> Iterator[None]:
-        """Tell want of space, which DeepSpeed meets where it makes folders, from other reasons that a save failed.
-
-        Rank 0 removes what was half written: its space is needed to say what happened.
-        """
+        """Tell want of space, which DeepSpeed meets where it makes folders, from other reasons that a save failed."""
         try:
             yield
         except Exception as error:
             full = space.cause_of(error, folder)
             self._abandoned.set()
             wait(self._tasks)
-            if self._place.first:
-                shutil.rmtree(folder, ignore_errors=True)
+            self._remove_half()
             if full is not None:
                 raise full from error
             raise

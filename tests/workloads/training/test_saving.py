@@ -238,6 +238,19 @@ def test_a_disk_that_fills_up_meanwhile_ends_the_training_and_keeps_the_checkpoi
     assert_no_thread()
 
 
+def test_an_error_after_the_commit_leaves_the_checkpoint(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(saving, "prune", refused)
+    one = context(store, science(2000), execution=Execution(checkpoint_seconds=1e9, keep_at_tokens=(2 * UPDATE,)))
+    with pytest.raises(PermissionError):
+        runs.pretrain(one)
+    [left] = records.checkpoints(one.folder)
+    assert left.tokens == 2 * UPDATE and not records.damage(left)
+    assert_no_thread()
+
+
 def test_what_was_taken_before_a_divergence_is_kept(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Engine.update
     made: list[int] = []
