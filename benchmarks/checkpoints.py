@@ -50,7 +50,7 @@ CHILD = "child"
 """First argument of the processes that train."""
 UPDATES = 2
 """Updates before the checkpoint."""
-BETWEEN, CHECKPOINTS = 30, 5
+BETWEEN, CHECKPOINTS = 12, 5
 """Updates from one to the next, and their number, where training goes on."""
 MODES = "waiting", "behind", "one_core"
 BEHIND = "stall_seconds", "commit_seconds", "slower_while_writing", "lost_seconds"
