@@ -19,7 +19,9 @@ FLOOR_MB = 2_000
 """What any job gets: stages that do not train read short texts and compile kernels."""
 BYTES_PER_PARAMETER = 24
 """fp32 weights, gradient and Adam's two moments (16), a second copy of weights and gradient in mixed precision (4), and
-the copy that a checkpoint is written from (4). ZeRO spreads some of it over the ranks; that is not counted on."""
+the buffers that a checkpoint is written through (4). ZeRO spreads some of it over the ranks; that is not counted on."""
+COPIED_PER_PARAMETER = 16
+"""What a checkpoint holds, while it is written from a copy: weights, master weights and two moments."""
 WIDTHS, MLP_WIDTHS, LOGITS = 16, 6, 4
 """fp32 numbers that a token takes until the backward pass is over: per layer in units of the model's width (norms,
 attention, residuals) and of the MLP's (gate, up, activation, product); and per entry of the vocabulary (logits, their
@@ -46,7 +48,8 @@ def process_mb(planned: Planned, node: Node) -> tuple[float, float]:
     chunk = EngineScience.model_validate(sections["engine"].values).loss_chunk or tokens
     numbers = tokens * layers + min(chunk, tokens) * LOGITS * matrix / model.width
     parameters = model.body_parameters + 2 * matrix
-    return BASE_MB + BYTES_PER_PARAMETER * parameters / 1e6, 4 * numbers / 1e6
+    each = BYTES_PER_PARAMETER + (COPIED_PER_PARAMETER if execution.checkpoint_async else 0)
+    return BASE_MB + each * parameters / 1e6, 4 * numbers / 1e6
 
 
 def without_room(planned: Planned) -> Iterator[str]:

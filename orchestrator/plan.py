@@ -76,8 +76,9 @@ class Planned:
         zero = SCALES[self.sweep.scale].zero_stage if run.zero_stage is None else run.zero_stage
         return Execution(
             checkpoint_seconds=run.checkpoint_every.seconds, checkpoint_share=run.checkpoint_share.ratio,
-            keep_checkpoints=run.keep_checkpoints, keep_at_tokens=tuple(a.tokens() for a in run.keep_at), ranks=ranks,
-            zero_stage=zero, micro_batch=run.micro_batch or self._micro_batch,
+            checkpoint_async=run.checkpoint_async, keep_checkpoints=run.keep_checkpoints,
+            keep_at_tokens=tuple(a.tokens() for a in run.keep_at), ranks=ranks, zero_stage=zero,
+            micro_batch=run.micro_batch or self._micro_batch,
             activation_checkpointing=run.activation_checkpointing, offload=run.offload,
             hang_floor_seconds=run.hang_floor.seconds, on_spike=run.on_spike, unsafe_exec=self.unsafe_exec,
         )

@@ -82,7 +82,8 @@ claims:
 run:
   cluster: local               # executor profile
   checkpoint_every: 2 min      # longest time between checkpoints of a job
-  # checkpoint_share: 5%       # of a job's time at most: where a checkpoint takes long, they come less often
+  # checkpoint_share: 5%       # of a job's time at most that it stands still for them: else they come less often
+  # checkpoint_async: true     # training goes on while one is written, from a copy in host memory
   # keep_checkpoints: 2        # the newest so many of a stage are kept
   # keep_at: [100k, 200k]      # tokens of a run at which a checkpoint is made and kept
   pack: 5 min                  # short stages share a job of about this length; or a number: at most so many

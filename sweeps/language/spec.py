@@ -138,7 +138,9 @@ class Run(Written):
     checkpoint_every: Duration = Duration("2 min")
     """Longest time between checkpoints of a job."""
     checkpoint_share: Fraction = Fraction("5%")
-    """Largest share of its time that a job spends on checkpoints: where one takes long, they come less often."""
+    """Largest share of its time that a job stands still for checkpoints: where one takes long, they come less often."""
+    checkpoint_async: Annotated[bool, Field(strict=True)] = True
+    """Training goes on while a checkpoint is written, from a copy in host memory; false: it waits, without a copy."""
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
     """The newest so many checkpoints of a stage are kept, whatever attempts made them."""
     keep_at: tuple[Annotated[Amount, AfterValidator(_absolute)], ...] = ()

@@ -135,7 +135,9 @@ class Execution(Frozen):
     checkpoint_seconds: float = 120.0
     """Longest time between checkpoints, unless `checkpoint_share` stretches it."""
     checkpoint_share: float = 0.05
-    """Largest share of the wall time that writing checkpoints may take, by the time that the last one took."""
+    """Largest share of the wall time that training may stand still for checkpoints, by what the last one took."""
+    checkpoint_async: bool = True
+    """True: training goes on while a checkpoint is written, from a copy in host memory."""
     keep_checkpoints: int = 2
     """The newest so many checkpoints of a stage stay."""
     keep_at_tokens: tuple[int, ...] = ()

@@ -32,9 +32,11 @@ SORTS = {
     "before": Crash(calls=DURABLE, when="before"),
     "after": Crash(calls=DURABLE, when="after"),
     "changes": Crash(calls=CHANGES, when="before"),
+    "being written": Crash(calls=("write",), when="half", path=r"/checkpoints/.*\.pt$"),
     "torn": Crash(calls=("write",), when="half", path=r"/ledger/\d+\.jsonl$"),
 }
-"""Enumerations: every durable call (before, after), every change of a folder, every line of a ledger torn in half."""
+"""Enumerations: every durable call (before, after), every change of a folder, every piece
+of a checkpoint and every line of a ledger torn in half."""
 
 
 @dataclass(frozen=True, kw_only=True)

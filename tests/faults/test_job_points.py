@@ -16,10 +16,21 @@ FACTS = 5
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_training_job_killed_before_any_durable_call_trains_the_same_model(
+@pytest.mark.parametrize(("sort", "least"), [("before", 50), ("being written", 10)])
+def test_a_training_job_killed_before_any_durable_call_or_within_a_checkpoint_trains_the_same_model(
+    tmp_path: Path, sort: str, least: int, record_property: Callable[[str, object], None]
+) -> None:
+    """Its checkpoints are written while it trains on: taken and not yet written, half-written, and not yet committed
+    ones do not count."""
+    record_property("points", check(MODULE, FACTS, tmp_path, "trunk", sort, least))
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(900)
+def test_a_training_job_that_waits_for_its_checkpoints_too(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    record_property("points", check(MODULE, FACTS, tmp_path, "trunk", "before", 50))
+    record_property("points", check(MODULE, FACTS, tmp_path, "waiting", "before", 50))
 
 
 @pytest.mark.proof

@@ -204,7 +204,9 @@ class TestMemory:
         plan = planned(tmp_path, scale="400m")
         node = next(n for n in plan.graph.nodes.values() if n.spec.kind == "pretrain")
         parameters = plan.file.body_parameters + 2 * 16_384 * 1_024
-        assert process_mb(plan, node)[0] == pytest.approx(BASE_MB + 24 * parameters / 1e6)
+        assert process_mb(plan, node)[0] == pytest.approx(BASE_MB + 40 * parameters / 1e6)
+        waiting = running(plan, checkpoint_async=False)
+        assert process_mb(waiting, node)[0] == pytest.approx(BASE_MB + 24 * parameters / 1e6), "no copy"
 
     def test_the_micro_batch_bounds_activations_and_ranks_multiply_the_rest(self, tmp_path: Path) -> None:
         plan = running(planned(tmp_path, scale="400m"), micro_batch=512)
@@ -264,9 +266,11 @@ def running(plan: Planned, **run: object) -> Planned:
 
 
 def test_what_a_sweep_file_says_about_running_reaches_the_jobs(tmp_path: Path) -> None:
-    told = running(planned(tmp_path), checkpoint_share="10%", keep_checkpoints=3, keep_at=["10k", "1M"], zero_stage=3,
-                   activation_checkpointing=True, offload="optimizer+parameters").execution("pretrain")
+    told = running(planned(tmp_path), checkpoint_share="10%", checkpoint_async=False, keep_checkpoints=3,
+                   keep_at=["10k", "1M"], zero_stage=3, activation_checkpointing=True,
+                   offload="optimizer+parameters").execution("pretrain")
     assert (told.checkpoint_share, told.keep_checkpoints, told.keep_at_tokens) == (0.1, 3, (10_000, 1_000_000))
+    assert not told.checkpoint_async
     assert (told.activation_checkpointing, told.offload) == (True, "optimizer+parameters")
 
 

@@ -109,6 +109,7 @@ def test_defaults_spelled_out_run_options_and_paths_never_move_a_fingerprint() -
     assert ids(plan(values(fields=spelled))[1]) == base
     run = {"checkpoint_every": "7 min", "slots": 3, "zero_stage": 2, "micro_batch": 1, "cluster": "elsewhere",
            "pack": 20, "hang_floor": "1 h", "checkpoint_share": "10%", "keep_checkpoints": 3, "keep_at": ["10k", "1M"],
+           "checkpoint_async": False,
            "activation_checkpointing": True, "offload": "optimizer"}
     assert ids(plan(values(run=run, question="other", name="other"))[1]) == base
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 import random
 import shutil
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,65 +138,12 @@ def _trunk(context: StageContext, segment: SegmentScience) -> Checkpoint | None:
     return final
 
 
-def save(
-    engine: Engine, attempt: Attempt, tokens: int, progress: Progress, execution: Execution,
-    points: Collection[int] = (),
-) -> None:
-    """Write and commit a checkpoint; every rank must call it. Older ones of the stage are deleted (`prune`).
-
-    Args:
-        engine: what is saved.
-        attempt: where.
-        tokens: tokens consumed since the beginning of the run.
-        progress: counters and unreported losses.
-        execution: layout, recorded, and how many are kept.
-        points: token counts whose checkpoints are kept in any case.
+def require_space(folder: Path, parameters: int) -> None:
+    """See that a checkpoint of so many parameters fits beside what lies in `folder`.
 
     Raises:
-        StorageError: there is no space; this checkpoint does not count, and the older ones are as they were.
+        StorageError: it does not.
     """
-    place = engine.place
-    state = {"schema_version": files.SCHEMA_VERSION, "tokens": tokens, "updates": progress.updates,
-             "loss": progress.loss, "recent": progress.recent, "spikes": progress.spikes,
-             "layout": layout_of(execution), "relayouts": progress.relayouts}
-
-    def prepare() -> Path:
-        _require_space(attempt.folder.path, engine.parameters)
-        return attempt.checkpoint_folder(tokens)
-
-    folder = place.decide(prepare)
-    with _saving(folder, first=place.first):
-        if place.first:
-            (folder / STATE).write_text(files.to_json(state), encoding="utf-8")
-        engine.save(folder)
-        torch.save(_rank_state(progress), folder / f"rank_{place.rank}.pt")
-        place.barrier()
-        if place.first:
-            attempt.commit_checkpoint(tokens)
-    if place.first:
-        prune(attempt, execution.keep_checkpoints, points)
-    place.barrier()
-
-
-@contextmanager
-def _saving(folder: Path, *, first: bool) -> Iterator[None]:
-    """Tell want of space, which torch reports as some RuntimeError, from every other reason that a save failed.
-
-    On every rank, since one that meets it breaks the others' collectives, and all look at the same disk. Rank 0 then
-    removes what was half written: it does not count, and its space is needed to say what happened.
-    """
-    try:
-        yield
-    except Exception as error:
-        full = space.cause_of(error, folder)
-        if first:
-            shutil.rmtree(folder, ignore_errors=True)
-        if full is not None:
-            raise full from error
-        raise
-
-
-def _require_space(folder: Path, parameters: int) -> None:
     free, needed = shutil.disk_usage(folder).free, parameters * PARAMETER_BYTES + SPARE_BYTES
     if free < needed:
         raise StorageError(
@@ -251,7 +198,7 @@ def _load_converted(engine: Engine, found: Checkpoint, attempt: Attempt) -> None
     folder = attempt.folder.path / UNIVERSAL
 
     def convert() -> None:
-        _require_space(attempt.folder.path, 2 * engine.parameters)
+        require_space(attempt.folder.path, 2 * engine.parameters)
         to_universal(found.folder / TAG, folder / TAG)
 
     try:
@@ -318,7 +265,8 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def _rank_state(progress: Progress) -> dict[str, Any]:
+def rank_state(progress: Progress) -> dict[str, Any]:
+    """Return what a rank has of its own: generators, and its parts of the unreported losses; all of it copied."""
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     state = {
         "torch": torch.get_rng_state(),

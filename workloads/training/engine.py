@@ -8,7 +8,7 @@ Shape suffixes: B sequences, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -263,8 +263,14 @@ class Engine:
                 found[name] = full.detach().to("cpu", torch.float32).clone()
         return found
 
-    def save(self, folder: Path) -> None:
-        """Write DeepSpeed's checkpoint below `folder`; every rank must call it."""
+    def save(self, folder: Path, write: Callable[[Any, Path], None]) -> None:
+        """Hand DeepSpeed's checkpoint to `write`, one file after another; every rank must call it.
+
+        Args:
+            folder: where it lies.
+            write: given a state, whose tensors are those that the next update changes, and the path of its file.
+        """
+        self._engine.checkpoint_engine.save = lambda state_dict, path: write(state_dict, Path(path))
         self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
 
     def load(self, folder: Path, *, universal: bool = False) -> None:

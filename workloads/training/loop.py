@@ -19,7 +19,7 @@ from sweeps.errors import RecordError, UsageError
 from sweeps.language.science import EngineScience, OptimScience, SegmentScience, ValidationScience
 from sweeps.language.stage import Execution
 from sweeps.store.records import Checkpoint
-from workloads.contract import CorpusReader, Diverged, SequenceBatch, StageContext, Stopped
+from workloads.contract import CorpusReader, Diverged, LossSpike, SequenceBatch, StageContext, Stopped
 from workloads.training import checkpoints, transfer
 from workloads.training.cards import cards_of, record
 from workloads.training.checkpoints import Progress
@@ -28,6 +28,7 @@ from workloads.training.feeds import Feed, Window
 from workloads.training.incidents import Sentinel
 from workloads.training.losses import held_out
 from workloads.training.process import Place
+from workloads.training.saving import Saver
 from workloads.training.schedule import update_rate
 from workloads.training.telemetry import Telemetry
 
@@ -105,10 +106,12 @@ class Trainer:
         self.began_updates = 0
         self.saved_at = time.monotonic()
         self.stall = 0.0
-        """Seconds that the last checkpoint took."""
+        """Seconds in which training stood still for the last checkpoint."""
         self.points = frozenset(
             -(-tokens // run.update_tokens) * run.update_tokens for tokens in run.context.execution.keep_at_tokens)
         """Token counts at which a checkpoint is made and kept: the end of the update that reaches what was asked."""
+        self.saver = Saver(
+            self.engine, run.context.attempt, run.context.execution, run.context.pulse, self.points)
 
     @property
     def tokens(self) -> int:
@@ -131,7 +134,11 @@ class Trainer:
             self.telemetry.end()
             self._end()
             return self._scores()
+        except (Diverged, LossSpike):  # of all ranks at once; what was finite before is kept
+            self.saver.flush()
+            raise
         finally:
+            self.saver.close()
             self.engine.close()
 
     def _continue(self) -> None:
@@ -243,13 +250,14 @@ class Trainer:
         context = self.run.context
         if self.progress.updates == self.last:
             return
-        due = self.tokens in self.points or time.monotonic() - self.saved_at >= self._interval()
+        late = not self.saver.underway and time.monotonic() - self.saved_at >= self._interval()
         gone = self.run.place.first and bool(context.attempt.superseded())
-        stop, due, gone = self.run.place.any(context.should_stop(), due, gone)
+        stop, late, gone, *writing = self.run.place.any(context.should_stop(), late, gone, *self.saver.flags())
         if gone:
             raise Stopped(f"superseded after {self.tokens} tokens; nothing more was written")
-        if stop or due:
-            self._save()
+        self.saver.go_on(*writing)
+        if stop or late or self.tokens in self.points:
+            self._save(leaving=stop)
         if stop:
             raise Stopped(f"stopped after {self.tokens} tokens")
 
@@ -258,15 +266,14 @@ class Trainer:
         execution = self.run.context.execution
         return max(execution.checkpoint_seconds, self.stall * (1.0 / execution.checkpoint_share - 1.0))
 
-    def _save(self) -> None:
+    def _save(self, *, leaving: bool) -> None:
         self.run.context.pulse.slow()
         began = time.monotonic()
         with self.telemetry.saving():
+            self.saver.flush()
             if self.progress.pending:
                 self._refuse_divergence()
-            context = self.run.context
-            checkpoints.save(
-                self.engine, context.attempt, self.tokens, self.progress, context.execution, self.points)
+            self.saver.save(self.tokens, self.progress, leaving=leaving)
             self.saved_at = time.monotonic()
             self.stall = self.saved_at - began
 
@@ -274,7 +281,7 @@ class Trainer:
         run = self.run
         if self.progress.updates > self.began_updates and run.scored and run.validation is not None:
             self._evaluate("end", run.validation, run.validation.science.end_tokens)
-        self._save()
+        self._save(leaving=True)
         weights = self.engine.weights()
         if run.place.first:
             transfer.write_weights(run.context.attempt.artifacts, weights, self.engine.config_json)

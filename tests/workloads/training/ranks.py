@@ -1,8 +1,9 @@
 """Training as the ranks of a job do it, in this process or in several: `python -m ... STORE PRECISION ZERO COMPILED
 RECOMPUTED STEP...`
 
-A step is `whole` (a run of `UPDATES` updates), `cut` (of another run; it is asked to leave after `CUT` more updates) or
-`resume` (that run goes on to its end).
+A step is `whole` (a run of `UPDATES` updates), `held` (of another run: killed once a checkpoint of update `HELD` is
+committed, which was written while more updates were made), `cut` (that run is asked to leave after `CUT` more updates)
+or `resume` (it goes on to its end).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from sweeps.language.science import EngineScience
 from sweeps.language.stage import Execution
 from sweeps.store.layout import Layout
 from tests.workloads.training.fakes import MODEL, UPDATE, FakeContext, FakeCorpus, corpus_stage, finished, science
+from tests.workloads.training.held import Killed, held_back
 from workloads.contract import Stopped
 from workloads.training import engine, loop, runs
 from workloads.training.process import join
@@ -33,6 +36,8 @@ PATIENCE_S = 600.0
 ranks have taken more than 110 s."""
 UPDATES, CUT, ROW = 12, 5, 4
 """Updates of a run; before it is asked to leave; between two rows."""
+HELD = 6
+"""Update whose checkpoint is written later; a row reports its loss meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,8 @@ class RankContext(FakeContext):
         place.barrier()
 
 
-def one(store: Layout, name: str, case: Case, stop_after: int | None = None) -> Any:
-    """Train one stage; commit and return its scores, None where it was stopped.
+def one(store: Layout, name: str, case: Case, stop_after: int | None = None, keep_at: tuple[int, ...] = ()) -> Any:
+    """Train one stage; commit and return its scores, None where it was stopped or killed.
 
     Weight decay is strong, so that a group of parameters with the wrong one is seen. Under ZeRO 3 parameters are
     parted, and layers computed again.
@@ -90,13 +95,13 @@ def one(store: Layout, name: str, case: Case, stop_after: int | None = None) -> 
     context = RankContext(
         "pretrain", name, fields, store, given={"corpus": [corpus_stage(store)]}, stop_after=stop_after,
         execution=Execution(checkpoint_seconds=1e9, ranks=case.ranks, zero_stage=case.zero, micro_batch=1,
-                            activation_checkpointing=case.zero == 3 or case.recomputed),
+                            activation_checkpointing=case.zero == 3 or case.recomputed, keep_at_tokens=keep_at),
     )
     scores = None
     try:
         with patch.object(loop, "ROW_UPDATES", ROW), patch.object(engine, "_zero", parted):
             scores = dict(runs.pretrain(context))
-    except Stopped:
+    except (Stopped, Killed):
         pass
     place = join(1)
     if place.first and scores is not None:
@@ -110,8 +115,10 @@ def steps(store: Layout, case: Case, *names: str) -> None:
     place = join(1)
     for name in names:
         asked = name == "cut" and place.rank == place.world - 1  # one rank is asked, and all leave
-        scores = one(store, "whole" if name == "whole" else "cut", case, stop_after=CUT if asked else None)
-        assert (scores is None) == (name == "cut"), name
+        with held_back(2) if name == "held" else nullcontext():
+            scores = one(store, "whole" if name == "whole" else "cut", case, stop_after=CUT if asked else None,
+                         keep_at=(HELD * UPDATE,) if name == "held" else ())
+        assert (scores is None) == (name in ("held", "cut")), name
 
 
 def made(store: Layout, case: Case, *names: str, beside: int = 1) -> None:

@@ -19,10 +19,10 @@ from tests.workloads.training.fakes import UPDATE, FakeContext, corpus_stage, fi
 from tests.workloads.training.ranks import in_ranks
 from tests.workloads.training.test_runs import same, values, weights
 from workloads.contract import Stopped
-from workloads.training import checkpoints, runs
+from workloads.training import checkpoints, runs, snapshots
 
 NAMES = (f"d{n}" for n in itertools.count())
-OFTEN = Execution(checkpoint_seconds=0.0, checkpoint_share=1.0)
+OFTEN = Execution(checkpoint_seconds=0.0, checkpoint_share=1.0, checkpoint_async=False)
 
 
 def context(store: Layout, fields: dict[str, Any], *, name: str = "", **more: Any) -> FakeContext:
@@ -221,7 +221,7 @@ def test_an_opaque_error_of_a_save_that_is_not_for_space_stays_what_it_is(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("basic_ios::clear: iostream error")
 
-    monkeypatch.setattr(checkpoints.torch, "save", broken)
+    monkeypatch.setattr(snapshots.torch, "save", broken)
     with pytest.raises(RuntimeError, match="iostream"):
         runs.pretrain(context(store, science(3)))
 

@@ -318,7 +318,7 @@ def test_what_lies_in_the_hosts_memory_trains_the_same_and_is_restored_exactly(
     engine, _ = make(layout, precision=precision)
     before = trained(engine)[0]
     assert engine._engine.zero_cpu_offload()
-    engine.save(tmp_path)
+    engine.save(tmp_path, torch.save)
     after = trained(engine, 2)
     engine.close()
     assert before == wanted[0] and equal(after, wanted[1]), "on a CPU, where nothing moves, every bit"
@@ -341,7 +341,7 @@ def test_a_checkpoint_for_any_number_of_ranks_loses_no_bit(precision: str, stage
     layout, decaying = Execution(zero_stage=stage), OPTIM.model_copy(update={"weight_decay": 0.5})
     engine, _ = make(layout, precision=precision, optim=decaying)
     trained(engine)
-    engine.save(tmp_path / "own")
+    engine.save(tmp_path / "own", torch.save)
     wanted = trained(engine)
     engine.close()
     to_universal(tmp_path / "own" / TAG, tmp_path / "any" / TAG)

@@ -20,7 +20,7 @@ from workloads.training import runs
 from workloads.training.checkpoints import GONE, prune
 from workloads.training.transfer import read_weights
 
-OFTEN = Execution(checkpoint_seconds=0.0, checkpoint_share=1.0)
+OFTEN = Execution(checkpoint_seconds=0.0, checkpoint_share=1.0, checkpoint_async=False)
 
 
 def save(attempt: Attempt, tokens: int, keep: int = 2, points: frozenset[int] = frozenset()) -> None:

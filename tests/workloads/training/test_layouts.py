@@ -18,6 +18,7 @@ from sweeps.store.layout import Layout
 from tests.workloads.training.fakes import UPDATE
 from tests.workloads.training.ranks import (
     CUT,
+    HELD,
     PATIENCE_S,
     UPDATES,
     Case,
@@ -91,14 +92,18 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], list[flo
 def test_an_interruption_changes_no_bit_and_a_layout_next_to_nothing(
     case: Case, store: Layout, alone: Callable[[Case], list[float]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Whether kernels are compiled anew, as after a restart on another node, or found where they were, says nothing."""
-    for number, names in enumerate((["whole", "cut"], ["resume"])):
+    """The first interruption is a kill after a checkpoint that was written while training went on.
+
+    Whether kernels are compiled anew, as after a restart on another node, or found where they were, says nothing.
+    """
+    for number, names in enumerate((["whole", "held", "cut"], ["resume"])):
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / f"node{number}"))
         made(store, case, *names)
     assert rows(store, "cut") == rows(store, "whole") and len(losses(rows(store, "whole"))) == 6
     assert same(weights(store, "cut"), weights(store, "whole"))
-    parent = records.read_parent(store.stage("pretrain", "cut").attempt(2))
-    assert parent is not None and parent.tokens == CUT * UPDATE
+    for attempt, updates in ((2, HELD), (3, HELD + CUT)):
+        parent = records.read_parent(store.stage("pretrain", "cut").attempt(attempt))
+        assert parent is not None and parent.tokens == updates * UPDATE
     scores = result(store, "cut").scores
     assert scores["adam_steps"] == scores["updates"] == UPDATES and "relayouts" not in scores
     if not case.recomputed:  # dropout draws other masks in compiled kernels
@@ -108,13 +113,13 @@ def test_an_interruption_changes_no_bit_and_a_layout_next_to_nothing(
 @pytest.mark.parametrize("after", marked(CASES, {Case("bf16", 3, 2)}))
 def test_a_run_goes_on_with_another_number_of_ranks_and_says_so(after: Case, store: Layout) -> None:
     before = Case(after.precision, after.zero, 3 - after.ranks)
-    made(store, before, "whole", "cut", beside=after.ranks)
+    made(store, before, "whole", "held", beside=after.ranks)
     made(store, after, "cut", "resume", beside=before.ranks)  # and is interrupted once more
     found, undisturbed = rows(store, "cut"), rows(store, "whole")
     told = [row for row in found if row[1] == "relayout"]
-    assert told == [(CUT * UPDATE, "relayout", {"ranks_before": before.ranks, "ranks": after.ranks})]
+    assert told == [(HELD * UPDATE, "relayout", {"ranks_before": before.ranks, "ranks": after.ranks})]
     assert [row[:2] for row in found if row not in told] == [row[:2] for row in undisturbed]
-    assert [row for row in found if row[0] < CUT * UPDATE] == [row for row in undisturbed if row[0] < CUT * UPDATE]
+    assert [row for row in found if row[0] < HELD * UPDATE] == [row for row in undisturbed if row[0] < HELD * UPDATE]
     assert losses(found) == pytest.approx(losses(undisturbed), abs=NEAR[after.precision])
     scores = result(store, "cut").scores
     assert scores["adam_steps"] == scores["updates"] == UPDATES and scores["relayouts"] == 1

@@ -28,15 +28,16 @@ from tests.workloads.training.fakes import (
 )
 from workloads.contract import Diverged, SequenceBatch, Stopped
 from workloads.registry import load_registries
-from workloads.training import checkpoints, loop, runs
+from workloads.training import loop, runs
 from workloads.training.engine import Engine
 from workloads.training.feeds import CorpusFeed
 from workloads.training.model import EMBEDDINGS, INPUT, empty_model
+from workloads.training.saving import Saver
 from workloads.training.transfer import load_weights, read_weights
 
 Weights = dict[str, torch.Tensor]
 NAMES = (f"s{n}" for n in itertools.count())
-OFTEN = Execution(checkpoint_seconds=0.0, checkpoint_share=1.0)
+OFTEN = Execution(checkpoint_seconds=0.0, checkpoint_share=1.0, checkpoint_async=False)
 
 
 def context(
@@ -345,21 +346,22 @@ def test_slow_checkpoints_come_less_often_so_that_they_take_their_share_at_most(
     """By a clock that an update moves by a second, and a checkpoint by one more."""
     made: list[int] = []
     clock = type("Clock", (), {"now": 0.0, "monotonic": lambda self: self.now})()
-    plain_update, plain_save = Engine.update, checkpoints.save
+    plain_update, plain_save = Engine.update, Saver.save
 
     def update(self: Engine, *given: Any, **more: Any) -> Any:
         clock.now += 1.0
         return plain_update(self, *given, **more)
 
-    def save(engine: Engine, attempt: Any, tokens: int, *given: Any) -> None:
+    def save(self: Saver, tokens: int, *given: Any, **more: Any) -> None:
         clock.now += 1.0
         made.append(tokens // UPDATE)
-        plain_save(engine, attempt, tokens, *given)
+        plain_save(self, tokens, *given, **more)
 
     monkeypatch.setattr(loop, "time", clock)
     monkeypatch.setattr(Engine, "update", update)
-    monkeypatch.setattr(checkpoints, "save", save)
-    runs.pretrain(context(store, science(78), execution=Execution(checkpoint_seconds=0.5, checkpoint_share=share)))
+    monkeypatch.setattr(Saver, "save", save)
+    runs.pretrain(context(store, science(78), execution=Execution(
+        checkpoint_seconds=0.5, checkpoint_share=share, checkpoint_async=False)))
     assert made == [*range(1, 78, updates), 78]
 
 
