@@ -87,6 +87,12 @@ class Planned:
         return "model" in self.graph.nodes[key].spec.sections or not self._data_apart
 
     @cached_property
+    def cores(self) -> int:
+        """Cores of a job of one process; stages `text` and `corpus` use them all."""
+        threads: int = self.trials[0].core["engine"].threads_per_rank
+        return profile(self.sweep.run).get("cpus_per_task") or threads
+
+    @cached_property
     def _micro_batch(self) -> Literal["auto"] | None:
         """What holds where the sweep says nothing: a GPU's room is found by a search, a laptop's scales need none."""
         return AUTO if self.sweep.scale not in LAPTOP or profile(self.sweep.run).get("gpus_per_node") else None
@@ -363,11 +369,11 @@ def _missing_sources(node: Node) -> list[str]:
     return sorted(k for k, v in identity.values["sources"].items() if v is None) if identity else []
 
 
-def seconds_guess(node: Node, flops_per_second: float) -> float:
-    """Return a stage's estimated seconds on one slot; 5 where nothing is known of it."""
+def seconds_guess(node: Node, flops_per_second: float, cores: int = 1) -> float:
+    """Return a stage's estimated seconds on one slot of some cores; 5 where nothing is known of it."""
     fixed = {"rules": 2.0, "evaluate": 2.5}
     if node.text is not None:
-        return texts.seconds(node)
+        return texts.seconds(node, cores)
     if node.work:
         start = 0.3 if node.tokens else fixed["evaluate"]  # what scores loads a model, too
         return start + node.work / flops_per_second

@@ -9,9 +9,11 @@ folders once the stage has a result.
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,8 @@ STATE = "state.npz"
 """Kind of the files that hold `Scratch.arrays`."""
 KNOWN = "known.npz"
 """Kind of the files that hold what is known of the documents of a segment."""
-FOUND = "near duplicates"
-"""In `Scratch.counts`: documents left out as near duplicates."""
+FOUND, COMPLETE = "near duplicates", "complete"
+"""In `Scratch.counts`: documents left out as near duplicates; present once all documents are read."""
 
 Stated = dict[str, Any]
 """Attempt, name, size and SHA-256 of a file."""
@@ -48,10 +50,14 @@ class Collected:
     shelf: Shelf
     near: NearDuplicates | None
     copies: Copies = field(default_factory=Copies)
-    digests: list[int] = field(default_factory=list)
+    digests: array[int] = field(default_factory=partial(array, "Q"))
     """Of the paragraphs that were new since the last note."""
     minima: list[Hashes] = field(default_factory=list)
     """Sketches of the documents since then."""
+
+    def forget(self) -> None:
+        """Give back the memory that only reading needs."""
+        self.near, self.copies = None, Copies()
 
 
 class Notes:
@@ -131,7 +137,7 @@ class Notes:
         })
         self._files += self._stated([*documents, *fresh, *everything, known])
         self._documents, self._paragraphs = shelf.sizes()
-        collected.digests, collected.minima = [], []
+        collected.digests, collected.minima = array("Q"), []
         shelf.scratch.segment += 1
 
     def _write(self, path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
@@ -189,13 +195,13 @@ class Notes:
             digests.append(known["digests"])
             minima.append(known["minima"])
             shelf.restore(known, each)
-        if digests:
-            collected.copies.restore(np.concatenate(digests))
-        if collected.near is not None:
-            for some in minima:
-                collected.near.restore(some)
-                self._context.should_stop()
-            collected.near.found = scratch.counts.get(FOUND, 0)
+        if COMPLETE not in scratch.counts:
+            collected.copies.restore(np.concatenate([np.zeros(0, np.uint64), *digests]))
+            if collected.near is not None:
+                for some in minima:
+                    collected.near.restore(some)
+                    self._context.should_stop()
+                collected.near.found = scratch.counts.get(FOUND, 0)
         for stated in note["state"]:
             scratch.arrays |= _loaded(self._path(stated))
         scratch.segment = len(paths)

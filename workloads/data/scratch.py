@@ -115,12 +115,14 @@ class Spool:
         """Each file, and the number of its first document."""
         self._sizes = array("q")
 
-    def add(self, line: bytes) -> None:
-        """Append a document's line."""
-        path = self._growing.append(line)
+    def add(self, lines: Sequence[bytes]) -> None:
+        """Append the lines of some documents."""
+        if not lines:
+            return
+        path = self._growing.append(b"".join(lines))
         if not self._files or self._files[-1][0] != path:
             self._files.append((path, len(self._sizes)))
-        self._sizes.append(len(line))
+        self._sizes.extend(map(len, lines))
 
     def seal(self) -> list[Path]:
         """End the open file; return it."""
@@ -155,7 +157,7 @@ class GramFile:
     def __init__(self, scratch: Scratch, kind: str) -> None:
         """Start empty."""
         self._growing = Growing(scratch, kind)
-        self._waiting: list[npt.NDArray[np.void]] = []
+        self._waiting: list[tuple[Hashes, Numbers]] = []
         self._runs: list[tuple[Path, Numbers]] = []
         """File of each run, and the record at which each range begins, and the end."""
         self._records = 0
@@ -167,21 +169,21 @@ class GramFile:
 
     def add(self, hash_G: Hashes, paragraph_G: Numbers) -> None:
         """Append grams."""
-        records = np.empty(len(hash_G), Record)
-        records["hash"], records["paragraph"] = hash_G, paragraph_G
-        self._waiting.append(records)
-        if sum(map(len, self._waiting)) >= RUN_GRAMS:
+        self._waiting.append((hash_G, paragraph_G))
+        if sum(len(hashes) for hashes, _ in self._waiting) >= RUN_GRAMS:
             self._write()
 
     def _write(self) -> None:
-        records = np.concatenate(self._waiting) if self._waiting else np.empty(0, Record)
-        self._waiting = []
-        if not len(records):
+        waiting, self._waiting = self._waiting, []
+        if not any(len(hashes) for hashes, _ in waiting):
             return
-        range_G = (records["hash"] >> _SHIFT).astype(np.uint16)
+        hash_G, paragraph_G = map(np.concatenate, zip(*waiting, strict=True))
+        range_G = (hash_G >> _SHIFT).astype(np.uint16)
         order = np.argsort(range_G, kind="stable")  # radix
         ends = np.cumsum(np.bincount(range_G, minlength=RANGES))
-        path = self._growing.append(records[order].data)
+        records = np.empty(len(order), Record)
+        records["hash"], records["paragraph"] = hash_G[order], paragraph_G[order]  # half the time of records[order]
+        path = self._growing.append(records.data)
         self._runs.append((path, self._records + np.concatenate([[0], ends])))
         self._records += len(records)
 
