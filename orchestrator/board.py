@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
+from orchestrator.costs import seconds_guess
 from orchestrator.packer import Packer, add_measurement, throughput, total_seconds
-from orchestrator.plan import Planned, complete, seconds_guess
+from orchestrator.plan import Planned, complete
 from orchestrator.promotion import Promotions
 from sweeps.errors import RecordError
 from sweeps.language.gate import Verdict, verdict_of
@@ -69,6 +70,7 @@ class Board:
                 self._users.setdefault(key, set()).add(trial)
         speed = SCALES[planned.sweep.scale].guessed_flops_per_second
         self._guess = {kind: planned.execution(kind).ranks * speed for kind in planned.registries.stages}
+        self._cores = planned.cores
         self._measured: dict[str, tuple[float, float]] = {}
         done = complete(self.layout, self.graph.nodes.values())
         banks = self.graph.banks_to_read(done)
@@ -80,7 +82,7 @@ class Board:
     def seconds(self, node: Node) -> float:
         """Estimated seconds of a stage on one slot, from this run's own measurements where there are any."""
         kind = node.spec.kind
-        return seconds_guess(node, throughput(self._measured, kind, self._guess[kind]))
+        return seconds_guess(node, throughput(self._measured, kind, self._guess[kind]), self._cores)
 
     def seconds_left(self, slots: int) -> float:
         """Estimated seconds until everything is done."""

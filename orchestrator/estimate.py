@@ -13,11 +13,12 @@ from typing import Any
 from orchestrator import texts
 from orchestrator.budget import cap_of, rest
 from orchestrator.clusters import cluster, slots_of
+from orchestrator.costs import seconds_guess, storage_bytes
 from orchestrator.memory import without_room
 from orchestrator.meter import spent
 from orchestrator.packer import Packer, add_measurement, throughput
 from orchestrator.pilots import Search, warnings
-from orchestrator.plan import Planned, StageState, seconds_guess, storage_bytes
+from orchestrator.plan import Planned, StageState
 from sweeps.language.gate import MIN_SEQUENCES
 from sweeps.language.mixture import MixtureScience
 from sweeps.language.presets import SCALES
@@ -54,7 +55,7 @@ def summary(planned: Planned, states: Mapping[str, StageState], found: Sequence[
     scale, nodes = SCALES[planned.sweep.scale], planned.graph.nodes
     speeds = {kind: throughput(measured, kind, planned.execution(kind).ranks * scale.guessed_flops_per_second)
               for kind in {n.spec.kind for n in nodes.values()}}
-    seconds = {key: seconds_guess(node, speeds[node.spec.kind]) for key, node in nodes.items()}
+    seconds = {key: seconds_guess(node, speeds[node.spec.kind], planned.cores) for key, node in nodes.items()}
     seconds |= {key: seconds[key] + more for search in found for key, more in search.stages.items()}
     to_run = [n for k, n in nodes.items() if states[k].state in ("run", "blocked", "live")]
     slots = slots_of(planned.sweep.run)
@@ -111,8 +112,8 @@ def _existing(path: Path) -> Path:
 def _warnings(planned: Planned) -> list[str]:
     """Return what a person should know before paying for it."""
     found = (_too_few_slots(planned.sweep.run), _on_the_edge(planned), without_room(planned),
-             texts.epochs(planned.graph), texts.too_long(planned.graph, planned.sweep.run), _few_updates(planned),
-             _schedules(planned), _gates(planned), _phases(planned))
+             texts.epochs(planned.graph), texts.too_long(planned.graph, planned.sweep.run, planned.cores),
+             _few_updates(planned), _schedules(planned), _gates(planned), _phases(planned))
     return [line for lines in found for line in lines]
 
 

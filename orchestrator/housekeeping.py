@@ -230,15 +230,14 @@ class Survey:
         if final is not None and damage_of_checkpoint(final, thorough=False):
             return  # the others may be all that is left of this run
         for attempt in _attempts(stage):
-            if attempt.number == result.attempt:
-                older = [p for p in _checkpoints(attempt) if p != final]
-            elif (stage.fingerprint, attempt.number) in self._continued:
-                older = _checkpoints(attempt)  # its rows are still read
-            else:
-                older = []
-                yield item(attempt.path, Reason.SUPERSEDED, f"{label}: attempt {attempt.number}")
-            yield from (item(p, Reason.SUPERSEDED, f"{label}: attempt {attempt.number} at {int(p.name):,} tokens")
-                        for p in older)
+            what = f"{label}: attempt {attempt.number}"
+            if attempt.number != result.attempt and (stage.fingerprint, attempt.number) not in self._continued:
+                yield item(attempt.path, Reason.SUPERSEDED, what)
+                continue
+            if attempt.work.exists():  # killed between the result and its removal
+                yield item(attempt.work, Reason.LEFTOVER, f"{what}, work files")
+            yield from (item(p, Reason.SUPERSEDED, f"{what} at {int(p.name):,} tokens")
+                        for p in _checkpoints(attempt) if p != final)
         if final is not None and stage.fingerprint not in self._unfinished and not self._alive:
             yield item(final, Reason.FINAL, f"{label}: at {int(final.name):,} tokens", seconds=result.seconds,
                        tokens=_tokens(stage))

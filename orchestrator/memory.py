@@ -32,7 +32,7 @@ def process_mb(planned: Planned, node: Node) -> tuple[float, float]:
     """Return what a rank of a stage needs, MB: of host memory, and for activations (on its GPU, if it has one)."""
     sections = node.spec.sections
     if node.spec.kind == "text":
-        return texts.memory_mb(node), 0.0
+        return texts.memory_mb(node, planned.cores), 0.0
     if not node.tokens or "model" not in sections:
         return 0.0, 0.0  # the floor covers it
     model, optim = (kind.model_validate(sections[key].values)

@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from orchestrator import texts
 from orchestrator.choices import read_choices
 from orchestrator.clusters import profile
 from orchestrator.promotion import outranked, surplus
@@ -38,11 +37,6 @@ from sweeps.store.layout import Layout
 from sweeps.store.records import damage_of_result
 from workloads.registry import load_registries
 
-WEIGHT_BYTES, CHECKPOINT_BYTES = 4, 14
-"""Bytes per parameter that a training stage leaves: fp32 weights, and in each checkpoint that is kept bf16 weights,
-their fp32 master copy and Adam's two moments (fp32 alone: 12 of the 14)."""
-BODY_BYTES = 4
-"""Bytes per parameter of a body that is brought from elsewhere."""
 LAPTOP = ("tiny", "1m")
 """Scales at which a rank's whole share of a batch is one forward pass, unless a GPU is to be filled."""
 VERSIONED = ("torch", "deepspeed", "ray", "transformers", "tokenizers", "numpy", "pandas")
@@ -87,6 +81,12 @@ class Planned:
         """Return whether a stage's job asks for GPUs where the cluster has some; all do, unless the profile says
         where those without a model run."""
         return "model" in self.graph.nodes[key].spec.sections or not self._data_apart
+
+    @cached_property
+    def cores(self) -> int:
+        """Cores of a job of one process; stages `text` and `corpus` use them all."""
+        threads: int = self.trials[0].core["engine"].threads_per_rank
+        return profile(self.sweep.run).get("cpus_per_task") or threads
 
     @cached_property
     def _micro_batch(self) -> Literal["auto"] | None:
@@ -365,31 +365,3 @@ def refuse_blocked(planned: Planned) -> None:
 def _missing_sources(node: Node) -> list[str]:
     identity = node.spec.sections.get("identity")
     return sorted(k for k, v in identity.values["sources"].items() if v is None) if identity else []
-
-
-def seconds_guess(node: Node, flops_per_second: float) -> float:
-    """Return a stage's estimated seconds on one slot; 5 where nothing is known of it."""
-    fixed = {"rules": 2.0, "evaluate": 2.5}
-    if node.text is not None:
-        return texts.seconds(node)
-    if node.work:
-        start = 0.3 if node.tokens else fixed["evaluate"]  # what scores loads a model, too
-        return start + node.work / flops_per_second
-    return fixed.get(node.spec.kind, 5.0)
-
-
-def storage_bytes(planned: Planned, node: Node) -> int:
-    """Return the bytes that a stage will leave: weights, the checkpoints that are kept, and rows."""
-    if node.spec.kind in ("prepretrain", "pretrain", "finetune"):
-        model = node.spec.sections["model"].values
-        body = planned.file.body_parameters
-        vocabulary = int(planned.trials[0].core["tokenizer"].vocabulary)
-        run, end = planned.sweep.run, int(node.spec.sections["segment"].values["end_tokens"])
-        kept = run.keep_checkpoints + sum(node.start_tokens < amount.tokens() < end for amount in run.keep_at)
-        return (WEIGHT_BYTES + kept * CHECKPOINT_BYTES) * (body + 2 * vocabulary * int(model["width"])) + 20_000
-    if node.spec.kind == "body":
-        return BODY_BYTES * planned.file.body_parameters
-    if node.text is not None:
-        return texts.storage_bytes(node)
-    return {"rules": 1_000_000}.get(node.spec.kind, 20_000)
-

@@ -316,7 +316,8 @@ class Explainer:
         end = self._end(stage, number)
         asked = stage.attempt(number).stopped.exists()
         how = end.get("text") or ("left as it was asked to" if asked else "ended without a result or a reason")
-        where = f"goes on from {found[0].tokens:,} tokens" if found else "begins again from the beginning"
+        place = "its last checkpoint" if stage.kind == "text" else f"{found[0].tokens:,} tokens" if found else ""
+        where = f"goes on from {place}" if found else "begins again from the beginning"
         return self._say(stage, "interrupted", f"attempt {number} {how}; the next one {where}",
                          [*(self._next(stage)), *self._logs(stage)], {
                              "attempt": number, "failure": end.get("class", ""), "action": end.get("action", "")})

@@ -31,6 +31,13 @@ def threads() -> int:
     return max(1, int(first)) if first.isdecimal() else 1
 
 
+def cores() -> int:
+    """Return how many cores a stage may use whose result is the same for any number: those that Slurm gave the task,
+    which may be more than its `threads`."""
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return max(threads(), min(int(given), len(os.sched_getaffinity(0))) if given.isdecimal() else 1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
     """This process among those of its job."""

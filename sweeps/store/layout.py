@@ -52,6 +52,11 @@ class AttemptFolder:
         return self.path / "artifacts"
 
     @property
+    def work(self) -> Path:
+        """What a stage keeps while it works, for itself and for later attempts; gone once the stage has a result."""
+        return self.path / "work"
+
+    @property
     def checkpoints(self) -> Path:
         """One folder per committed token count."""
         return self.path / "checkpoints"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -164,14 +165,16 @@ class Attempt:
             for path in (self.folder.artifacts, *self.folder.artifacts.rglob("*")):
                 files.sync(path)
             listed = {f"artifacts/{k}": v for k, v in manifest_of(self.folder.artifacts).items()}
-        listed["metrics.jsonl"] = {
-            "size": self.folder.metrics.stat().st_size, "sha256": files.sha256_file(self.folder.metrics)
-        }
-        return files.create(self.stage.result, files.seal({
+        rows = self.folder.metrics
+        listed["metrics.jsonl"] = {"size": rows.stat().st_size, "sha256": files.sha256_file(rows)}
+        first = files.create(self.stage.result, files.seal({
             "schema_version": files.SCHEMA_VERSION, "attempt": self.folder.number, "scores": dict(result),
             "files": listed, "status": status, "seconds": seconds, "checkpoint": self._final_checkpoint(),
             "spec_sha256": files.sha256_file(self.stage.spec) if self.stage.spec.is_file() else "",
         }))
+        for number in _numbers(self.stage.attempts):
+            shutil.rmtree(self.stage.attempt(number).work, ignore_errors=True)  # `orchestrator gc` finds what stays
+        return first
 
     def _final_checkpoint(self) -> dict[str, Any]:
         tokens = furthest(self.folder)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.costs import seconds_guess
 from orchestrator.packer import SHORT_SECONDS, Packer, Room, add_measurement, pack_limit, throughput
-from orchestrator.plan import seconds_guess
 from sweeps.language.graph import Node
 from sweeps.language.stage import StageSpec
 from sweeps.language.units import Pack

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 from orchestrator import texts
 from orchestrator.__main__ import main
+from orchestrator.costs import seconds_guess, storage_bytes
 from orchestrator.estimate import summary
 from orchestrator.memory import FLOOR_MB, job_mb
-from orchestrator.plan import Planned, make_plan, seconds_guess, stage_states, storage_bytes
+from orchestrator.plan import Planned, make_plan, stage_states
 from sweeps.language.graph import Node
 from sweeps.language.presets import SCALES
 from sweeps.language.spec import Overrides
@@ -106,9 +108,17 @@ def test_estimates_grow_with_the_bytes_that_are_read(tmp_path: Path) -> None:
         assert seconds_guess(few, 1e9) == pytest.approx(texts.START_S + 6e6 / rate)
         assert seconds_guess(many, 1e9) == pytest.approx(texts.START_S + 39_769_494_896 / rate)
         assert storage_bytes(small, few) == 6e6 and storage_bytes(large, many) == 39_769_494_896
+    one, four = (seconds_guess(node(large, "text", "openwebtext"), 1e9, cores) - texts.START_S for cores in (1, 4))
+    assert four == pytest.approx(one * (texts.ALONE + (1 - texts.ALONE) / 4))
+    assert seconds_guess(node(small, "tokenizer"), 1e9, 4) == seconds_guess(node(small, "tokenizer"), 1e9)
     assert seconds_guess(node(small, "tokenizer"), 1e9) < 10 > seconds_guess(node(large, "tokenizer"), 1e9)
     unknown = planned(tmp_path, "domain=[hf]", "hf.repository=a/b", f"hf.revision={'a' * 40}", scale="10m")
     assert storage_bytes(unknown, node(unknown, "text", "hf")) == SCALES["10m"].fields()["documents.max_bytes"]
+
+
+def test_each_core_of_several_asks_for_memory(tmp_path: Path) -> None:
+    text = node(planned(tmp_path), "text", "code")
+    assert texts.memory_mb(text, 3) - texts.memory_mb(text, 1) == 3 * texts.CORE_MB
 
 
 def test_looking_for_near_duplicates_asks_for_the_memory_of_all_documents(tmp_path: Path) -> None:
@@ -122,12 +132,18 @@ def test_looking_for_near_duplicates_asks_for_the_memory_of_all_documents(tmp_pa
 
 
 @pytest.mark.parametrize(("scale", "long"), [("10m", False), ("400m", True)])
-def test_a_text_that_takes_longer_than_a_job_may_is_told(
+def test_a_text_that_needs_several_jobs_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], scale: str, long: bool
 ) -> None:
     read = SCALES[scale].fields()["documents.max_bytes"]
     arguments = ["plan", SMOKE, "--root", str(tmp_path), "--no-pilot", "--scale", scale,
                  "--set", "domain=[openwebtext]", "--set", f"documents.max_bytes={read}"]
-    for more, told in ((["--cluster", "gpu"], long), ([], False)):  # a job of this machine has no limit
+    profile = tmp_path / "short.yaml"
+    profile.write_text("executor: slurm\ngpus_per_node: 1\ncpus_per_task: 2\ntime_limit_min: 30\nlead_s: 60\n")
+    for more, told in ((["--cluster", str(profile)], long), ([], False)):  # a job of this machine has no limit
         assert main([*arguments, *more]) == 0
-        assert ("a stopped one begins again" in capsys.readouterr().out) == told
+        out = capsys.readouterr().out
+        assert ("which goes on where the one before was" in out) == told
+        takes = texts.START_S + 39_769_494_896 / texts.TEXT_RATE * (texts.ALONE + (1 - texts.ALONE) / 2)
+        assert (f"with cpus_per_task = 2, where a job may take 30 min (time_limit_min): {math.ceil(takes / 1740)} jobs"
+                in out) == told

@@ -261,6 +261,21 @@ def test_leftovers_go_and_what_may_be_in_use_stays(
     assert all_reused(finished_plan)
 
 
+def test_work_files_that_a_killed_commit_left_go(finished_plan: Planned, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the attempt that committed and of one whose rows it continues; of others the whole attempt goes."""
+    stage = folder_of(finished_plan, node(finished_plan, "text"))
+    number = read_result(stage).attempt  # type: ignore[union-attr]
+    stage.attempt(number).work.mkdir()
+    (stage.attempt(number).work / "00000.documents").write_bytes(b"d" * 1000)
+    other = open_attempt(stage, {})
+    other.close()
+    other.folder.work.mkdir()
+    told = answer(capsys, "gc", "--root", finished_plan.layout.root, "--yes")["items"]
+    assert {i["path"]: i["reason"] for i in told} == {
+        str(stage.attempt(number).work): "leftover", str(other.folder.path): "superseded"}
+    assert all_reused(finished_plan) and not stage.attempt(number).work.exists()
+
+
 def test_a_folder_of_ray_that_a_process_names_stays(
     own_temporary_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -42,6 +42,11 @@ class Seen:
             self._runs.append(run)
             self._recent = set()
 
+    def restore(self, numbers: Hashes) -> None:
+        """Add many numbers to an empty set."""
+        assert not self._recent and not self._runs
+        self._runs = [np.sort(numbers)] if len(numbers) else []
+
 
 class Copies:
     """The paragraphs read so far."""
@@ -49,25 +54,33 @@ class Copies:
     def __init__(self) -> None:
         """Start empty."""
         self._seen = Seen()
+        self._known: set[int] = set()
 
-    def fresh(self, pieces: Sequence[str]) -> list[bool]:
-        """Return which paragraphs of the next document are no copies, of earlier ones or of one another.
+    def look_up(self, digests: Iterable[int | None]) -> None:
+        """Find which paragraphs of the documents that follow were read before; once for many of them is faster."""
+        self._known = self._seen.known([d for d in digests if d is not None])
+
+    def fresh(self, digests: Sequence[int | None]) -> tuple[list[bool], list[int]]:
+        """Return which paragraphs of the next document that was looked up are no copies, of earlier ones or of one
+        another, and the digests that are new.
 
         None is where a document has nothing but copies and short lines.
         """
-        digests = [_digest(piece) for piece in pieces]
-        own = [d for d in digests if d is not None]
-        known, fresh, new = self._seen.known(own), [], False
+        fresh, new = [], []
         for digest in digests:
-            fresh.append(digest is None or digest not in known)
-            if digest is not None and digest not in known:
-                known.add(digest)
-                new = True
-        self._seen.add(own)
-        return fresh if new else [False] * len(pieces)
+            fresh.append(digest is None or digest not in self._known)
+            if digest is not None and digest not in self._known:
+                self._known.add(digest)
+                new.append(digest)
+        self._seen.add(new)
+        return (fresh if new else [False] * len(digests)), new
+
+    def restore(self, digests: Hashes) -> None:
+        """Take up the new digests of documents that an earlier attempt has read."""
+        self._seen.restore(digests)
 
 
-def _digest(piece: str) -> int | None:
+def digest(piece: str) -> int | None:
     """Return 64 bits that equal paragraphs share, whitespace folded; None for a short one."""
     folded = " ".join(piece.split())
     if len(folded) < SHORT_CHARS:

@@ -32,7 +32,7 @@ from workloads.data import make_text
 from workloads.data.encoder import Encoder
 from workloads.data.make_tokenizer import TOKENIZER, load_tokenizer
 from workloads.data.token_stream import Place, blocks, encoded_lines
-from workloads.ranks import threads
+from workloads.ranks import cores
 
 INDEX = "index.json"
 STATE = "corpus.json"
@@ -120,7 +120,7 @@ class Writer:
         """
         part, size = self._parts.setdefault(name, Part()), source.stat().st_size
         block = np.empty(self._science.shard_tokens, self.dtype)
-        with closing(encoded_lines(source, self._encoder, start=part.place, threads=threads())) as documents:
+        with closing(encoded_lines(source, self._encoder, start=part.place, threads=cores())) as documents:
             for filled, place in blocks(documents, block, part.place):
                 if filled:
                     part.shards.append(self._shard(f"{name}-{len(part.shards):05d}.bin", block[:filled]))

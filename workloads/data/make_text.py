@@ -1,9 +1,10 @@
 """Stage `text`: a domain's documents to train.jsonl and validation.jsonl, with sources.json saying what they are.
 
-Streams: documents go through memory in batches of a megabyte, text and 13-grams lie in files without a name, five to
-six times the text on the disk of the store; whether that fits is seen before it begins. What stays in memory is stated
-in `workloads.data.split`, and 4 KB of each document where near duplicates are looked for. For what it costs see
-benchmarks/text.py.
+Streams: documents go through memory in chunks of half a megabyte, text and 13-grams lie in the attempt's work folder,
+ROOM times the text on the disk of the store; whether that fits is seen before it begins. What stays in memory is stated
+in `workloads.data.split`, and 4 KB of each document where near duplicates are looked for. The pure work is done by as
+many processes and threads as the job has cores; order and content of everything are the same for any number of them.
+A stopped or killed stage goes on from its last note (workloads.data.notes). For what it costs see benchmarks/text.py.
 """
 
 from __future__ import annotations
@@ -16,27 +17,35 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sweeps.errors import UsageError
 from sweeps.language.plugins import Domain
 from sweeps.language.science import TextScience
 from sweeps.store import files
 from sweeps.store.space import see_room_for_stage, writing
-from workloads.contract import Document, StageContext, Stopped
-from workloads.data.copies import Copies
+from workloads.contract import Document, StageContext
+from workloads.data.chunks import Prepared, chunks, prepare, written
 from workloads.data.identity import check_identity
 from workloads.data.near_duplicates import NearDuplicates
-from workloads.data.paragraphs import cut
-from workloads.data.scratch import Scratch
-from workloads.data.split import Shelf, Split, split
+from workloads.data.notes import COMPLETE, FOUND, Collected, Notes
+from workloads.data.scratch import POSITION, Scratch
+from workloads.data.split import Shelf, Split, any_of, split
+from workloads.data.workers import Workers
+from workloads.ranks import cores
 
+BYTES = "bytes"
+"""In `Scratch.counts`: bytes of text without exact copies."""
 TRAIN, VALIDATION, SOURCES = "train.jsonl", "validation.jsonl", "sources.json"
 REPORT_SECONDS = 1.0
 """Time between progress rows."""
-ROOM = 7.5
-"""Bytes on disk while it works for each byte of text: measured 5.1 (code, web) and 6.4 (math), and what it leaves."""
+ROOM = 6.5
+"""Bytes on disk while it works for each byte of text: measured 3.7 (code) to 4.8 (random words), what it leaves, and
+13-grams that are made anew."""
 SKIPPED_LISTED = 100
 """Files that could not be read and are named in sources.json; the others are counted."""
 
@@ -55,15 +64,20 @@ def run(context: StageContext) -> Mapping[str, float]:
     science: TextScience = context.science["text"]
     check_identity(domain, context.science["domain"], context.science["identity"])
     documents: Iterable[Document] = domain.load()(context.science["domain"])
-    see_space(context, domain, documents)
-    near = NearDuplicates(science.near_duplicates.ratio) if science.near_duplicates else None
-    scratch = Scratch(folder=context.attempt.folder.path, pause=lambda: leave_if_asked(context))
-    with closing(Shelf(scratch)) as shelf:
-        collect(shelf, near.fresh(documents) if near else documents, science.max_bytes, context)
-        left_out = {"near_duplicates": near.found} if near else {}
+    notes = Notes(context, cores())
+    with (closing(Workers(cores())) as workers,
+          closing(Shelf(Scratch(folder=notes.folder, pause=notes.pause, workers=workers))) as shelf):
+        collected = Collected(
+            shelf=shelf, near=NearDuplicates(science.near_duplicates.ratio) if science.near_duplicates else None)
+        notes.resume(collected)
+        see_space(context, domain, documents, notes.bytes)
+        collect(collected, documents, science.max_bytes, context)
+        notes.seal(collected)
+        collected.forget()
         found = split(shelf, science)
         sizes, sources = write(context.attempt.artifacts, shelf, found)
-    skipped = list(getattr(documents, "skipped", ()))
+    skipped, counts = shelf.scratch.skipped_files, shelf.scratch.counts
+    left_out = {"near_duplicates": counts[FOUND]} if science.near_duplicates else {}
     files.create(context.attempt.artifacts / SOURCES, files.to_json({
         "schema_version": files.SCHEMA_VERSION, "domain": domain_key(context), "sources": sources,
         "skipped": len(skipped), "skipped_files": skipped[:SKIPPED_LISTED], "overlap_before": found.overlap_before,
@@ -79,16 +93,18 @@ def run(context: StageContext) -> Mapping[str, float]:
     }
 
 
-def see_space(context: StageContext, domain: Domain, documents: Iterable[Document]) -> None:
+def see_space(context: StageContext, domain: Domain, documents: Iterable[Document], written: int) -> None:
     """See that what the stage will write fits on the disk, where it can be told how much text there is.
+
+    `written`: bytes that earlier attempts have.
 
     Raises:
         StorageError: it does not.
     """
     size = domain.size(context.science["domain"]) if domain.size else None
     known = size.bytes if size else getattr(documents, "text_bytes", 0)
-    see_room_for_stage(context.attempt.artifacts, int(ROOM * min(known, context.science["text"].max_bytes)),
-                       f"text {domain_key(context)}")
+    needed = int(ROOM * min(known, context.science["text"].max_bytes))
+    see_room_for_stage(context.attempt.artifacts, max(0, needed - written), f"text {domain_key(context)}")
 
 
 def domain_key(context: StageContext) -> str:
@@ -100,36 +116,65 @@ def domain_key(context: StageContext) -> str:
     return str(spec["sections"]["domain"]["plugin"]).partition(":")[2]
 
 
-def leave_if_asked(context: StageContext) -> None:
-    """Raise `Stopped` where the job was asked to leave."""
-    if context.should_stop():
-        raise Stopped
-
-
-def collect(shelf: Shelf, documents: Iterable[Document], max_bytes: int, context: StageContext) -> None:
+def collect(collected: Collected, documents: Iterable[Document], max_bytes: int, context: StageContext) -> None:
     """Read whole documents until the next would bring the text without exact copies above `max_bytes`.
 
     Raises:
         UsageError: not one document was read.
         Stopped: the job was asked to leave.
     """
-    copies = Copies()
-    total, reported, reason = 0, time.monotonic(), "nothing that it reads is installed here, or all of it is empty"
-    for document in documents:
-        pieces = cut(document.text)
-        fresh = copies.fresh(pieces)
-        size = sum(len(piece.encode()) for piece in itertools.compress(pieces, fresh))
-        if size > max_bytes - total:
-            reason = f"its first document, {document.path}, is larger than text.max_bytes; raise that"
-            break
-        shelf.add(document, pieces, fresh)
-        total += size
-        leave_if_asked(context)
-        if time.monotonic() - reported > REPORT_SECONDS:
-            reported = time.monotonic()
-            context.attempt.row(tokens=0, kind="progress", values={"done": float(total), "of": float(max_bytes)})
-    if not total:
+    scratch = collected.shelf.scratch
+    counts, reported = scratch.counts, time.monotonic()
+    if COMPLETE in counts:
+        return
+    skipped, too_large = None, None
+    read = chunks(documents, counts.get(POSITION, 0))
+    prepared = scratch.workers.answers(partial(prepare, near=collected.near is not None), read)
+    with closing(prepared):
+        for chunk in prepared:
+            over = take(collected, chunk, max_bytes)
+            if over is not None:
+                skipped, too_large = chunk.skipped[over], chunk.names[over][1]
+                break
+            counts[POSITION] = counts.get(POSITION, 0) + len(chunk.names)
+            scratch.pause()
+            if time.monotonic() - reported > REPORT_SECONDS:
+                reported = time.monotonic()
+                context.attempt.row(tokens=0, kind="progress", values={
+                    "done": float(counts[BYTES]), "of": float(max_bytes)})
+    if not counts.get(BYTES):
+        reason = "nothing that it reads is installed here, or all of it is empty"
+        if too_large:
+            reason = f"its first document, {too_large}, is larger than text.max_bytes; raise that"
         raise UsageError(f"the domain gave no text: {reason}")
+    scratch.skipped_files += list(getattr(documents, "skipped", ()))[:skipped]
+    counts |= {COMPLETE: 1, POSITION: counts.get(POSITION, 0) + 1}
+
+
+def take(collected: Collected, chunk: Prepared, max_bytes: int) -> int | None:
+    """Put documents on the shelf that are no near duplicates; return the number in the chunk of the first that would
+    bring the text above `max_bytes`, None where none would."""
+    shelf, counts, near = collected.shelf, collected.shelf.scratch.counts, collected.near
+    taken_D, over = np.zeros(len(chunk.names), dtype=np.bool_), None
+    collected.copies.look_up(itertools.chain.from_iterable(chunk.digests))
+    for number, digests in enumerate(chunk.digests):
+        if near is not None and not near.fresh(chunk.minima[number]):
+            continue
+        fresh, new = collected.copies.fresh(digests)
+        size = sum(itertools.compress(chunk.sizes[number], fresh))
+        if size > max_bytes - counts.get(BYTES, 0):
+            over = number
+            break
+        shelf.add(chunk.names[number], fresh)
+        counts[BYTES] = counts.get(BYTES, 0) + size
+        taken_D[number] = True
+        collected.digests.extend(new)
+        if near is not None:
+            collected.minima.append(chunk.minima[number])
+    if near is not None:
+        counts[FOUND] = near.found
+    shelf.add_text(chunk.lines, chunk.words, taken_D)
+    return over
 
 
 @dataclass
@@ -157,15 +202,15 @@ def write(folder: Path, shelf: Shelf, found: Split) -> tuple[dict[str, Size], di
         stack.enter_context(writing(folder))
         outs = {part: stack.enter_context((folder / name).open("w", encoding="utf-8"))
                 for part, name in (("train", TRAIN), ("validation", VALIDATION))}
-        for batch in shelf.documents.batches():
-            for number, document, text in batch.texts(found.kept_P[batch.span]):
-                source, path, data = document.source, document.path, text.encode()
-                part = "validation" if found.held_out_D[number] else "train"
-                outs[part].write(files.to_json({"source": source, "path": path, "text": text}) + "\n")
-                digests[source].update(
-                    f"{path}\0{hashlib.sha256(data).hexdigest()}\n".encode(errors="surrogateescape"))
-                sizes[part].add(len(data))
-                of_source[source].add(len(data))
+        chosen = shelf.chosen(any_of(found.kept_P, shelf.paragraphs_D), found.kept_P, found.held_out_D)
+        for some in stack.enter_context(closing(shelf.scratch.workers.answers(written, chosen))):
+            for document in some:
+                part = "validation" if document.held_out else "train"
+                outs[part].write(document.line)
+                digests[document.source].update(document.stated)
+                sizes[part].add(document.size)
+                of_source[document.source].add(document.size)
+            shelf.scratch.pause()
     return sizes, {name: {**asdict(size), "sha256": digests[name].hexdigest()}
                    for name, size in sorted(of_source.items())}
 

@@ -7,14 +7,16 @@ per document of 300 words, whatever the text's length.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
+import numpy as np
 from datasketch import MinHash, MinHashLSH
 
-from workloads.contract import Document
+from workloads.data.paragraphs import Hashes
 
 SHINGLE_WORDS = 5
 PERMUTATIONS = 128
@@ -41,21 +43,43 @@ class NearDuplicates:
         self._similarity = similarity
         self._index = MinHashLSH(threshold=min(similarity, INDEXED), num_perm=PERMUTATIONS, weights=MISSES)
         self._kept: list[MinHash] = []
-        self._blank = MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=_hash, scheme=SCHEME)
 
-    def fresh(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """Yield the documents that repeat no earlier one that was yielded."""
-        for document in documents:
-            sketch = self._blank.copy()
-            found = shingles(document.text)
-            while some := list(itertools.islice(found, SKETCHED)):
-                sketch.update_batch(some)
-            if any(sketch.jaccard(self._kept[k]) >= self._similarity for k in self._index.query(sketch)):
-                self.found += 1
-                continue
-            self._index.insert(len(self._kept), sketch)
-            self._kept.append(sketch)
-            yield document
+    def fresh(self, minima: Hashes) -> bool:
+        """Return whether a document of this sketch repeats no earlier one that was fresh."""
+        sketch = _with(minima)
+        if any(sketch.jaccard(self._kept[k]) >= self._similarity for k in self._index.query(sketch)):
+            self.found += 1
+            return False
+        self._keep(sketch)
+        return True
+
+    def restore(self, minima_DK: Hashes) -> None:
+        """Take up fresh documents of an earlier attempt."""
+        for minima in minima_DK:
+            self._keep(_with(minima))
+
+    def _keep(self, sketch: MinHash) -> None:
+        self._index.insert(len(self._kept), sketch)
+        self._kept.append(sketch)
+
+
+def sketch_of(text: str) -> Hashes:
+    """Return the PERMUTATIONS minima of a text."""
+    sketch, found = _blank().copy(), shingles(text)
+    while some := list(itertools.islice(found, SKETCHED)):
+        sketch.update_batch(some)
+    return np.asarray(sketch.hashvalues)
+
+
+def _with(minima: Hashes) -> MinHash:
+    sketch = _blank().copy()
+    sketch.hashvalues = minima
+    return sketch
+
+
+@functools.cache
+def _blank() -> MinHash:
+    return MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=_hash, scheme=SCHEME)
 
 
 def shingles(text: str) -> Iterator[bytes]:

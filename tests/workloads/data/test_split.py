@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,27 +15,33 @@ from sweeps.errors import UsageError
 from sweeps.language.science import TextScience
 from tests.workloads.data.plain_text import plain_split
 from workloads.contract import Document, Stopped
-from workloads.data import copies, paragraphs, scratch
-from workloads.data.copies import Copies, Seen
-from workloads.data.paragraphs import Grams, cut
+from workloads.data import chunks as chunks_module
+from workloads.data import copies, make_text, scratch
+from workloads.data.chunks import chunks, prepare, written
+from workloads.data.copies import Seen
+from workloads.data.notes import Collected
+from workloads.data.paragraphs import cut
 from workloads.data.scratch import GramFile, Scratch, parts
 from workloads.data.split import Shelf, Split, split
 
 
 def shelf_of(folder: Path, documents: list[Document]) -> Shelf:
     """Documents as the stage collects them."""
-    shelf, seen = Shelf(Scratch(folder=folder, pause=lambda: None)), Copies()
-    for document in documents:
-        pieces = cut(document.text)
-        shelf.add(document, pieces, seen.fresh(pieces))
-    return shelf
+    scratch = Scratch(folder=Path(tempfile.mkdtemp(dir=folder)), pause=lambda: None)
+    collected = Collected(shelf=Shelf(scratch), near=None)
+    for chunk in chunks(documents, 0):
+        assert make_text.take(collected, prepare(chunk, near=False), 10**12) is None
+    collected.shelf.seal()
+    return collected.shelf
 
 
 def kept_texts(shelf: Shelf, found: Split) -> dict[str, dict[int, str]]:
     parts: dict[str, dict[int, str]] = {"train": {}, "validation": {}}
-    for batch in shelf.documents.batches():
-        for number, _, text in batch.texts(found.kept_P[batch.span]):
-            parts["validation" if found.held_out_D[number] else "train"][number] = text
+    everything = np.ones(len(found.held_out_D), np.bool_)
+    for chosen in shelf.chosen(everything, found.kept_P, found.held_out_D):
+        for document in written(chosen):
+            fields = json.loads(document.line)
+            parts["validation" if document.held_out else "train"][int(fields["path"])] = fields["text"]
     return parts
 
 
@@ -61,27 +68,27 @@ def test_any_documents_in_pieces_of_any_size_are_split_as_in_plain_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, documents: list[Document], sizes: tuple[int, int, int],
     science: TextScience,
 ) -> None:
-    for module, name, size in zip((paragraphs, scratch, copies), ("BATCH_CHARS", "RUN_GRAMS", "RECENT"), sizes,
-                                  strict=True):
+    for module, name, size in ((chunks_module, "CHUNK_CHARS", sizes[0]), (scratch, "CHUNK_BYTES", sizes[0]),
+                               (scratch, "RUN_GRAMS", sizes[1]), (copies, "RECENT", sizes[2])):
         monkeypatch.setattr(module, name, size)
     expected = plain_split(documents, science)
-    with closing(shelf_of(tmp_path, documents)) as shelf:
-        if expected["empty"]:
-            with pytest.raises(UsageError, match=f"{len(documents)} documents leave nothing to"):
-                split(shelf, science)
-            return
-        found = split(shelf, science)
-        assert {**kept_texts(shelf, found), "overlap": found.overlap, "overlap_before": found.overlap_before,
-                "dropped": found.dropped, "empty": False} == expected
+    shelf = shelf_of(tmp_path, documents)
+    if expected["empty"]:
+        with pytest.raises(UsageError, match=f"{len(documents)} documents leave nothing to"):
+            split(shelf, science)
+        return
+    found = split(shelf, science)
+    assert {**kept_texts(shelf, found), "overlap": found.overlap, "overlap_before": found.overlap_before,
+            "dropped": found.dropped, "empty": False} == expected
 
 
 def read_by(folder: Path, documents: list[Document], **science: str) -> dict[int, str]:
     """Text of each document that is trained on or held out; none where there is too little of it."""
-    with closing(shelf_of(folder, documents)) as shelf:
-        try:
-            parts = kept_texts(shelf, split(shelf, TextScience(**science)))  # type: ignore[arg-type]
-        except UsageError:
-            return {}
+    shelf = shelf_of(folder, documents)
+    try:
+        parts = kept_texts(shelf, split(shelf, TextScience(**science)))  # type: ignore[arg-type]
+    except UsageError:
+        return {}
     return {**parts["train"], **parts["validation"]}
 
 
@@ -105,43 +112,34 @@ def test_a_search_and_a_comparison_share_neither_a_file_nor_a_paragraph(
                                                  if n >= len(documents)}
 
 
-def test_nothing_is_left_on_disk_however_it_ends(tmp_path: Path) -> None:
-    with closing(shelf_of(tmp_path, [Document(source="s", path="p", text="some text " * 50)])) as shelf:
-        shelf.complete()
-        assert len(shelf.all_grams) == 88, "100 words"
-        assert list(tmp_path.iterdir()) == [], "a killed job leaves nothing either"
-
-
 def test_a_stop_is_honoured_while_it_splits(tmp_path: Path) -> None:
     def pause() -> None:
         raise Stopped
 
-    with closing(shelf_of(tmp_path, [Document(source="s", path="p", text="some text " * 50)])) as shelf:
-        shelf.scratch = Scratch(folder=tmp_path, pause=pause)
-        with pytest.raises(Stopped):
-            split(shelf, TextScience())
+    shelf = shelf_of(tmp_path, [Document(source="s", path="p", text="some text " * 50)])
+    shelf.scratch.pause = pause
+    with pytest.raises(Stopped):
+        split(shelf, TextScience())
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(hashes=st.lists(st.lists(st.integers(0, 2**64 - 1), max_size=9), max_size=9), run=st.integers(1, 12))
-def test_grams_are_read_once_each_and_equal_ones_together(
+def test_grams_are_read_once_each_and_equal_ones_in_one_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashes: list[list[int]], run: int
 ) -> None:
     monkeypatch.setattr(scratch, "RUN_GRAMS", run)
-    place = Scratch(folder=tmp_path, pause=lambda: None)
-    with closing(GramFile(place)) as file:
-        for paragraph, some in enumerate(hashes):
-            file.add(Grams(hash_G=np.array(some, np.uint64), paragraph_G=np.full(len(some), paragraph)))
-        read = [file.read(ranges) for ranges in parts(place, file)]
-        given = sorted((h, p) for p, some in enumerate(hashes) for h in some)
-        assert sorted((int(h), int(p)) for part in read for h, p in zip(*part, strict=True)) == given
-        assert len(file) == len(given)
-        for number, (hash_G, paragraph_G) in enumerate(read):
-            others = {int(h) for other in read[:number] for h in other[0]}
-            assert not others & {int(h) for h in hash_G}, "one hash, one part"
-            for wanted in set(hash_G.tolist()):
-                rows = paragraph_G[hash_G == wanted]
-                assert (np.diff(rows.astype(int)) >= 0).all()
+    file = GramFile(Scratch(folder=Path(tempfile.mkdtemp(dir=tmp_path)), pause=lambda: None), "grams")
+    for paragraph, some in enumerate(hashes):
+        file.add(np.array(some, np.uint64), np.full(len(some), paragraph))
+    file.seal()
+    read = [file.read(ranges) for ranges in parts([file])]
+    given = sorted((h, p) for p, some in enumerate(hashes) for h in some)
+    assert sorted((int(h), int(p)) for part in read for h, p in zip(*part, strict=True)) == given
+    assert len(file) == len(given)
+    for number, (hash_G, _) in enumerate(read):
+        others = {int(h) for other in read[:number] for h in other[0]}
+        assert not others & {int(h) for h in hash_G}, "one hash, one part"
+    file.remove()
 
 
 @given(st.lists(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 5), max_size=6), max_size=20))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -132,8 +131,7 @@ def test_overlap_across_paragraphs_is_found(tmp_path: Path) -> None:
         own = "\n\n".join(f"{name}{i} own words of this document number {i}" for i in range(30))
         shared = "\n\n".join(f"w{i} x{i} y{i}" for i in range(60))  # below SHORT_CHARS: no exact copy
         documents.append(Document(source="s", path=name, text=own + "\n\n" + shared))
-    with closing(shelf_of(tmp_path, documents)) as shelf:
-        found = split(shelf, TextScience(validation_share="30%"))
+    found = split(shelf_of(tmp_path, documents), TextScience(validation_share="30%"))
     assert found.overlap_before == 175 / 408, "180 shared words and the 7 before them, in a document of 420"
     assert found.overlap <= 0.02
 

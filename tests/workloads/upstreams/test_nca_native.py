@@ -186,3 +186,15 @@ def test_a_process_uses_the_threads_that_its_job_has(
     if value is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", value)
     assert ranks.threads() == threads
+
+
+@pytest.mark.parametrize("given, cores", [(None, 2), ("1", 2), ("4", 4), ("many", 2), ("64", 6)])
+def test_a_stage_that_is_the_same_for_any_number_uses_the_cores_of_its_slurm_task(
+    given: str | None, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)))
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    if given is not None:
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", given)
+    assert ranks.cores() == cores
