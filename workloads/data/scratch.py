@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -156,7 +158,8 @@ class GramFile:
 
     def __init__(self, scratch: Scratch, kind: str) -> None:
         """Start empty."""
-        self._growing = Growing(scratch, kind)
+        self._growing, self._workers = Growing(scratch, kind), scratch.workers
+        self._writing: Future[None] | None = None
         self._waiting: list[tuple[Hashes, Numbers]] = []
         self._runs: list[tuple[Path, Numbers]] = []
         """File of each run, and the record at which each range begins, and the end."""
@@ -174,9 +177,18 @@ class GramFile:
             self._write()
 
     def _write(self) -> None:
+        """Begin to write what waits, once what was begun before is written."""
+        self._settle()
         waiting, self._waiting = self._waiting, []
-        if not any(len(hashes) for hashes, _ in waiting):
-            return
+        if any(len(hashes) for hashes, _ in waiting):
+            self._writing = self._workers.beside(partial(self._write_run, waiting))
+
+    def _settle(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write_run(self, waiting: Sequence[tuple[Hashes, Numbers]]) -> None:
         hash_G, paragraph_G = map(np.concatenate, zip(*waiting, strict=True))
         range_G = (hash_G >> _SHIFT).astype(np.uint16)
         order = np.argsort(range_G, kind="stable")  # radix
@@ -190,6 +202,7 @@ class GramFile:
     def seal(self) -> tuple[list[Path], npt.NDArray[np.int64]]:
         """Write what waits and end the open file; return it, and the bounds (R, RANGES + 1) of its runs."""
         self._write()
+        self._settle()
         found = self._growing.seal()
         self._records = 0
         bounds = [b for path, b in self._runs if path in found]
@@ -220,7 +233,9 @@ class GramFile:
         return hash_G, paragraph_G
 
     def close(self) -> None:
-        """Leave the file that is open as it is."""
+        """Leave the file that is open as it is, once nobody writes it."""
+        if self._writing is not None:
+            wait([self._writing])
         self._growing.seal()
 
     def remove(self) -> None:

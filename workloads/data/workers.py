@@ -37,6 +37,7 @@ class Workers:
         self.count = count
         self._idle: queue.SimpleQueue[tuple[BaseProcess, Connection]] = queue.SimpleQueue()
         self._started: list[tuple[BaseProcess, Connection]] = []
+        self._beside: ThreadPoolExecutor | None = None
 
     def answers(self, function: Callable[[Item], Answer], items: Iterable[Item]) -> Generator[Answer]:
         """Yield `function` of each item; a function of a module, and all pure.
@@ -50,6 +51,16 @@ class Workers:
             return
         self._start()
         yield from in_order(lambda item: self._ask(function, item), items, self.count)
+
+    def beside(self, work: Callable[[], None]) -> Future[None]:
+        """Do this in a thread, one after another; with one worker at once."""
+        if self.count > 1:
+            self._beside = self._beside or ThreadPoolExecutor(1, thread_name_prefix="beside")
+            return self._beside.submit(work)
+        work()
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
     def _start(self) -> None:
         if self._started:
@@ -83,6 +94,8 @@ class Workers:
 
     def close(self) -> None:
         """End them."""
+        if self._beside is not None:
+            self._beside.shutdown(cancel_futures=True)
         for process, _ in self._started:
             process.kill()
         for process, _ in self._started:
