@@ -83,7 +83,7 @@ def test_any_documents_in_pieces_of_any_size_are_split_as_in_plain_words(
 
 
 def read_by(folder: Path, documents: list[Document], **science: str) -> dict[int, str]:
-    """Text of each document that is trained on or held out; none where there is too little of it."""
+    """Text of each document that is trained on or held out, by path; none where there is too little of it."""
     shelf = shelf_of(folder, documents)
     try:
         parts = kept_texts(shelf, split(shelf, TextScience(**science)))  # type: ignore[arg-type]
@@ -98,18 +98,16 @@ def test_a_search_and_a_comparison_share_neither_a_file_nor_a_paragraph(
     tmp_path: Path, documents: list[Document], more: list[Document], share: int
 ) -> None:
     """And who reads a file is decided by its name alone, whatever else is read."""
-    unlike = [Document(source="s", path=f"own{n}", text=" ".join(f"{n}x{w}" for w in range(30))) for n in range(12)]
+    unlike = [Document(source="s", path=str(1000 + n), text=" ".join(f"{n}x{w}" for w in range(30))) for n in range(12)]
     found = {of: read_by(tmp_path, [*documents, *unlike], split=of, search_share=f"{share}%")
              for of in ("search", "comparison")}
     assert not found["search"].keys() & found["comparison"].keys()
     pieces = [{" ".join(p.split()) for text in texts.values() for p in cut(text)} for texts in found.values()]
     assert not {p for p in pieces[0] & pieces[1] if len(p) >= 40}
     if all(found.values()):
-        assert set(range(len(documents), len(documents) + 12)) <= found["search"].keys() | found["comparison"].keys()
-    later = [*unlike, *more]
-    again = read_by(tmp_path, later, split="comparison", search_share=f"{share}%")
-    assert not {later[n].path for n in again} & {unlike[n - len(documents)].path for n in found["search"]
-                                                 if n >= len(documents)}
+        assert {1000 + n for n in range(12)} <= found["search"].keys() | found["comparison"].keys()
+    again = read_by(tmp_path, [*unlike, *more], split="comparison", search_share=f"{share}%")
+    assert not again.keys() & {path for path in found["search"] if path >= 1000}
 
 
 def test_a_stop_is_honoured_while_it_splits(tmp_path: Path) -> None:
