@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from analysis.schema import Column, frame_of
@@ -23,7 +25,7 @@ def _text(value: object) -> str:
 
 def _build(study: Study) -> pd.DataFrame:
     return frame_of(
-        ({"field": d.field, "given": _text(d.given), "preset": _text(d.preset), "source": d.source}
+        ({"field": d.field, "given": d.text if isinstance(d.given, Mapping) else _text(d.given), "preset": _text(d.preset), "source": d.source}
          for d in study.records.plan.departures), COLUMNS,
     )
 

@@ -137,7 +137,7 @@ def _text(planned: Planned, states: Mapping[str, Any], totals: Mapping[str, Any]
         lines.append(f"WARNING   {warning}")
     if planned.file.departures:
         lines += ["", f"departures from protocol {planned.sweep.protocol}:"]
-        lines += [f"  {d.field} = {d.given} (preset: {d.preset}; {d.source})" for d in planned.file.departures]
+        lines += [f"  {d.field} = {d.text} (preset: {d.preset}; {d.source})" for d in planned.file.departures]
     lines += ["", f"next: orchestrator sweep {file}"]
     return "\n".join(lines)
 

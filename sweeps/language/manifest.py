@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -87,6 +89,14 @@ class Departure(Frozen):
     preset: Any
     source: str
     """`file`, `--set`, `scale tiny`, `not yet searched`, or `searched by NAME`."""
+
+    @property
+    def text(self) -> str:
+        """What is given, for people; of what a search chose, the values alone: `0.008 (15 of the cells), 0.016 (6)`."""
+        if not isinstance(self.given, Mapping):
+            return str(self.given)
+        cells = Counter(map(str, self.given.values())).most_common()
+        return ", ".join(f"{value} ({count}{'' if k else ' of the cells'})" for k, (value, count) in enumerate(cells))
 
 
 class PlanSearch(Frozen):

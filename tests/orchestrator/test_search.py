@@ -282,6 +282,7 @@ def test_a_comparison_trains_each_arm_with_its_own_value_and_says_so(tmp_path: P
     said = {d.field: d for d in plan.file.departures}
     assert said["pretrain.lr"].source == "searched by search"
     assert said["pretrain.lr"].given == {"scratch | web": 2e-3, "nca 60-75 | web": 8e-3}
+    assert said["pretrain.lr"].text == "0.002 (1 of the cells), 0.008 (1)"
     assert said["transfer.embedding_init"].source == "not yet searched"
 
 
