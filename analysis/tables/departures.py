@@ -25,7 +25,8 @@ def _text(value: object) -> str:
 
 def _build(study: Study) -> pd.DataFrame:
     return frame_of(
-        ({"field": d.field, "given": d.text if isinstance(d.given, Mapping) else _text(d.given), "preset": _text(d.preset), "source": d.source}
+        ({"field": d.field, "given": d.text if isinstance(d.given, Mapping) else _text(d.given),
+          "preset": _text(d.preset), "source": d.source}
          for d in study.records.plan.departures), COLUMNS,
     )
 
