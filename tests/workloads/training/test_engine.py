@@ -369,9 +369,11 @@ def test_what_cannot_be_compiled_is_refused_before_training(
 @given(st.integers(0, 10**6), st.floats(-30, 30), st.floats(0.1, 3))
 @settings(max_examples=50)
 def test_one_rank_clips_to_the_bit_as_deepspeed_does(seed: int, exponent: float, limit: float) -> None:
+    from deepspeed.comm import init_distributed
     from deepspeed.runtime.utils import clip_grad_norm_
 
     join(1)
+    init_distributed("gloo")  # as the first engine of a process does
     generator, shapes = torch.Generator().manual_seed(seed), ((7, 5), (33,), (1,), (64, 130))
     grads = [torch.randn(shape, generator=generator) * 2.0**exponent for shape in shapes]
     both = [[torch.nn.Parameter(torch.zeros_like(g)) for g in grads] for _ in range(2)]
