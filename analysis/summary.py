@@ -16,6 +16,7 @@ from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, detectable_eff
 from analysis.study import Study
 from analysis.wording import SIMULATED, count, interval, listed, nats, parameters, plain
 from sweeps.language.gate import Verdict
+from sweeps.language.presets import SEARCH_SEEDS
 
 PUBLISHED_BODY = 1_610_713_088
 """Body parameters of the published model (arXiv 2603.10055), 1.6b preset."""
@@ -252,6 +253,9 @@ def _unsearched(study: Study) -> list[str]:
     if edges := [f"{key} of {choice.cell}" for choice in plan.searched for key in choice.boundary]:
         found.append(f"On the edge of the grid that {plan.searched[0].sweep} searched: {listed(edges, 4)}. The best "
                      "value may lie beyond.")
+    if few := {len(choice.seeds) for choice in plan.searched if 0 < len(choice.seeds) < SEARCH_SEEDS}:
+        found.append(f"{plan.searched[0].sweep} chose on {count(min(few), 'seed')}: a value may be one arm's luck, and "
+                     "the baseline's bad luck is a gain of all others.")
     return found
 
 

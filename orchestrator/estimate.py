@@ -21,7 +21,7 @@ from orchestrator.pilots import Search, warnings
 from orchestrator.plan import Planned, StageState
 from sweeps.language.gate import MIN_SEQUENCES
 from sweeps.language.mixture import MixtureScience
-from sweeps.language.presets import SCALES
+from sweeps.language.presets import SCALES, SEARCH_SEEDS
 from sweeps.language.spec import Run
 from sweeps.language.units import tokens_text
 from sweeps.store.ledger import fold, read_events
@@ -111,7 +111,7 @@ def _existing(path: Path) -> Path:
 
 def _warnings(planned: Planned) -> list[str]:
     """Return what a person should know before paying for it."""
-    found = (_too_few_slots(planned.sweep.run), _on_the_edge(planned), without_room(planned),
+    found = (_too_few_slots(planned.sweep.run), _on_the_edge(planned), _few_seeds(planned), without_room(planned),
              texts.epochs(planned.graph), texts.too_long(planned.graph, planned.sweep.run, planned.cores),
              _few_updates(planned), _schedules(planned), _gates(planned), _phases(planned))
     return [line for lines in found for line in lines]
@@ -177,6 +177,14 @@ def _on_the_edge(planned: Planned) -> Iterator[str]:
         for key in choice.boundary:
             yield (f"searched: {key} = {choice.values[key]} of {choice.cell} lies on the edge of the grid of "
                    f"{choice.sweep}; the best may lie beyond: extend that axis there")
+
+
+def _few_seeds(planned: Planned) -> Iterator[str]:
+    """Yield that a search has so few seeds that its choice may be luck."""
+    seeds = planned.sweep.axes["seed"]
+    if planned.sweep.search and len(seeds) < SEARCH_SEEDS:
+        yield (f"search on {len(seeds)} of {SEARCH_SEEDS} seeds: a choice that was luck makes a gain or hides one "
+               "(docs/results/lr_search.md)")
 
 
 def _too_few_slots(run: Run) -> Iterator[str]:

@@ -124,6 +124,8 @@ class PlanChoice(Frozen):
     """Fingerprint of the stage that holds the choice."""
     search_share: str | None = None
     """As the search states it."""
+    seeds: tuple[int, ...] = ()
+    """Of the search; empty in plans of an earlier release, which did not state them."""
 
 
 class PlanLog(Frozen):

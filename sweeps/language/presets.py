@@ -143,5 +143,9 @@ def pretrain_reference(scale: str, protocol: str, domain: str) -> int:
     published = _TOKENS.get(_CORPORA.get(domain, domain)) if protocol != "fair" and scale == PAPER_SCALE else None
     return published or SCALES[scale].pretrain_tokens
 
+
+SEARCH_SEEDS = 3
+"""Fewer seeds of a search may choose by luck: with one, scratch at tiny was given a value 0.07 nats worse than its
+best, and every other arm gained as much (docs/results/lr_search.md)."""
 SEARCHED = ("pretrain.lr", "transfer.embedding_init")
 """What a search chooses. `fair` asks for it per arm, on held-out runs; until then it is reported as a departure."""

@@ -163,7 +163,8 @@ def with_choices(resolver: Resolver, trials: Sequence[Trial], choices: Sequence[
              for t in trials for choice in (by_key[keys[_cell(t)]],)]
     taken = ((cell, by_key[key]) for cell, key in keys.items())
     return found, tuple(PlanChoice(cell=cell, values=dict(choice.values), boundary=choice.boundary, sweep=search,
-                                   select=choice.select, search_share=share) for cell, choice in taken)
+                                   select=choice.select, search_share=share, seeds=choice.seeds)
+                        for cell, choice in taken)
 
 
 def _unfit(cell: str, choice: Choice | None, choices: Sequence[Choice], trials: Sequence[Trial]) -> str:

@@ -42,7 +42,11 @@ def test_a_choice_on_the_edge_of_its_grid_is_said(tmp_path: Path) -> None:
     root = SweepBuilder(tmp_path, domains=("web",), plan={"departures": (), "searched": choices}).build()
     text = said(root)
     assert "On the edge of the grid that lr_search searched: pretrain.lr of nca 45-60 | web." in text
-    assert "Not searched" not in text
+    assert "Not searched" not in text and "lr_search chose on" not in text
+    for seeds, told in ((1000,), True), ((1000, 1001, 1002), False):
+        few = tuple(choice.model_copy(update={"seeds": seeds}) for choice in choices)
+        root = SweepBuilder(tmp_path / str(told), domains=("web",), plan={"departures": (), "searched": few}).build()
+        assert ("lr_search chose on 1 seed: a value may be one arm's luck" in said(root)) is told
 
 
 def test_two_seeds_claim_nothing(partial: Path) -> None:

@@ -23,6 +23,7 @@ from cluster.executors.memory import MemoryExecutor
 from orchestrator.board import Board, Status
 from orchestrator.choices import fold, read_choices, table
 from orchestrator.chosen import CHOICE
+from orchestrator.estimate import summary
 from orchestrator.housekeeping import Survey
 from orchestrator.plan import Planned, stage_states
 from orchestrator.progress import Progress
@@ -50,6 +51,13 @@ def search(root: Path, **changes: Any) -> Planned:
 
 def comparison(root: Path, **changes: Any) -> Planned:
     return planned(root, **{"name": "t", "searched": "search", "axes": COMPARED, **changes})
+
+
+@pytest.mark.parametrize("seeds", [[1000], [1000, 1001, 1002]])
+def test_a_search_on_few_seeds_is_told_so(tmp_path: Path, seeds: list[int]) -> None:
+    plan = search(tmp_path, axes=AXES | {"seed": seeds})
+    warned = summary(plan, stage_states(plan, {}))["warnings"]
+    assert any("search on 1 of 3 seeds" in line for line in warned) is (len(seeds) == 1)
 
 
 @contextmanager
