@@ -18,9 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.chosen import unresolved
 from analysis.simultaneous import plausible_best
 from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, Interval
 from analysis.study import Study, once
+from analysis.wording import interval as shown
 from analysis.wording import listed
 from sweeps.language.claim import BASELINE, BEST, named
 
@@ -131,18 +133,24 @@ def _measured(study: Study, domain: str, fields: Mapping[str, Any]) -> tuple[str
         return _nothing(reason)
     if len(arms) == 1 and fields.get("arm") != BEST:
         interval = study.effect(domain, arms[0], reference)
-        return arms[0], interval, interval.detectable, (interval.note or _INTERVAL) + _doubt(study, reference)
-    made, kept, _ = study.family(domain, arms, reference or study.baseline_of(domain, arms[0]))
+        doubt = _doubt(study, domain, reference or study.baseline_of(domain, arms[0]))
+        return arms[0], interval, interval.detectable, (interval.note or _INTERVAL) + doubt
+    reference = reference or study.baseline_of(domain, arms[0])
+    made, kept, _ = study.family(domain, arms, reference)
     if made is None:
         return _nothing("no seed is scored in the reference and in a band")
     interval = made.intervals[made.best]
     text = f"simultaneous 95 % max-t interval over {len(kept)} of {len(arms)} bands, variance pooled"
-    return kept[made.best], interval, made.detectable, (interval.note or text) + _doubt(study, reference)
+    return kept[made.best], interval, made.detectable, (interval.note or text) + _doubt(study, domain, reference)
 
 
-def _doubt(study: Study, reference: str) -> str:
-    """Return what a reader must know of an arm that others are compared with, and whose upstream was not learned."""
-    return f", over {study.named(reference)}" if study.doubtful(reference) else ""
+def _doubt(study: Study, domain: str, reference: str) -> str:
+    """Return what a reader must know of an arm that others are compared with: its upstream was not learned, or another
+    of its searched values may be better."""
+    doubts = [f", over {study.named(reference)}"] * study.doubtful(reference)
+    if found := unresolved(study, domain, reference):
+        doubts.append(f", over values of {reference} that its search did not resolve from the next ({shown(found[1])})")
+    return "".join(doubts)
 
 
 def _named(study: Study, domain: str, written: str) -> list[str]:

@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import Callable
 
 from analysis.by_field import AtValue, at_values
+from analysis.chosen import unresolved
 from analysis.claims import judge
 from analysis.controls import Contrast, contrasts
 from analysis.equivalence import PERCENT
 from analysis.inference import evidence
 from analysis.probes import Probe, probes
-from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, detectable_effect
+from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, Interval, detectable_effect
 from analysis.study import Study
 from analysis.wording import SIMULATED, count, interval, listed, nats, parameters, plain
 from sweeps.language.gate import Verdict
+from sweeps.language.manifest import PlanChoice
 from sweeps.language.presets import SEARCH_SEEDS
 
 PUBLISHED_BODY = 1_610_713_088
@@ -256,7 +258,16 @@ def _unsearched(study: Study) -> list[str]:
     if few := {len(choice.seeds) for choice in plan.searched if 0 < len(choice.seeds) < SEARCH_SEEDS}:
         found.append(f"{plan.searched[0].sweep} chose on {count(min(few), 'seed')}: a value may be one arm's luck, and "
                      "the baseline's bad luck is a gain of all others.")
-    return found
+    return found + [_not_resolved(domain, baseline, *open_) for domain in study.records.domains
+                    for baseline in {study.baseline_of(domain, arm): None for arm in study.treated(domain)}
+                    if (open_ := unresolved(study, domain, baseline))]
+
+
+def _not_resolved(domain: str, baseline: str, choice: PlanChoice, lead: Interval) -> str:
+    values = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in choice.runner_up.items())
+    return (f"{plain(domain)}: {choice.sweep} did not resolve the values of {plain(baseline)} from the next, {values}: "
+            f"they led by {interval(lead)}. If the next is better, every gain is smaller by as much: train "
+            f"{plain(baseline)} at both, on these seeds.")
 
 
 def _scale(study: Study) -> list[str]:

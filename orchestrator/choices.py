@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Iterable
@@ -100,13 +101,31 @@ def _read(layout: Layout, bracket: Bracket, share: str | None) -> Choice:
     path = artifacts_of(layout.stage(SELECT, bracket.select)) / CHOICE
     raw = files.read_json(path)
     try:
+        second, lead = _lead(layout, bracket, raw)
         return Choice(
             cell=raw["cell"], key=raw["key"], values={k: files.number(v) for k, v in raw["values"].items()},
             boundary=tuple(raw["boundary"]), seeds=tuple(raw["seeds"]), upstream_tokens=raw["upstream_tokens"],
-            pretrain_tokens=raw["pretrain_tokens"], select=bracket.select, search_share=share)
+            pretrain_tokens=raw["pretrain_tokens"], select=bracket.select, search_share=share,
+            runner_up=second, lead=lead)
     except (KeyError, TypeError) as error:
         raise RecordError(f"{path} is no choice ({error!r}); remove its stage's folder and run the search again"
                           ) from error
+
+
+def _lead(layout: Layout, bracket: Bracket, raw: dict[str, Any]) -> tuple[dict[str, float], tuple[float, ...]]:
+    """Return the runner-up of a choice, and by what it lost seed by seed, at the last rung that had two candidates."""
+    at: dict[int, list[tuple[float, int]]] = {}
+    for place, candidate in enumerate(raw["candidates"]):
+        for rung, loss in enumerate(map(files.number, candidate["losses"])):
+            if candidate["values"] != raw["values"] and math.isfinite(loss):
+                at.setdefault(rung, []).append((loss, place))
+    if not at or not raw["values"]:
+        return {}, ()
+    (_, second), best = min(at[max(at)]), [c["values"] for c in raw["candidates"]].index(raw["values"])
+    losses_CS = [[loss_of(read_result(layout.stage("pretrain", run[max(at)][-1])))
+                  for run in bracket.candidates[c].runs] for c in (best, second)]
+    lead = tuple(b - a for a, b in zip(*losses_CS, strict=True) if a is not None and b is not None)
+    return dict(bracket.candidates[second].values), lead if len(lead) == len(losses_CS[0]) else ()
 
 
 def table(layout: Layout, search: PlanSearch) -> list[str]:

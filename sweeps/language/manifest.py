@@ -126,6 +126,10 @@ class PlanChoice(Frozen):
     """As the search states it."""
     seeds: tuple[int, ...] = ()
     """Of the search; empty in plans of an earlier release, which did not state them."""
+    runner_up: dict[str, float] = {}
+    """The next candidate at the last rung that had several, as `values`; empty where there is none."""
+    lead: tuple[float, ...] = ()
+    """Its held-out loss there minus that of the choice, seed by seed of the search, nats per token."""
 
 
 class PlanLog(Frozen):

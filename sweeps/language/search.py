@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sweeps.language.asha import SELECT, Bracket, Candidate
@@ -39,6 +39,10 @@ class Choice:
     boundary: tuple[str, ...]
     """Fields whose value is the smallest or largest of the grid."""
     seeds: tuple[int, ...]
+    runner_up: Mapping[str, float] = field(default_factory=dict)
+    """See `PlanChoice.runner_up`."""
+    lead: tuple[float, ...] = ()
+    """See `PlanChoice.lead`."""
     upstream_tokens: int
     pretrain_tokens: int
     select: str
@@ -163,8 +167,8 @@ def with_choices(resolver: Resolver, trials: Sequence[Trial], choices: Sequence[
              for t in trials for choice in (by_key[keys[_cell(t)]],)]
     taken = ((cell, by_key[key]) for cell, key in keys.items())
     return found, tuple(PlanChoice(cell=cell, values=dict(choice.values), boundary=choice.boundary, sweep=search,
-                                   select=choice.select, search_share=share, seeds=choice.seeds)
-                        for cell, choice in taken)
+                                   select=choice.select, search_share=share, seeds=choice.seeds,
+                                   runner_up=dict(choice.runner_up), lead=choice.lead) for cell, choice in taken)
 
 
 def _unfit(cell: str, choice: Choice | None, choices: Sequence[Choice], trials: Sequence[Trial]) -> str:

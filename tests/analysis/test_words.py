@@ -49,6 +49,22 @@ def test_a_choice_on_the_edge_of_its_grid_is_said(tmp_path: Path) -> None:
         assert ("lr_search chose on 1 seed: a value may be one arm's luck" in said(root)) is told
 
 
+@pytest.mark.parametrize(("lead", "told"), [((0.05, 0.06, 0.055), False), ((0.05, -0.02, 0.03), True), ((), False)])
+def test_a_baseline_that_may_be_better_at_other_values_is_told_of(
+    tmp_path: Path, lead: tuple[float, ...], told: bool
+) -> None:
+    choice = PlanChoice(cell="scratch | web", values={"pretrain.lr": 8e-3}, sweep="lr_search", select="ab", lead=lead,
+                        seeds=(1000, 1001, 1002), runner_up={"pretrain.lr": 1.6e-2})
+    other = choice.model_copy(update={"cell": "nca 45-60 | web", "lead": (0.0, 0.1, -0.1)})  # no baseline
+    plan = {"departures": (), "searched": (choice, other)}
+    text = said(SweepBuilder(tmp_path, domains=("web",), plan=plan).build())
+    assert ("web: lr_search did not resolve the values of scratch from the next, lr=0.016: they led by "
+            "+0.020 [-0.070, +0.110]." in text) is told
+    assert ("over values of scratch that its search did not resolve from the next (+0.020 [-0.070, +0.110])"
+            in text) is told
+    assert text.count("did not resolve") == (2 if told else 0)
+
+
 def test_two_seeds_claim_nothing(partial: Path) -> None:
     text = said(partial)
     assert "no interval (fewer than 3 seeds)" in text and "NOT TESTED" in text

@@ -120,6 +120,25 @@ def test_each_arm_gets_its_own_value_and_losers_do_not_go_on(tmp_path: Path) -> 
     assert ends["scratch_lr=0.002-web-s1000"] == "done" and ends["scratch_lr=0.008-web-s1000"] == "withheld"
 
 
+@pytest.mark.parametrize(("rates", "at"), [([1e-3, 2e-3, 4e-3, 8e-3], 1), ([1e-3, 2e-3], 1), ([2e-3], None)])
+def test_a_comparison_knows_by_how_much_a_choice_led_and_what(tmp_path: Path, rates: list[float], at: int | None
+                                                              ) -> None:
+    """Seed by seed, at the last rung that had two candidates."""
+    seeds = [1000, 1001, 1002]
+    plan = search(tmp_path, axes=AXES | {"seed": seeds, "pretrain.lr": rates})
+
+    def loss(spec: StageSpec) -> float:
+        seed, rung = seeds.index(spec.sections["seed"].values["seed"]), spec.sections["segment"].values["end_tokens"]
+        return abs(math.log2(lr_of(spec) / 2e-3)) * (1 + seed) + 1 / rung
+
+    with losing(loss):
+        searched(plan)
+    found = {c.cell: c for c in comparison(tmp_path).file.searched}["scratch | web"]
+    assert found.values == {"pretrain.lr": 2e-3} and found.seeds == tuple(seeds)
+    assert found.runner_up == ({} if at is None else {"pretrain.lr": 1e-3})
+    assert found.lead == pytest.approx(() if at is None else (1.0, 2.0, 3.0))
+
+
 def test_with_one_slot_nothing_runs_ahead(tmp_path: Path) -> None:
     plan = search(tmp_path, run={"cluster": "memory", "pack": 1})
     ledger, state = begin_term(plan.layout.sweep("search"))
