@@ -13,7 +13,7 @@ from analysis.controls import Contrast, contrasts
 from analysis.equivalence import PERCENT
 from analysis.inference import evidence
 from analysis.probes import Probe, probes
-from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, Interval, detectable_effect
+from analysis.statistics import CONFIDENCE, FEW_SEEDS, MIN_SEEDS, detectable_effect
 from analysis.study import Study
 from analysis.wording import SIMULATED, count, interval, listed, nats, parameters, plain
 from sweeps.language.gate import Verdict
@@ -258,16 +258,20 @@ def _unsearched(study: Study) -> list[str]:
     if few := {len(choice.seeds) for choice in plan.searched if 0 < len(choice.seeds) < SEARCH_SEEDS}:
         found.append(f"{plan.searched[0].sweep} chose on {count(min(few), 'seed')}: a value may be one arm's luck, and "
                      "the baseline's bad luck is a gain of all others.")
-    return found + [_not_resolved(domain, baseline, *open_) for domain in study.records.domains
-                    for baseline in {study.baseline_of(domain, arm): None for arm in study.treated(domain)}
-                    if (open_ := unresolved(study, domain, baseline))]
+    open_ = {(domain, arm): made for domain in study.records.domains
+             for arm in {study.baseline_of(domain, treated): None for treated in study.treated(domain)}
+             if (made := unresolved(study, domain, arm))}
+    if open_:
+        texts = (f"on {plain(domain)} by {interval(lead)} over {_values(choice)} ({plain(arm)})"
+                 for (domain, arm), (choice, lead) in open_.items())
+        found.append(f"{plan.searched[0].sweep} did not resolve a baseline's values from the next candidate's. They "
+                     f"lead {listed(texts)}. Where the next is better, every gain is smaller by as much: train the "
+                     "baseline at both, on these seeds.")
+    return found
 
 
-def _not_resolved(domain: str, baseline: str, choice: PlanChoice, lead: Interval) -> str:
-    values = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in choice.runner_up.items())
-    return (f"{plain(domain)}: {choice.sweep} did not resolve the values of {plain(baseline)} from the next, {values}: "
-            f"they led by {interval(lead)}. If the next is better, every gain is smaller by as much: train "
-            f"{plain(baseline)} at both, on these seeds.")
+def _values(choice: PlanChoice) -> str:
+    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in choice.runner_up.items())
 
 
 def _scale(study: Study) -> list[str]:

@@ -58,8 +58,8 @@ def test_a_baseline_that_may_be_better_at_other_values_is_told_of(
     other = choice.model_copy(update={"cell": "nca 45-60 | web", "lead": (0.0, 0.1, -0.1)})  # no baseline
     plan = {"departures": (), "searched": (choice, other)}
     text = said(SweepBuilder(tmp_path, domains=("web",), plan=plan).build())
-    assert ("web: lr_search did not resolve the values of scratch from the next, lr=0.016: they led by "
-            "+0.020 [-0.070, +0.110]." in text) is told
+    assert ("lr_search did not resolve a baseline's values from the next candidate's. They lead on web by "
+            "+0.020 [-0.070, +0.110] over lr=0.016 (scratch). Where" in text) is told
     assert ("over values of scratch that its search did not resolve from the next (+0.020 [-0.070, +0.110])"
             in text) is told
     assert text.count("did not resolve") == (2 if told else 0)
