@@ -187,8 +187,8 @@ def test_why_tells_of_a_choice_that_was_made_anew_and_is_another_one(
         searched(search(tmp_path))
     stage = next(s for s in of_kind(compared, "pretrain") if "nca" in s.label)
     _, out, _ = called(capsys, "why", stage.fingerprint, "--root", tmp_path)
-    assert "pretrain.lr = 0.008: chosen by search search for nca 60-75 | web; made anew since, it says {'pretrain.lr': " \
-           "0.001}: " in out
+    assert ("pretrain.lr = 0.008: chosen by search search for nca 60-75 | web; "
+            "made anew since, it says {'pretrain.lr': 0.001}: ") in out
 
 
 def test_the_next_best_is_the_one_that_ran_as_far(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
