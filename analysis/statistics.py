@@ -1,4 +1,4 @@
-"""Inference over seeds: paired t, exact sign flips, detectable effects, exact and Wilson bounds. Pure.
+"""Inference over seeds: paired t, exact sign flips, detectable effects, exact bounds. Pure.
 
 Everything is paired by seed (arms of one seed share text order and initialisation) and in nats. Fewer than
 `MIN_SEEDS` seeds give no interval: a percentile bootstrap over three covers 75 % where a paired t covers 95 %, and with
@@ -150,20 +150,6 @@ def pooled_sd(samples: Sequence[Sequence[float]]) -> float:
     return math.sqrt(sum(float(((s - s.mean()) ** 2).sum()) for s in kept) / df) if df else math.nan
 
 
-def wilson_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion (Wilson 1927).
-
-    Raises:
-        ValueError: no trial: an empty result is an error, never a proportion.
-    """
-    _check_counts(successes, trials)
-    z = float(special.ndtri((1 + confidence) / 2))
-    p, scale = successes / trials, 1 + z * z / trials
-    centre = (p + z * z / (2 * trials)) / scale
-    half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials)) / scale
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def exact_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the exact interval of a proportion (Clopper and Pearson 1934); one-sided at zero or all successes.
 
@@ -172,14 +158,10 @@ def exact_interval(successes: int, trials: int, confidence: float = CONFIDENCE) 
     Raises:
         ValueError: no trial.
     """
-    _check_counts(successes, trials)
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes of {trials} trials is no proportion")
     one_sided = successes in (0, trials)
     alpha = (1 - confidence) / (1 if one_sided else 2)
     low = 0.0 if successes == 0 else float(special.betaincinv(successes, trials - successes + 1, alpha))
     high = 1.0 if successes == trials else float(special.betaincinv(successes + 1, trials - successes, 1 - alpha))
     return low, high
-
-
-def _check_counts(successes: int, trials: int) -> None:
-    if trials < 1 or not 0 <= successes <= trials:
-        raise ValueError(f"{successes} successes of {trials} trials is no proportion")

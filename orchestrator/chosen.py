@@ -54,6 +54,8 @@ def chosen(layout: Layout, plans: Iterable[Plan], key: str) -> Iterator[Chosen]:
         given = {"search": choice["sweep"], "cell": choice["cell"], "select": select, "values": choice["values"]}
         try:
             path = artifacts_of(layout.stage(SELECT, select)) / CHOICE
-            yield Chosen(**given, path=str(path), candidates=tuple(read_json(path)["candidates"]))
+            made = read_json(path)
+            anew = "" if made["values"] == choice["values"] else f"made anew since, it says {made['values']}: {path}"
+            yield Chosen(**given, path="" if anew else str(path), candidates=tuple(made["candidates"]), damage=anew)
         except (RecordError, FileNotFoundError) as error:  # a copy of a store may lack it
             yield Chosen(**given, damage=str(error))

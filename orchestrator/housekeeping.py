@@ -238,9 +238,10 @@ class Survey:
                 yield item(attempt.work, Reason.LEFTOVER, f"{what}, work files")
             yield from (item(p, Reason.SUPERSEDED, f"{what} at {int(p.name):,} tokens")
                         for p in _checkpoints(attempt) if p != final)
-        if final is not None and stage.fingerprint not in self._unfinished and not self._alive:
+        trained = _tokens(stage)  # 0 of texts and corpora: what their notes name is gone, and nobody goes on from them
+        if final is not None and trained and stage.fingerprint not in self._unfinished and not self._alive:
             yield item(final, Reason.FINAL, f"{label}: at {int(final.name):,} tokens", seconds=result.seconds,
-                       tokens=_tokens(stage))
+                       tokens=trained)
 
     def _label(self, stage: StageFolder) -> str:
         plans = self.use.plans.values()

@@ -175,6 +175,22 @@ def test_why_tells_which_choice_gave_a_stage_its_rate(tmp_path: Path, capsys: py
     assert "chosen by search search for nca 60-75 | web; stage select/" in out and "is not complete" in out
 
 
+def test_why_tells_of_a_choice_that_was_made_anew_and_is_another_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = found(tmp_path)
+    compared = comparison(tmp_path)
+    run(compared)
+    for key in {b.select for b in brackets(plan)} | folded(plan):
+        shutil.rmtree(next(plan.layout.stages.glob(f"*/{key}")))
+    with losing(best_at(scratch=1e-3, nca=1e-3)):
+        searched(search(tmp_path))
+    stage = next(s for s in of_kind(compared, "pretrain") if "nca" in s.label)
+    _, out, _ = called(capsys, "why", stage.fingerprint, "--root", tmp_path)
+    assert ("pretrain.lr = 0.008: chosen by search search for nca 60-75 | web; "
+            "made anew since, it says {'pretrain.lr': 0.001}: ") in out
+
+
 def test_the_next_best_is_the_one_that_ran_as_far(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     axes: dict[str, Any] = {**AXES, "pretrain.lr": [2e-3, 4e-3], "upstream": ["none"]}
     with losing(best_at(scratch=2e-3, nca=2e-3)):

@@ -276,6 +276,22 @@ def test_work_files_that_a_killed_commit_left_go(finished_plan: Planned, capsys:
     assert all_reused(finished_plan) and not stage.attempt(number).work.exists()
 
 
+def test_the_last_note_of_a_text_is_no_final_checkpoint(
+    finished_plan: Planned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It states documents, not tokens, and names work files that went with the result."""
+    finals = set()
+    for kind in ("text", "pretrain"):
+        stage = folder_of(finished_plan, node(finished_plan, kind))
+        stage.result.unlink()
+        attempt = open_attempt(stage, {})
+        finals.add(str(checkpoint(attempt, 57).relative_to(finished_plan.layout.root)))
+        attempt.commit({})
+        attempt.close()
+    found = listed(finished_plan.layout.root, capsys, "--checkpoints")["final"]
+    assert found == {path for path in finals if "/pretrain/" in path}
+
+
 def test_a_folder_of_ray_that_a_process_names_stays(
     own_temporary_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -216,7 +216,7 @@ def write(folder: Path, shelf: Shelf, found: Split) -> tuple[dict[str, Size], di
 
 
 def read_texts(path: Path) -> Iterator[str]:
-    """Yield the texts of a file that `write_texts` wrote."""
+    """Yield the texts of a file that `write` wrote."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             text: str = json.loads(line)["text"]

@@ -112,11 +112,6 @@ class Shelf:
         for salt, hashes in self._hash_D.items():
             hashes.frombytes(known[f"{salt}_D"].tobytes())
 
-    def seal(self) -> None:
-        """End the open files, so that they can be read."""
-        for file in (self.documents, self.fresh_grams, self.all_grams):
-            file.seal()
-
     def close(self) -> None:
         """Leave the files as they are."""
         self.documents.seal()

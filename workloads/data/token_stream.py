@@ -7,10 +7,10 @@ holds one block and a few batches of documents.
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,10 @@ import numpy.typing as npt
 
 from sweeps.errors import RecordError
 from workloads.data.encoder import Encoder, Ids
+from workloads.data.workers import in_order
 
 BATCH_BYTES = 1 << 18
 """Text handed to a thread at a time: some 0.05 s of work, so that handing over costs nothing and little waits."""
-AHEAD = 2
-"""Batches per thread that are under way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +55,10 @@ def encoded_lines(source: Path, encoder: Encoder, *, start: Place, threads: int)
     Raises:
         RecordError: tokens do not stand for as many bytes as the text has.
     """
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
-    try:
-        waiting: deque[Future[list[Encoded]]] = deque()
-        for batch in _batches(source, start.offset):
-            waiting.append(pool.submit(_encode, batch, encoder, source))
-            if len(waiting) > AHEAD * threads:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    encode = partial(_encode, encoder=encoder, source=source)
+    with closing(in_order(encode, _batches(source, start.offset), threads)) as encoded:
+        for some in encoded:
+            yield from some
 
 
 def blocks(

@@ -84,7 +84,7 @@ class Workers:
         try:
             pipe.send((function, item))
             answer: Answer = pipe.recv()
-        except (EOFError, ConnectionError) as error:
+        except (EOFError, OSError) as error:  # OSError: in the middle of an answer
             process.join()
             raise EnvironmentError_(f"a process that works on the text died (exit code {process.exitcode}); the job's "
                                     "log may say why, or it had too little memory") from error

@@ -8,6 +8,7 @@ Shape suffixes: B sequences, T tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -201,7 +202,12 @@ class Engine:
             if self.zero_stage == 0 and self._engine.is_gradient_accumulation_boundary():
                 norm = clip_gradients(self._parameters, self._clip)
             self._engine.step()
-        return part, self._engine.get_global_grad_norm() if self.zero_stage else norm
+        return part, self._norm() if self.zero_stage else norm
+
+    def _norm(self) -> torch.Tensor:
+        """Return the norm that ZeRO found; its bf16 optimiser under ZeRO 1 says -1 of one that is not finite."""
+        norm: torch.Tensor = self._engine.get_global_grad_norm()
+        return norm.masked_fill(norm < 0, math.inf)
 
     def _targets(self, labels_BT: np.ndarray) -> int:
         own = int((labels_BT != IGNORED).sum())

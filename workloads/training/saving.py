@@ -12,9 +12,8 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -97,7 +96,7 @@ class Saver:
             if not behind:
                 self._await(task)
 
-        with self._removing(folder):
+        with space.writing(folder):  # DeepSpeed makes folders
             if self._place.first:
                 hand_over(self._state(tokens, progress), folder / STATE)
             self._engine.save(folder, hand_over)
@@ -208,17 +207,3 @@ class Saver:
             raise errors[0]
         rank, (of_space, text) = next((rank, said) for rank, said in enumerate(told) if said is not None)
         raise StorageError(text) if of_space else RuntimeError(f"rank {rank} could not write a checkpoint: {text}")
-
-    @contextmanager
-    def _removing(self, folder: Path) -> Iterator[None]:
-        """Tell want of space, which DeepSpeed meets where it makes folders, from other reasons that a save failed."""
-        try:
-            yield
-        except Exception as error:
-            full = space.cause_of(error, folder)
-            self._abandoned.set()
-            wait(self._tasks)
-            self._remove_half()
-            if full is not None:
-                raise full from error
-            raise

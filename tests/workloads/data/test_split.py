@@ -31,7 +31,8 @@ def shelf_of(folder: Path, documents: list[Document]) -> Shelf:
     collected = Collected(shelf=Shelf(scratch), near=None)
     for chunk in chunks(documents, 0):
         assert make_text.take(collected, prepare(chunk, near=False), 10**12) is None
-    collected.shelf.seal()
+    for file in (collected.shelf.documents, collected.shelf.fresh_grams, collected.shelf.all_grams):
+        file.seal()
     return collected.shelf
 
 

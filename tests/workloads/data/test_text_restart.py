@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -360,16 +361,24 @@ def test_a_real_process_is_ended_and_goes_on(tmp_path: Path, how: signal.Signals
     assert made_of(Path(out.strip())) == made_of(run(plain, make_text.run)[0])
 
 
-def test_a_worker_that_dies_is_an_error_that_says_so() -> None:
-    workers = Workers(2)
-    try:
-        with pytest.raises(EnvironmentError_, match=r"died \(exit code -9\)"):
-            list(workers.answers(killed, range(3)))
-    finally:
-        workers.close()
-
-
 def killed(number: int) -> int:
     if number == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def killed_while_it_answers(number: int) -> int:
+    if number == 1:
+        frame = sys._getframe(1)
+        os.write(frame.f_locals["pipe"].fileno(), struct.pack("!i", 100) + b"the beginning")
+    return killed(number)
+
+
+@pytest.mark.parametrize("function", [killed, killed_while_it_answers])
+def test_a_worker_that_dies_is_an_error_that_says_so(function: Callable[[int], int]) -> None:
+    workers = Workers(2)
+    try:
+        with pytest.raises(EnvironmentError_, match=r"died \(exit code -9\)"):
+            list(workers.answers(function, range(3)))
+    finally:
+        workers.close()

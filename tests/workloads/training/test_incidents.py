@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweeps.language.science import EngineScience
 from sweeps.language.stage import Execution
 from sweeps.store import files, records
 from sweeps.store.integrity import MANIFEST, manifest_of
@@ -26,9 +27,10 @@ RELAXED = settings(max_examples=60)
 PLAIN = Execution(checkpoint_seconds=1e9)
 
 
-def context(store: Layout, name: str, updates: int, *, execution: Execution = PLAIN, stop_after: int | None = None
-            ) -> FakeContext:
-    return FakeContext("pretrain", name, science(updates), store, execution=execution, stop_after=stop_after,
+def context(store: Layout, name: str, updates: int, *, execution: Execution = PLAIN, stop_after: int | None = None,
+            precision: Any = "fp32") -> FakeContext:
+    fields = science(updates) | {"engine": EngineScience(precision=precision)}
+    return FakeContext("pretrain", name, fields, store, execution=execution, stop_after=stop_after,
                        given={"corpus": [corpus_stage(store)]})
 
 
@@ -71,10 +73,11 @@ def test_the_first_update_that_is_not_finite_is_named_with_what_it_read(
 
 
 @pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning")  # DeepSpeed's ZeRO 3 calls
-@pytest.mark.parametrize("zero_stage", [0, 1, 3])
+@pytest.mark.parametrize(("precision", "zero_stage"), [
+    ("fp32", 0), ("fp32", 1), ("bf16", 1), ("bf16", 2), ("bf16", 3)])
 @pytest.mark.parametrize(("at", "stop"), [(7, None), (20, None), (7, 9), (7, 7)])
 def test_a_gradient_that_is_not_finite_is_named_and_nothing_that_came_of_it_is_kept(
-    store: Layout, monkeypatch: pytest.MonkeyPatch, zero_stage: int, at: int, stop: int | None
+    store: Layout, monkeypatch: pytest.MonkeyPatch, precision: Any, zero_stage: int, at: int, stop: int | None
 ) -> None:
     """The loss of the poisoned update itself is finite: its gradient is that of a square root at 0. It is looked for
     before a row, and before a checkpoint is written, even right after that update."""
@@ -86,7 +89,8 @@ def test_a_gradient_that_is_not_finite_is_named_and_nothing_that_came_of_it_is_k
         return total + (total - total.detach()).sqrt() if calls[0] == at and torch.is_grad_enabled() else total
 
     monkeypatch.setattr(engine, "summed_loss", poisoned)
-    one = context(store, "g", 30, stop_after=stop, execution=Execution(checkpoint_seconds=1e9, zero_stage=zero_stage))
+    one = context(store, "g", 30, stop_after=stop, precision=precision,
+                  execution=Execution(checkpoint_seconds=1e9, zero_stage=zero_stage))
     read = rf"sequences {4 * at - 4} to {4 * at - 1}$"
     with pytest.raises(Diverged, match=rf"gradient (inf|nan) at update {at}, {read}"):
         runs.pretrain(one)

@@ -238,6 +238,20 @@ def test_a_disk_that_fills_up_meanwhile_ends_the_training_and_keeps_the_checkpoi
     assert_no_thread()
 
 
+def test_a_disk_without_room_for_the_folders_of_a_checkpoint_is_told_as_one(
+    store: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(self: Engine, folder: Path, write: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "engine"))
+
+    monkeypatch.setattr(Engine, "save", save)
+    one = context(store, science(3))
+    with pytest.raises(StorageError, match="cannot be written: no space is left on .* run the same"):
+        runs.pretrain(one)
+    assert not list(one.attempt.folder.checkpoints.iterdir())
+    assert_no_thread()
+
+
 def test_an_error_after_the_commit_leaves_the_checkpoint(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
