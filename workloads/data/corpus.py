@@ -105,7 +105,7 @@ class Corpus:
             raise UsageError(
                 f"{self._folder}: held-out sequences {int(index_B.min())} to {int(index_B.max())} of "
                 f"{self.sequence_length} tokens were asked for, there are {self.validation_sequences}; lower "
-                "evaluate.end_tokens, or raise text.max_bytes or text.validation_share"
+                "evaluate.end_tokens, or raise documents.max_bytes or documents.validation_share"
             )
         return self._rows(self._validation, index_B)
 
