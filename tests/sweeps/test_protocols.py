@@ -1,4 +1,4 @@
-"""The training fields of protocol section 4, as each preset sets them at the published runs' own scale."""
+"""The training fields of protocol section 4, as each preset sets them at the published scale, and what departs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 
+from sweeps.language.read import Source
+from sweeps.language.resolve import Resolver
+from sweeps.language.spec import check
+from tests.sweeps.fakes import registries
 from tests.sweeps.test_language import plan, values
 
 UPDATE = 32 * 1_024
@@ -40,3 +44,24 @@ def test_a_protocol_sets_every_training_field(protocol: str) -> None:
     else:  # the checkpoint at the last warm-up step of 50,000
         assert [(s["end_tokens"], s["warmup_tokens"], s["horizon_tokens"], s["decay_from"]) for s in segments] == [
             (end, end, 10 * end, None)]
+
+
+def departures(**fields: Any) -> dict[str, tuple[Any, str]]:
+    axes = {**values()["axes"], "seed": [0, 1, 2]}
+    source = Source(name="t.yaml", values=values(fields=fields, axes=axes))
+    return {d.field: (d.given, d.source) for d in Resolver(check(source), source, registries()).departures()}
+
+
+@pytest.mark.parametrize("rate", [4e-3, 1e-3])
+def test_fair_owes_a_search_also_where_the_file_writes_the_values(rate: float) -> None:
+    found = departures(**{"pretrain.lr": rate, "transfer.embedding_init": 1})
+    assert found == {"pretrain.lr": (rate, "not yet searched"), "transfer.embedding_init": (1, "not yet searched")}
+
+
+@pytest.mark.parametrize(("field", "alike", "other"), [
+    ("evaluate.end_tokens", "32k", "33k"), ("evaluate.every", "5.0%", "5.1%"), ("pretrain.clip", 1, 2),
+    ("pretrain.ends", ["50%", "70.0%", "100%"], ["50%", "100%"]), ("model.tied", False, True),
+    ("documents.near_duplicates", None, "80%"), ("tokenizer.corpora", ["code", "math", "web"], ["code"]),
+])
+def test_a_presets_value_is_no_departure_however_it_is_written(field: str, alike: Any, other: Any) -> None:
+    assert field not in departures(**{field: alike}) and field in departures(**{field: other})
