@@ -125,6 +125,8 @@ def test_a_tokenizer_that_loses_bytes_is_refused(texts: Made, tokenizer: Path, t
 def test_the_order_of_an_epoch_never_changes() -> None:
     assert epoch_order(0, 0, 10).tolist() == epoch_order(0, 0, 10).tolist()
     assert sorted(epoch_order(7, 2, 1000).tolist()) == list(range(1000))
+    large = epoch_order(11, 0, 100_000).astype(np.int64)
+    assert int((large * np.arange(100_000)).sum()) == 249_951_433_545_913
     recorded = (epoch_order(0, 0, 10).tolist(), epoch_order(1, 0, 10).tolist(), epoch_order(0, 1, 10).tolist())
     assert recorded == RECORDED, "changing this changes every result: raise the revision of pretrain"
 
