@@ -156,9 +156,9 @@ def epoch_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.unsignedint
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
         hash_N ^= hash_N >> np.uint64(shift)
         hash_N *= np.uint64(factor)
-    order_N = np.argsort(hash_N)
+    wide_N = np.argsort(hash_N)
     del hash_N
-    order_N = order_N.astype(np.uint32 if count < 1 << 32 else np.uint64)
+    order_N: npt.NDArray[np.unsignedinteger[Any]] = wide_N.astype(np.uint32 if count < 1 << 32 else np.uint64)
     order_N.setflags(write=False)
     return order_N
 
