@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from sweeps.errors import SweepFileError, nearest
+from sweeps.errors import SweepFileError, UsageError, nearest
 from sweeps.language.problems import in_order
 from sweeps.language.read import Source
 from sweeps.language.spec import problem_of
@@ -229,6 +229,23 @@ def checked(model: type[Options], source: Source) -> Options:
         return model.model_validate({k: v for k, v in source.values.items() if k != "executor"})
     except ValidationError as error:
         raise SweepFileError(in_order(problem_of(source, e, model) for e in error.errors())) from error
+
+
+def spread(ranks: int, profile: SlurmProfile) -> tuple[int, int]:
+    """Return nodes and ranks per node.
+
+    Raises:
+        UsageError: they do not come out even, or a node has too few GPUs.
+    """
+    nodes = min(profile.nodes, ranks)
+    per_node, rest = divmod(ranks, nodes)
+    if rest:
+        raise UsageError(f"{ranks} ranks cannot be spread evenly over nodes = {nodes}; use a multiple of {nodes} "
+                         "ranks, or another number of nodes in the cluster profile")
+    if profile.gpus_per_node and per_node > profile.gpus_per_node:
+        raise UsageError(f"{per_node} ranks a node, but gpus_per_node = {profile.gpus_per_node}; each rank gets one: "
+                         "use fewer ranks, or more nodes in the cluster profile")
+    return nodes, per_node
 
 
 def resolved_conf(profile: SlurmProfile) -> str | None:

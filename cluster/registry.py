@@ -120,6 +120,15 @@ def make(name: str, *, folder: Path, options: Mapping[str, Any]) -> Executor:
     return made
 
 
+def check_ranks(profile: Profile, ranks: int) -> None:
+    """See that a profile's executor runs jobs of so many processes.
+
+    Raises:
+        UsageError: it does not.
+    """
+    _module(profile.executor).check_ranks(profile.options, ranks)
+
+
 def script(profile: Profile, request: JobRequest) -> str:
     """Return the whole text that will be submitted.
 

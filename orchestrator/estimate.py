@@ -20,6 +20,7 @@ from orchestrator.packer import Packer, add_measurement, throughput
 from orchestrator.pilots import Search, warnings
 from orchestrator.plan import Planned, StageState
 from sweeps.language.gate import MIN_SEQUENCES
+from sweeps.language.graph import Node
 from sweeps.language.mixture import MixtureScience
 from sweeps.language.presets import SCALES, SEARCH_SEEDS
 from sweeps.language.spec import Run
@@ -58,6 +59,7 @@ def summary(planned: Planned, states: Mapping[str, StageState], found: Sequence[
     seconds = {key: seconds_guess(node, speeds[node.spec.kind], planned.cores) for key, node in nodes.items()}
     seconds |= {key: seconds[key] + more for search in found for key, more in search.stages.items()}
     to_run = [n for k, n in nodes.items() if states[k].state in ("run", "blocked", "live")]
+    needs = {n.spec.fingerprint: seconds[n.spec.fingerprint] for n in to_run}
     slots = slots_of(planned.sweep.run)
     unshared = sum(n.tokens_alone * n.trials for n in nodes.values())
     alone = sum(n.trials * (seconds_guess(replace(n, start_tokens=0), speeds[n.spec.kind]) if n.tokens_alone else
@@ -65,7 +67,7 @@ def summary(planned: Planned, states: Mapping[str, StageState], found: Sequence[
     return {
         "tokens_to_run": sum(n.tokens for n in to_run),
         "flops_to_run": sum(n.tokens * n.flops_per_token for n in to_run),
-        "seconds": sum(seconds[n.spec.fingerprint] for n in to_run) / slots, "slots": slots, "measured": trained,
+        "seconds": max(sum(needs.values()) / slots, longest_chain(nodes, needs)), "slots": slots, "measured": trained,
         "basis": "measured on this machine" if trained else f"guessed at {scale.guess}",
         "storage_bytes": sum(storage_bytes(planned, n) for n in to_run),
         "free_bytes": shutil.disk_usage(_existing(planned.layout.root)).free,
@@ -74,6 +76,25 @@ def summary(planned: Planned, states: Mapping[str, StageState], found: Sequence[
         "warnings": [*_warnings(planned), *warnings(found)],
         **_budget(planned, [n.spec.fingerprint for n in to_run], seconds),
     }
+
+
+def longest_chain(nodes: Mapping[str, Node], seconds: Mapping[str, float]) -> float:
+    """Return the seconds of the stages that wait for each other longest: what no number of slots makes shorter.
+
+    Args:
+        nodes: of the whole graph.
+        seconds: of the stages that are still to run; the others take none.
+    """
+    ends: dict[str, float] = {}
+
+    def end(key: str) -> float:
+        if key not in ends:
+            node = nodes[key]
+            before = [*node.spec.inputs, *([node.after] if node.after else ())]
+            ends[key] = seconds.get(key, 0.0) + max((end(i.fingerprint) for i in before), default=0.0)
+        return ends[key]
+
+    return max(map(end, nodes), default=0.0)
 
 
 def _budget(planned: Planned, to_run: Collection[str], seconds: Mapping[str, float]) -> dict[str, Any]:

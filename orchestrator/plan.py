@@ -11,8 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from cluster.registry import check_ranks
 from orchestrator.choices import read_choices
-from orchestrator.clusters import profile
+from orchestrator.clusters import cluster, profile
 from orchestrator.promotion import outranked, surplus
 from orchestrator.targets import Plan, read_plan
 from orchestrator.withheld import bars
@@ -218,12 +219,19 @@ def _logs(resolver: Resolver) -> dict[str, PlanLog]:
 
 
 def _check_cluster(resolver: Resolver) -> None:
+    run = resolver.sweep.run
     try:
-        profile(resolver.sweep.run)
+        found = cluster(run)
     except SweepFileError as error:
         resolver.problems.update({(p.where, p.key): p for p in error.problems})
+        return
     except UsageError as error:
-        resolver.problem("run.cluster", resolver.sweep.run.cluster, str(error))
+        resolver.problem("run.cluster", run.cluster, str(error))
+        return
+    try:
+        check_ranks(found, run.ranks)
+    except UsageError as error:
+        resolver.problem("run.ranks", run.ranks, str(error))
 
 
 def run_pilots(planned: Planned) -> None:

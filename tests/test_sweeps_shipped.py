@@ -122,7 +122,8 @@ def test_ten_times_the_papers_budget_goes_on_from_it(tmp_path: Path) -> None:
 def test_more_ranks_cost_the_same_and_take_less_time(ranks: int, tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
     text = next(p for p in SWEEPS if p.stem == "token_budget").read_text(encoding="utf-8")
-    path.write_text(text.replace("run: {", f"run: {{slots: 1, ranks: {ranks}, "), encoding="utf-8")
+    several = text.replace("run: {cluster: local", f"run: {{cluster: memory, slots: 1, ranks: {ranks}")
+    path.write_text(several, encoding="utf-8")
     planned = make_plan(path, Overrides(scale="400m"), tmp_path)
     totals = summary(planned, stage_states(planned, {}))
     flops = sum(node.tokens * node.flops_per_token for node in planned.graph.nodes.values())

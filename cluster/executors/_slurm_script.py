@@ -18,7 +18,7 @@ from typing import Any
 from submitit.slurm.slurm import SlurmExecutor
 
 from cluster.job import JobRequest
-from cluster.profiles import SlurmProfile
+from cluster.profiles import SlurmProfile, spread
 from sweeps.errors import UsageError
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -119,23 +119,6 @@ def excluded(request: JobRequest, profile: SlurmProfile) -> dict[str, str]:
 def _memory_mb(request: JobRequest, profile: SlurmProfile) -> int:
     """Return what a job needs on all its nodes, MB."""
     return request.memory_mb + (0 if profile.gpus_per_node else request.activations_mb)
-
-
-def spread(ranks: int, profile: SlurmProfile) -> tuple[int, int]:
-    """Return nodes and ranks per node.
-
-    Raises:
-        UsageError: they do not come out even, or a node has too few GPUs.
-    """
-    nodes = min(profile.nodes, ranks)
-    per_node, rest = divmod(ranks, nodes)
-    if rest:
-        raise UsageError(f"{ranks} ranks cannot be spread evenly over nodes = {nodes}; use a multiple of {nodes} "
-                         "ranks, or another number of nodes in the cluster profile")
-    if profile.gpus_per_node and per_node > profile.gpus_per_node:
-        raise UsageError(f"{per_node} ranks a node, but gpus_per_node = {profile.gpus_per_node}; each rank gets one: "
-                         "use fewer ranks, or more nodes in the cluster profile")
-    return nodes, per_node
 
 
 def interpreter(profile: SlurmProfile) -> str:

@@ -56,6 +56,17 @@ def make(folder: Path, options: Options) -> Executor:
     return LocalExecutor(folder, options.slots or default_slots(cores, options.memory_mb or _available_mb()))
 
 
+def check_ranks(options: Options, ranks: int) -> None:
+    """See that jobs of so many processes run here.
+
+    Raises:
+        UsageError: they do not.
+    """
+    if ranks != 1:
+        raise UsageError(f"the local executor runs jobs of one process, not of {ranks}; leave it out, or name a Slurm "
+                         "profile (on one machine: `orchestrator rehearsal up`, and --cluster rehearsal)")
+
+
 def default_slots(cores: int, memory_mb: int) -> int:
     """Return how many slots a machine has: one per core, each with at least 2 GB; always one."""
     return max(1, min(cores, memory_mb // SLOT_MB))
@@ -177,8 +188,7 @@ class LocalExecutor:
     def _check(self, request: JobRequest) -> None:
         if not NAME.fullmatch(request.name):
             raise UsageError(f"submission name {request.name!r}: use letters, digits, '.', '_' and '-'")
-        if request.ranks != 1:
-            raise UsageError(f"the local executor runs jobs of one process, not of {request.ranks}")
+        check_ranks(Options(), request.ranks)
         free = self.slots_free()
         if len(request.tickets) > free:
             raise EnvironmentError_(f"{request.name}: {len(request.tickets)} jobs, {free} of {self._slots} slots free")

@@ -25,7 +25,7 @@ from cluster.executors._slurm_starts import lasted_s, newest_start, where_it_ran
 from cluster.executors._slurm_watch import MESSAGE_TIMEOUT_S, Watch
 from cluster.failures import NEAR_LIMIT
 from cluster.job import Executor, JobHandle, JobReport, JobRequest, JobState
-from cluster.profiles import SlurmProfile, resolved_conf
+from cluster.profiles import SlurmProfile, resolved_conf, spread
 from sweeps.errors import EnvironmentError_, InDoubtError
 
 Options = SlurmProfile
@@ -49,6 +49,15 @@ FULL = re.compile(r"\b(Assoc|QOS)\w*Submit\w*Limit\b")
 """What it prints, of those, where a limit on the number of queued jobs is reached: there will be room again."""
 CLOSED = re.compile(r"(required partition|node configuration is) not available[^\n]*", re.IGNORECASE)
 """What it prints, of those, where a partition is drained or its nodes are away: they come back, if they ever were."""
+
+
+def check_ranks(options: SlurmProfile, ranks: int) -> None:
+    """See that the nodes of a profile take jobs of so many processes.
+
+    Raises:
+        UsageError: they do not.
+    """
+    spread(ranks, options)
 
 
 def make(folder: Path, options: SlurmProfile) -> Executor:

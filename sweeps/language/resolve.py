@@ -19,6 +19,7 @@ from sweeps.language.problems import in_order, shown, told
 from sweeps.language.read import Source
 from sweeps.language.science import AUTHORED, SECTIONS
 from sweeps.language.spec import SweepFile, problem_of
+from sweeps.language.units import Amount
 
 Fields = dict[str, Any]
 OF_DOMAIN = "pretrain"
@@ -70,6 +71,16 @@ class _Origin:
         """Return the axis value that gave the field `rest`."""
         key = self._key(rest)
         return None if key is None else self._own[key]
+
+
+def _alike(one: object, other: object) -> bool:
+    """Return whether two ways of writing a value are one: 1 and 1.0, 32k and 32000, 5% and 5.0%."""
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    try:
+        return Amount(one) == Amount(other)
+    except ValueError:
+        return one == other or str(one) == str(other)
 
 
 def _endless(value: object) -> bool:
@@ -330,9 +341,11 @@ class Resolver:
             choices: what a search chose for each cell.
         """
         found = []
+        owed = SEARCHED if self.sweep.protocol == "fair" else ()
         for key, value in self.sweep.fields.items():
             found += [Departure(field=field, given=value, preset=preset, source="sweep file")
-                      for field, preset in self._presets(key).items() if str(preset) != str(value)]
+                      for field, preset in self._presets(key).items()
+                      if field not in owed and not _alike(preset, value)]
         for axis, values in self.sweep.axes.items():
             if "." in axis:
                 prefix, _, rest = axis.partition(".")
@@ -345,9 +358,9 @@ class Resolver:
             if chosen:
                 found.append(Departure(field=key, given=chosen, preset=preset,
                                        source=f"searched by {self.sweep.searched}"))
-            elif self.sweep.protocol == "fair" and key not in self.sweep.fields and key not in self.sweep.axes:
-                found.append(Departure(field=key, given=preset, preset="searched per arm on held-out runs",
-                                       source="not yet searched"))
+            elif key in owed and key not in self.sweep.axes:  # also where the file writes a value, be it the preset's
+                found.append(Departure(field=key, given=self.sweep.fields.get(key, preset),
+                                       preset="searched per arm on held-out runs", source="not yet searched"))
         for share in {choice.search_share for choice in choices} - {None}:
             if SHARE not in self.sweep.fields:
                 found.append(Departure(field=SHARE, given=share, preset=None,

@@ -262,8 +262,8 @@ class TextScience(Science):
 class TokenizerScience(Science):
     """One byte-level BPE over a fixed list of corpora, shared by all domains of a sweep."""
 
-    vocabulary: Annotated[int, Field(ge=257, le=65_535)] = 1_024
-    """Number of token ids, the end-of-document token included."""
+    vocabulary: Annotated[int, Field(ge=257, le=262_144)] = 1_024
+    """Number of token ids, the end-of-document token included. Above 65,536 a token of the shards takes four bytes."""
     corpora: Names = ("code", "math", "web")
     """Domains it is trained on; adding a domain to the sweep does not change it."""
     max_bytes: Positive = 2_000_000

@@ -132,6 +132,25 @@ def test_what_will_ask_for_other_resources_than_the_first_submission_is_shown_to
     assert text.count("#!/bin/bash") == 3 and "# Later, with other resources, for prepretrain, pretrain:\n" in text
 
 
+@pytest.mark.parametrize(("profile", "ranks", "words"), [
+    ("executor: local\n", 2, "the local executor runs jobs of one process, not of 2"),
+    ("executor: slurm\nnodes: 2\n", 3, "3 ranks cannot be spread evenly over nodes = 2"),
+    ("executor: slurm\ngpus_per_node: 1\n", 2, "2 ranks a node, but gpus_per_node = 1"),
+])
+def test_ranks_that_a_cluster_does_not_run_are_refused_before_any_job_exists(
+    profile: str, ranks: int, words: str, tmp_path: Path, capsys: Captured
+) -> None:
+    """Else texts and corpora would be made first."""
+    mine, file = tmp_path / "mine.yaml", tmp_path / "ranks.yaml"
+    mine.write_text(profile)
+    file.write_text(Path(SMOKE).read_text(encoding="utf-8").replace("run: {", f"run: {{ranks: {ranks}, "))
+    for verb in ("plan", "sweep"):
+        assert main([verb, str(file), "--cluster", str(mine), "--root", str(tmp_path / "store")]) == 2
+        said = capsys.readouterr().err
+        assert f"run.ranks = {ranks}: {words}" in said and str(file) in said, said
+    assert not (tmp_path / "store").exists()
+
+
 def test_stages_without_a_model_get_jobs_and_a_partition_of_their_own_and_no_gpu(tmp_path: Path) -> None:
     """Else a corpus of billions of tokens would be made on a GPU that does nothing."""
     asked: list[JobRequest] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.estimate import summary
+from orchestrator.estimate import longest_chain, summary
 from orchestrator.plan import Planned, make_plan, stage_states
 from sweeps.language.science import SegmentScience
 from sweeps.language.spec import Overrides
@@ -44,6 +44,20 @@ def test_the_saving_is_what_trunks_and_branches_save(tmp_path: Path) -> None:
              for u, b in (("none", "1x"), ("nca", "0.5x"), ("nca", "1x")) for end in ("50%", "70%", "100%")]
     each = sum(told(p.with_slots(1))["seconds"] for p in alone)
     assert 0 < found["seconds_saved"] < each - told(plan.with_slots(1))["seconds"], "each has its upstream anew"
+
+
+def test_slots_shorten_a_sweep_to_its_longest_chain_and_no_further(tmp_path: Path) -> None:
+    fields = {"prepretrain.decay": "10%", "pretrain.ends": ["100%"]}
+    plan = planned(tmp_path, axes={**AXES, "token_budget": ["1x"]}, fields=fields)
+    nodes = plan.graph.nodes
+    one, two, many = (told(plan.with_slots(n))["seconds"] for n in (1, 2, 1_000))
+    assert one > two > many
+    [trial] = (t for t in plan.file.trials if t.upstream == "nca")
+    kinds = [nodes[s.fingerprint] for s in trial.path if s.role in ("prepretrain", "body", "trunk", "end")]
+    trained = {n.spec.fingerprint: n.tokens * n.flops_per_token / 25e9 for n in kinds}
+    assert longest_chain(nodes, trained) == pytest.approx(sum(trained.values())), "one waits for the other"
+    assert sum(trained.values()) < many < 1.5 * sum(trained.values()) + 20, "and for text, tokens and rules"
+    assert longest_chain(nodes, {}) == 0.0
 
 
 @pytest.mark.parametrize("fields", [

@@ -1,6 +1,6 @@
 """Files as documents, in the order of a hash of their path, read one at a time. Light: standard library only.
 
-The order is what makes `text.max_bytes` a fair sample: whoever stops early has read a random, reproducible part.
+The order is what makes `documents.max_bytes` a fair sample: whoever stops early has read a random, reproducible part.
 """
 
 from __future__ import annotations

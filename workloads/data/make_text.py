@@ -145,7 +145,7 @@ def collect(collected: Collected, documents: Iterable[Document], max_bytes: int,
     if not counts.get(BYTES):
         reason = "nothing that it reads is installed here, or all of it is empty"
         if too_large:
-            reason = f"its first document, {too_large}, is larger than text.max_bytes; raise that"
+            reason = f"its first document, {too_large}, is larger than documents.max_bytes; raise that"
         raise UsageError(f"the domain gave no text: {reason}")
     scratch.skipped_files += list(getattr(documents, "skipped", ()))[:skipped]
     counts |= {COMPLETE: 1, POSITION: counts.get(POSITION, 0) + 1}

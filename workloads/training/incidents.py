@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -91,7 +91,7 @@ class Divergence:
     """The first update of a run that was not finite."""
 
     what: str
-    """`loss` or `gradient`."""
+    """`loss`, `gradient` or `held-out loss`, of which the last update before it is told."""
     update: int
     """Counted from 1."""
     value: float
@@ -159,10 +159,21 @@ class Sentinel:
                           tuple(range(world))))
         if not found:
             return
-        number, what, value, ranks = min(found, key=lambda bad: bad[0])  # of one update, its loss
-        bad = Divergence(what=what, update=number + 1, value=value, ranks=ranks, world=world,
+        self._refuse(*min(found, key=lambda bad: bad[0]))  # of one update, its loss
+
+    def refuse_held_out(self, progress: Progress, loss: float) -> NoReturn:
+        """End the run where a held-out loss is not finite, though those of training are; every rank must call it.
+
+        Raises:
+            Diverged: with the last update, which may have made the weights so.
+        """
+        self._refuse(progress.updates - 1, "held-out loss", loss, tuple(range(self._place.world)))
+
+    def _refuse(self, number: int, what: str, value: float, ranks: tuple[int, ...]) -> NoReturn:
+        """Keep what is known of an update, counted from 0, and end the run."""
+        bad = Divergence(what=what, update=number + 1, value=value, ranks=ranks, world=self._place.world,
                          sequences_R=tuple(self._window.indices(number)))
-        if place.first:
+        if self._place.first:
             before = self._window.indices(number - 1) if number else []
             files.create(self._context.attempt.folder.divergence, files.to_json(bad.note(before)))
         raise Diverged(str(bad))

@@ -236,7 +236,7 @@ class Trainer:
         if not math.isfinite(measured.loss):
             if self.progress.pending:
                 self._refuse_divergence()  # the training's own losses say at which update
-            raise Diverged(f"held-out loss {measured.loss} after {self.tokens} tokens")
+            self.sentinel.refuse_held_out(self.progress, measured.loss)
 
     def _summed_loss(self, batch: SequenceBatch) -> tuple[float, int]:
         self.run.context.pulse.beat()

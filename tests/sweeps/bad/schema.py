@@ -243,8 +243,9 @@ fields:
         [Want("run.zero_stage", "3", ["engine.compile needs ZeRO stage 0, 1 or 2"])], ["--set", "engine.compile=true"]),
     Bad("bf16_under_zero_0", "{cluster: local}", "{zero_stage: 0}",
         [Want("run.zero_stage", "0", ["bf16 needs ZeRO stage 1, 2 or 3"])], ["--set", "engine.precision=bf16"]),
-    one("ranks_that_do_not_divide", "{cluster: local}", "{ranks: 3}", "run.ranks", "3",
+    one("ranks_that_do_not_divide", "{cluster: local}", "{cluster: memory, ranks: 3}", "run.ranks", "3",
         "must divide prepretrain.batch_sequences = 4"),
+    one("ranks_of_one_machine", "{cluster: local}", "{ranks: 2}", "run.ranks", "2", "jobs of one process, not of 2"),
 ]
 """What needs the schema's problems and the grid's in one answer, or the machine's profiles."""
 

@@ -11,7 +11,7 @@ import pytest
 from sweeps.errors import RecordError, UsageError
 from sweeps.store import files
 from tests.workloads.data.contexts import make_shards
-from workloads.data import make_text
+from workloads.data import make_corpus, make_text
 from workloads.data.corpus import Corpus, epoch_order, open_corpus
 from workloads.data.make_tokenizer import TOKENIZER, load_tokenizer
 
@@ -72,10 +72,21 @@ def test_held_out_chunks_come_in_order_and_end(corpus: Made, reader: Corpus) -> 
     count = reader.validation_sequences
     expected = stream(corpus[0], "validation")[:count * LENGTH].reshape(count, LENGTH)
     assert np.array_equal(reader.validation(np.arange(count)), expected)
-    with pytest.raises(UsageError, match="evaluate.end_tokens"):
+    with pytest.raises(UsageError, match=r"evaluate.end_tokens, or raise documents\.max_bytes or documents\."):
         reader.validation(np.array([count]))
     with pytest.raises(UsageError, match="does not exist"):
         reader.train(np.array([-1]))
+
+
+def test_tokens_of_a_large_vocabulary_take_four_bytes_and_are_the_same(
+    corpus: Made, texts: Made, tokenizer: Path, reader: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(make_corpus, "SMALL_VOCABULARY", 399)  # the tokenizer has 400
+    folder, scores = make_shards(tmp_path, texts[0], tokenizer, shard_tokens=1_000)
+    shards = files.read_json(folder / "index.json")["train"]["shards"]
+    assert scores == corpus[1] and all(shard["size"] == 4 * shard["tokens"] for shard in shards)
+    wide, every = open_corpus(folder, seed=3, sequence_length=LENGTH), np.arange(reader.train_sequences)
+    assert np.array_equal(wide.train(every), reader.train(every))
 
 
 def test_what_the_reader_says_about_itself(corpus: Made, reader: Corpus) -> None:
@@ -114,6 +125,8 @@ def test_a_tokenizer_that_loses_bytes_is_refused(texts: Made, tokenizer: Path, t
 def test_the_order_of_an_epoch_never_changes() -> None:
     assert epoch_order(0, 0, 10).tolist() == epoch_order(0, 0, 10).tolist()
     assert sorted(epoch_order(7, 2, 1000).tolist()) == list(range(1000))
+    large = epoch_order(11, 0, 100_000).astype(np.int64)
+    assert int((large * np.arange(100_000)).sum()) == 249_951_433_545_913
     recorded = (epoch_order(0, 0, 10).tolist(), epoch_order(1, 0, 10).tolist(), epoch_order(0, 1, 10).tolist())
     assert recorded == RECORDED, "changing this changes every result: raise the revision of pretrain"
 

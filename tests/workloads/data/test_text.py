@@ -91,7 +91,7 @@ def test_at_most_max_bytes_of_whole_files_are_read(tmp_path: Path) -> None:
     domain = folder_domain(fill(tmp_path / "notes"))
     scores = make_texts(tmp_path / "a", "notes", domain, max_bytes=20_000)[1]
     assert 10_000 < scores["train_bytes"] + scores["validation_bytes"] <= 20_000
-    with pytest.raises(UsageError, match="larger than text.max_bytes"):
+    with pytest.raises(UsageError, match="larger than documents.max_bytes"):
         make_texts(tmp_path / "b", "notes", domain, max_bytes=10)
 
 

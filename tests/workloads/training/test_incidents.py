@@ -97,6 +97,28 @@ def test_a_gradient_that_is_not_finite_is_named_and_nothing_that_came_of_it_is_k
     assert one.attempt.folder.divergence.exists() and not records.checkpoints(one.folder)
 
 
+@pytest.mark.parametrize(("updates", "at"), [(30, 20), (15, 15)])
+def test_a_held_out_loss_that_is_not_finite_names_the_update_before_it(
+    store: Layout, monkeypatch: pytest.MonkeyPatch, updates: int, at: int
+) -> None:
+    """Right after a row, and at an annealed end between two rows: training's own losses are finite."""
+    plain = Engine.held_out_loss
+
+    def measured(self: Engine, batch: Any) -> tuple[float, int]:
+        total, count = plain(self, batch)
+        return (math.nan if self.adam_steps() >= at else total), count
+
+    monkeypatch.setattr(Engine, "held_out_loss", measured)
+    one = context(store, "h", updates)
+    if updates == at:
+        one.science["segment"] = one.science["segment"].model_copy(update={"decay_from": 0})
+    with pytest.raises(Diverged, match=rf"^held-out loss nan at update {at}, sequences {4 * at - 4} to {4 * at - 1}$"):
+        runs.pretrain(one)
+    kept = json.loads(one.attempt.folder.divergence.read_text())
+    assert (kept["what"], kept["update"], kept["value"]) == ("held-out loss", at, "nan")
+    assert kept["sequences_before"] == {"0": list(range(4 * at - 8, 4 * at - 4))}
+
+
 def test_norms_of_an_attempt_that_goes_on_are_those_of_its_own_updates(
     store: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
