@@ -235,7 +235,7 @@ def read_ticket(path: Path) -> Ticket:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the ticket named by the one argument; return the exit code."""
+    """Run the ticket named by the one argument; return the exit code. Once only: ranks that have left stay apart."""
     os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     stop = Stop()
@@ -248,8 +248,12 @@ def main(arguments: Sequence[str]) -> int:
         registries = load_registries([Path(p) for p in ticket.plugins])
         watchdog = Watchdog(floor_s=ticket.execution.hang_floor_seconds, rank=ranks.rank, ranks=ranks.size)
         with closing(watchdog):
-            return Runner(ticket=ticket, registries=registries, ranks=ranks, should_stop=stop,
+            code = Runner(ticket=ticket, registries=registries, ranks=ranks, should_stop=stop,
                           watch=watchdog.watch).run()
+        process = sys.modules.get("workloads.training.process")  # loaded by a stage that trains
+        if process and not code:  # others may still wait for a rank that did not come through
+            process.leave()
+        return code
     except OrchestratorError as error:
         log.error("%s", error)
         return error.exit_code

@@ -175,6 +175,22 @@ def test_ranks_need_a_name_for_this_start(tmp_path: Path) -> None:
         Ranks.of({"RANK": "1", "WORLD_SIZE": "2"}, tmp_path)
 
 
+LEAVING = """
+import sys, types
+sys.modules["workloads.training.process"] = types.SimpleNamespace(leave=lambda: print("left"))
+from workloads.run import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("act", "code", "said"), [("succeed", 0, "left\n"), ("fail", 1, "")])
+def test_a_job_that_trained_leaves_its_ranks_unless_it_failed(tmp_path: Path, act: str, code: int, said: str) -> None:
+    """Others may still wait for a rank that failed; after all else the group must be gone before the process ends."""
+    path = write_ticket(make_ticket(tmp_path, [spec(act)]))
+    done = subprocess.run([sys.executable, "-c", LEAVING, str(path)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (code, said), done.stderr
+
+
 @pytest.mark.parametrize("content", ["", "{}", '{"schema_version": 1}'])
 def test_no_ticket_is_a_usage_error(tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "ticket"

@@ -28,7 +28,7 @@ from tests.workloads.training.fakes import MODEL, UPDATE, FakeContext, FakeCorpu
 from tests.workloads.training.held import Killed, held_back
 from workloads.contract import Stopped
 from workloads.training import engine, loop, runs
-from workloads.training.process import join
+from workloads.training.process import join, leave
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 600.0
@@ -176,6 +176,7 @@ def main() -> None:
     runs.open_reader = lambda folder, context: FakeCorpus(folder, seed=0, sequence_length=16)  # type: ignore
     case = Case(precision, int(zero), int(os.environ["WORLD_SIZE"]), compiled == "1", recomputed == "1")
     steps(Layout(Path(store)), case, *names)
+    leave()
 
 
 if __name__ == "__main__":

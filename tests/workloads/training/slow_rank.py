@@ -17,7 +17,7 @@ from tests.workloads.training.fakes import FakeContext, FakeCorpus, corpus_stage
 from workloads.contract import Diverged
 from workloads.training import runs
 from workloads.training.engine import Engine
-from workloads.training.process import join
+from workloads.training.process import join, leave
 
 RANK = int(os.environ["RANK"])
 SLOWER_S = 0.03
@@ -72,6 +72,7 @@ def main() -> None:
         runs.pretrain(context(store, "broken", 30))
     except Diverged as reason:
         sys.stdout.write(f"{reason}\n")
+    leave()
 
 
 if __name__ == "__main__":

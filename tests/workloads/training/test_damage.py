@@ -268,16 +268,18 @@ from sweeps.store.layout import Layout
 from tests.workloads.training import ranks
 from tests.workloads.training.fakes import FakeCorpus
 from workloads.training import checkpoints, runs
-from workloads.training.process import join
+from workloads.training.process import join, leave
 checkpoints.SPARE_BYTES = checkpoints.PARAMETER_BYTES = 0
 runs.open_reader = lambda folder, context: FakeCorpus(folder, seed=0, sequence_length=16)
 join(1)
+full = None
 try:
     print(ranks.one(Layout(Path(sys.argv[1])), "x", ranks.Case("fp32", 1, 2), stop_after=int(sys.argv[2])))
-except StorageError as full:
+except StorageError as error:
+    full = error
     print("StorageError", full)
-    sys.stdout.flush()
-    os._exit(full.exit_code)
+leave()
+sys.exit(full.exit_code if full else 0)
 """
 
 

@@ -151,11 +151,13 @@ from sweeps.store.layout import Layout
 from tests.workloads.training.fakes import corpus_stage, science
 from tests.workloads.training.ranks import RankContext
 from workloads.training import runs
+from workloads.training.process import leave
 store = Layout(Path(sys.argv[1]))
 runs.open_reader = lambda folder, context: type("Corpus", (), {"vocabulary": 40})()
 try:
     runs.pretrain(RankContext("pretrain", "lost", science(24, decay_from=20), store, execution=Execution(ranks=2),
                               given={"corpus": [corpus_stage(store)]}))
 except RecordError as error:  # rank 1 has looked at nothing: it hears of it
+    leave()
     sys.exit(3 if "one trunk stage, 0 were given" in str(error) else 4)
 """
