@@ -1,1 +1,2 @@
-"""Executors; the file's name is the key. Each exports `Options` and `make(folder, options)`; `_` begins a helper."""
+"""Executors; the file's name is the key. Each exports `Options`, `make(folder, options)` and
+`check_ranks(options, ranks)`; `_` begins a helper."""

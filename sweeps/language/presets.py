@@ -145,7 +145,7 @@ def pretrain_reference(scale: str, protocol: str, domain: str) -> int:
 
 
 SEARCH_SEEDS = 3
-"""Fewer seeds of a search may choose by luck: with one, scratch at tiny was given a value 0.07 nats worse than its
+"""Fewer seeds of a search may choose by luck: with one, scratch at tiny was given values up to 0.08 nats worse than its
 best, and every other arm gained as much (docs/results/lr_search.md)."""
 SEARCHED = ("pretrain.lr", "transfer.embedding_init")
 """What a search chooses. `fair` asks for it per arm, on held-out runs; until then it is reported as a departure."""

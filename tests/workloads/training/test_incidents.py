@@ -74,7 +74,7 @@ def test_the_first_update_that_is_not_finite_is_named_with_what_it_read(
 
 @pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning")  # DeepSpeed's ZeRO 3 calls
 @pytest.mark.parametrize(("precision", "zero_stage"), [
-    ("fp32", 0), ("fp32", 1), ("bf16", 1), ("bf16", 2), ("bf16", 3)])
+    ("fp32", 0), ("fp32", 1), ("fp32", 3), ("bf16", 1), ("bf16", 2), ("bf16", 3)])
 @pytest.mark.parametrize(("at", "stop"), [(7, None), (20, None), (7, 9), (7, 7)])
 def test_a_gradient_that_is_not_finite_is_named_and_nothing_that_came_of_it_is_kept(
     store: Layout, monkeypatch: pytest.MonkeyPatch, precision: Any, zero_stage: int, at: int, stop: int | None
